@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests: generated images, a miniature network, real data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Real images and weights are optional: the folder that holds data/ and weights/.
+SHARED = Path(os.environ.get("CNNFEAT_TEST_DATA", REPOSITORY.parent / "shared"))
+
+
+def _folder_or_skip(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"{path.name} is not at hand (set CNNFEAT_TEST_DATA)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def caltech101_dir() -> Path:
+    """The folder of Caltech-101's class folders; the test skips without it."""
+    return _folder_or_skip(SHARED / "data" / "caltech101" / "101_ObjectCategories")
+
+
+@pytest.fixture(scope="session")
+def squeezenet_weights() -> Path:
+    """Real ImageNet weights of squeezenet1_1; the test skips without them."""
+    return _folder_or_skip(SHARED / "weights" / "squeezenet1_1.pth")
+
+
+@pytest.fixture(scope="session")
+def mobilenet_weights() -> Path:
+    """Real ImageNet weights of mobilenet_v2; the test skips without them."""
+    return _folder_or_skip(SHARED / "weights" / "mobilenet_v2.pth")
+
+
+def write_image(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> None:
+    """Write a seeded colour image with some structure (not pure noise) as PNG or JPEG."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def image_dir(tmp_path: Path) -> Path:
+    """Three classes of four generated images: `images/<class>/<k>.png`."""
+    root = tmp_path / "images"
+    for label, name in enumerate(("ant", "bee", "cat")):
+        (root / name).mkdir(parents=True)
+        for k in range(4):
+            write_image(root / name / f"{k}.png", seed=10 * label + k)
+    return root
