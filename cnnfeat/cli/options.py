@@ -292,3 +292,9 @@ head_training_opts = compose(
     verbose_opt,
     json_opt,
 )
+
+
+def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:
+    """Raise a usage error when two flags that contradict each other are both set."""
+    if chosen.get(first) and chosen.get(second):
+        raise click.UsageError(f"--{first} and --{second} contradict each other")
