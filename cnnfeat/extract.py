@@ -216,7 +216,9 @@ def _provenance(network: "Network", options: ExtractOptions) -> dict[str, str]:
         "model": network.name,
         "weights": record.source,
         "weights_sha256": record.sha256,
-        "weights_seed": str(options.weights_seed) if options.weights == "random" else "",
+        "weights_seed": str(options.weights_seed)
+        if options.weights == "random"
+        else "",
         "preprocessing": json.dumps(record.preprocessing.to_dict(), sort_keys=True),
         "crops": options.crops,
         "precision": options.precision,
@@ -291,7 +293,8 @@ def _batches(
     return load_batches(
         image_list,
         network.weights.preprocessing,
-        batch_size=options.batch_size or (_GPU_BATCH_SIZE if on_gpu else _CPU_BATCH_SIZE),
+        batch_size=options.batch_size
+        or (_GPU_BATCH_SIZE if on_gpu else _CPU_BATCH_SIZE),
         crops=options.crops,
         workers=default_workers() if workers is None else workers,
         first_row=first_row,
@@ -318,11 +321,7 @@ def _forward(
     except torch.OutOfMemoryError:
         return _forward_in_halves(network, tapper, images, options)
     return {
-        name: activation.float()
-        .unflatten(0, (m, n_crops))
-        .mean(dim=1)
-        .cpu()
-        .numpy()
+        name: activation.float().unflatten(0, (m, n_crops)).mean(dim=1).cpu().numpy()
         for name, activation in activations.items()
     }
 
@@ -348,7 +347,8 @@ def _forward_in_halves(
     torch.cuda.empty_cache()
     half = len(images) // 2
     parts = [
-        _forward(network, tapper, part, options) for part in (images[:half], images[half:])
+        _forward(network, tapper, part, options)
+        for part in (images[:half], images[half:])
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -10,8 +10,8 @@ from cnnfeat.cli.main import COMMANDS, cli
 PAGE = Path(__file__).with_name("cli.md")
 HEADER = """# Command reference
 
-Made from `--help` by `make docs`; `make check` fails when it is out of date. Results go to
-stdout, everything else to stderr. Exit status: 0 done, 1 a named error, 2 wrong usage.
+Made from `--help` by `make docs`; `make check` fails when it is out of date. Results go
+to stdout, everything else to stderr. Exit status: 0 done, 1 a named error, 2 usage.
 """
 
 
@@ -23,7 +23,11 @@ def render() -> str:
         command = cli.get_command(root, name)
         assert command is not None
         context = click.Context(
-            command, info_name=name, parent=root, max_content_width=88, terminal_width=88
+            command,
+            info_name=name,
+            parent=root,
+            max_content_width=88,
+            terminal_width=88,
         )
         sections.append(_block(f"cnnfeat {name}", command.get_help(context)))
     return "\n".join(sections)

@@ -37,7 +37,7 @@ def mobilenet_weights() -> Path:
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> None:
-    """Write a seeded colour image with some structure (not pure noise) as PNG or JPEG."""
+    """Write a seeded colour image with some structure, as PNG or JPEG."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)

@@ -36,6 +36,7 @@ class _OneLineError(click.ClickException):
     exit_code = _EXIT_ERROR
 
     def show(self, file: TextIO | None = None) -> None:
+        """Write the line."""
         click.echo(f"cnnfeat: {' '.join(self.message.split())}", err=True)
 
 
@@ -43,9 +44,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported on use and whose errors are one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of a day's work."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
         module_name, _ = COMMANDS[cmd_name]
@@ -56,6 +59,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command named first, or offer the nearest name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             ctx.fail(f"no command {args[0]!r}{_did_you_mean(args[0])}")
         return super().resolve_command(ctx, args)
@@ -63,11 +67,12 @@ class LazyGroup(click.Group):
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        # click's own version would import every command for its help line.
+        """List the commands; click's own version would import every one."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors become one line, warnings become one line each."""
         with warnings.catch_warnings():
             # Other libraries' warnings are for developers; ours are for users.
             warnings.simplefilter("ignore")

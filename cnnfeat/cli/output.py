@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, as a table for people or as one JSON object."""
+"""What commands print: results on stdout, as text for people or as one JSON object."""
 
 import json
 import math
@@ -49,7 +49,9 @@ def echo_table(
 ) -> None:
     """Print rows as a text table with headings `columns`, or as JSON under `key`."""
     if as_json:
-        click.echo(json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False))
+        click.echo(
+            json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
+        )
         return
     cells = [[_cell(row[name]) for name in columns] for row in rows]
     table = [list(columns.values()), *cells]
@@ -86,8 +88,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return "×".join(map(str, value)) if _all_ints(value) else ", ".join(
-            map(str, value)
+        return (
+            "×".join(map(str, value))
+            if _all_ints(value)
+            else ", ".join(map(str, value))
         )
     return str(value)
 

@@ -11,7 +11,9 @@ from cnnfeat.cli import options
 @options.features_arg
 @options.head_output_opt
 @options.head_training_opts
-def train_softmax(features_path: str, output_path: str, as_json: bool, **chosen: Any) -> None:
+def train_softmax(
+    features_path: str, output_path: str, as_json: bool, **chosen: Any
+) -> None:
     """Train a softmax on FEATURES.h5 and keep it as HEAD.h5.
 
     Multinomial logistic regression with L2 penalty, C as in scikit-learn.

@@ -11,7 +11,9 @@ from cnnfeat.cli import options
 @options.features_arg
 @options.head_output_opt
 @options.head_training_opts
-def train_svm(features_path: str, output_path: str, as_json: bool, **chosen: Any) -> None:
+def train_svm(
+    features_path: str, output_path: str, as_json: bool, **chosen: Any
+) -> None:
     """Train a linear SVM on FEATURES.h5 and keep it as HEAD.h5.
 
     One-vs-rest, squared hinge loss, L2 penalty, in LIBLINEAR's convention.
