@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cnnfeat.images import Batch, ImageList
     from cnnfeat.networks import Network, Tap, Tapper
-    from cnnfeat.store import FeatureWriter
+    from cnnfeat.store import Contents, FeatureWriter
 
 # Progress is told as (rows done, rows in all, rows failed).
 Progress = Callable[[int, int, int], None]
@@ -120,10 +120,8 @@ def extract_features(
     """
     from cnnfeat.images import list_images
     from cnnfeat.networks import Tapper, load_network, resolve_layers
-    from cnnfeat.store import check_output
 
     options = options or ExtractOptions()
-    check_output(output_path, overwrite=options.overwrite, resume=options.resume)
     image_list = list_images(images, stdin=stdin)
     network = load_network(
         options.model,
@@ -139,7 +137,9 @@ def extract_features(
     ):
         n_resumed = out.rows_done
         _run(image_list, network, tapper, out, options, progress)
-        failures = [(image_list.paths[row], why) for row, why in out.failures]
+        failures = [
+            (image_list.paths[row], why) for row, why in sorted(out.failures.items())
+        ]
         out.finish()
     return _report(
         output_path,
@@ -160,7 +160,7 @@ def _open_writer(
     options: ExtractOptions,
     command: str,
 ) -> "FeatureWriter":
-    from cnnfeat.store import FeatureWriter, LayerSpec
+    from cnnfeat.store import Contents, FeatureWriter, LayerSpec
 
     layers = [
         LayerSpec(
@@ -173,29 +173,36 @@ def _open_writer(
         )
         for tap in taps
     ]
-    provenance = _provenance(network, options)
-    fingerprint = {
-        "images": image_list.fingerprint(),
-        "layers": ",".join(f"{spec.layer}:{spec.pool}:{spec.dtype}" for spec in layers),
-        **{key: provenance[key] for key in _SAME_JOB},
-    }
-    return FeatureWriter(
-        output_path,
+    contents = Contents(
         root=image_list.root,
         paths=image_list.paths,
         labels=image_list.labels,
         class_names=image_list.class_names,
         layers=layers,
-        provenance=provenance,
+        provenance=_provenance(image_list, network, options),
         command=command,
+    )
+    return FeatureWriter(
+        output_path,
+        contents,
         overwrite=options.overwrite,
         resume=options.resume,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(contents),
     )
+
+
+def _fingerprint(contents: "Contents") -> dict[str, str]:
+    """Return what must be the same for one run to go on where another stopped."""
+    layers = [f"{spec.layer} {spec.pool} {spec.dtype}" for spec in contents.layers]
+    return {
+        "layers": ", ".join(layers),
+        **{key: contents.provenance[key] for key in _SAME_JOB},
+    }
 
 
 # A run may only go on from another when these fields of the provenance agree.
 _SAME_JOB = (
+    "images_sha256",
     "model",
     "weights_sha256",
     "preprocessing",
@@ -207,12 +214,15 @@ _SAME_JOB = (
 )
 
 
-def _provenance(network: "Network", options: ExtractOptions) -> dict[str, str]:
+def _provenance(
+    image_list: "ImageList", network: "Network", options: ExtractOptions
+) -> dict[str, str]:
     """Return everything needed to redo the work, as strings."""
     import json
 
     record = network.weights
     return {
+        "images_sha256": image_list.fingerprint(),
         "model": network.name,
         "weights": record.source,
         "weights_sha256": record.sha256,
@@ -270,8 +280,7 @@ def _run(
             path = image_list.paths[batch.start + worst]
             raise ImageError(f"{path}: {batch.errors[worst]} (--on-error skip goes on)")
         features = _forward(network, tapper, batch.images, options)
-        ok, errors = _mark_non_finite(features, batch.ok, batch.errors)
-        writer.write(batch.start, features, ok, errors)
+        writer.write(batch.start, features, batch.ok, batch.errors)
         if time.monotonic() - committed > _SECONDS_BETWEEN_COMMITS:
             writer.commit()
             committed = time.monotonic()
@@ -351,23 +360,6 @@ def _forward_in_halves(
         for part in (images[:half], images[half:])
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _mark_non_finite(
-    features: dict[str, np.ndarray], ok: np.ndarray, errors: tuple[str, ...]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return `ok` and `errors` with the rows added whose activations are not finite.
-
-    Rows that failed for whatever reason are set to zero in place.
-    """
-    ok, reasons = ok.copy(), list(errors)
-    for name, values in features.items():
-        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-        for row in np.flatnonzero(ok & ~finite):
-            ok[row], reasons[row] = False, f"activation of {name} is not finite"
-    for values in features.values():
-        values[~ok] = 0
-    return ok, tuple(reasons)
 
 
 def _report(
