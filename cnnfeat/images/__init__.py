@@ -1,0 +1,1 @@
+"""Images: which ones, decoding, preprocessing, loading in batches."""
