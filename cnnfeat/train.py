@@ -62,3 +62,63 @@ class TrainReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return asdict(self)
+
+
+def train_head(
+    features_path: str, output_path: str, options: TrainOptions | None = None
+) -> TrainReport:
+    """Train a head on the feature file `features_path` and write it to `output_path`.
+
+    Parameters
+    ----------
+    features_path, output_path : str
+    options : TrainOptions
+
+    Returns
+    -------
+    TrainReport
+
+    Raises
+    ------
+    StoreError
+        If the feature file is damaged or not one of ours.
+    LayerError
+        If the layer is not in the file, or none is named and there are several.
+    SplitError
+        If there are no labels, one class, or too few images in a class.
+    DataError
+        If features are not finite; the row is named.
+    OutputError
+        If `output_path` exists already or cannot be written.
+    """
+    from cnnfeat.outputs import check_output
+    from cnnfeat.store import open_features, save_head
+
+    options = options or TrainOptions()
+    check_output(output_path, overwrite=options.overwrite)
+    started = time.monotonic()
+    with open_features(features_path) as features:
+        names = features.resolve(options.layer)
+        split = _training_split(features, options)
+        X = features.read("+".join(names), split.train)
+        widths = tuple(features.layers[name].n_features for name in names)
+        fit = fit_head(X, _inner_labels(features, split, options), widths, options)
+        head = _to_head(features, names, split, fit, options)
+        n_left_out = features.n_images - len(split.train) - len(split.test)
+    save_head(output_path, head, overwrite=options.overwrite)
+    return TrainReport(
+        output=output_path,
+        kind=options.kind,
+        layer=head.layer,
+        n_train=len(split.train),
+        n_heldout=len(split.test),
+        n_left_out=n_left_out,
+        n_classes=len(head.class_names),
+        n_features=head.coef.shape[1],
+        C=fit.C,
+        validation_accuracy={str(C): score for C, score in fit.validation.items()},
+        solver=fit.solver,
+        n_iter=fit.n_iter,
+        converged=fit.converged,
+        seconds=round(time.monotonic() - started, 3),
+    )

@@ -1,0 +1,131 @@
+"""Where published weights lie on this machine, and how they get there.
+
+The cache is looked at before anything is fetched. Progress goes to stderr only.
+"""
+
+import http.client
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlparse
+
+import torch
+
+from cnnfeat.errors import WeightsError
+
+_TIMEOUT_SECONDS = 30.0
+# The names that timm itself looks for in a Hugging Face repository, in its order.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def torch_cache_path(url: str) -> Path:
+    """Return where `torch.hub` keeps the file of `url`, whether it is there or not."""
+    return Path(
+        torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path)
+    )
+
+
+def published_prefix(url: str) -> str | None:
+    """Return the start of the file's sha256 that PyTorch's file names carry."""
+    match = re.search(r"-([0-9a-f]{8,})\.", os.path.basename(urlparse(url).path))
+    return match[1] if match else None
+
+
+def cached_url(url: str | None) -> Path | None:
+    """Return the file of `url` in the torch cache folder, or None."""
+    path = torch_cache_path(url) if url else None
+    return path if path is not None and path.is_file() else None
+
+
+def cached_hub_file(repository: str | None) -> Path | None:
+    """Return a Hugging Face repository's weights file in the local cache, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not repository:
+        return None
+    repository, _, revision = repository.partition("@")
+    for file_name in _HUB_FILES:
+        found = try_to_load_from_cache(repository, file_name, revision=revision or None)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def fetch_url(url: str, name: str) -> Path:
+    """Fetch `url` into the torch cache folder unless it is there; return its path.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be fetched, or its bytes do not match the digest in its name.
+    """
+    path = torch_cache_path(url)
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _socket_timeout(_TIMEOUT_SECONDS):
+            torch.hub.download_url_to_file(url, str(path), published_prefix(url))
+    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        _raise_unfetched(name, error, url, f"{path.name} into {path.parent}")
+    return path
+
+
+def fetch_hub_file(repository: str, name: str) -> Path:
+    """Fetch a Hugging Face repository's weights into its cache; return the path.
+
+    Raises
+    ------
+    WeightsError
+        If neither of the usual files can be fetched.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    cached = cached_hub_file(repository)
+    if cached is not None:
+        return cached
+    repo_id, _, revision = repository.partition("@")
+    problem: Exception = FileNotFoundError(f"none of {', '.join(_HUB_FILES)}")
+    for file_name in _HUB_FILES:
+        try:
+            return Path(
+                huggingface_hub.hf_hub_download(
+                    repo_id, file_name, revision=revision or None
+                )
+            )
+        except LocalEntryNotFoundError as error:
+            problem = error
+            break
+        except EntryNotFoundError:
+            continue
+        except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
+            problem = error
+            break
+    cache = huggingface_hub.constants.HF_HUB_CACHE
+    _raise_unfetched(
+        name, problem, repo_id, f"{_HUB_FILES[0]} of {repo_id} into {cache}"
+    )
+
+
+def _raise_unfetched(name: str, error: Exception, source: str, cure: str) -> NoReturn:
+    reason = " ".join(str(error).split())[:100] or type(error).__name__
+    raise WeightsError(
+        f"the weights of {name!r} cannot be fetched from {source} ({reason}): put "
+        f"{cure}, or give --weights PATH, or use --model efficientnet_lite0"
+    ) from error
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound every wait on the network: `torch.hub` sets no timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
