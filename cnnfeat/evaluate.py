@@ -84,9 +84,11 @@ def evaluate_head(
     OutputError
         If an output exists already.
     """
+    from cnnfeat.outputs import check_output
     from cnnfeat.store import check_same_provenance, load_head, open_features
 
-    _refuse_existing((confusion_path, predictions_path), overwrite)
+    for path in filter(None, (confusion_path, predictions_path)):
+        check_output(path, overwrite=overwrite)
     head = load_head(head_path)
     with open_features(features_path) as features:
         layer = check_same_provenance(head, features)

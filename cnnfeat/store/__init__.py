@@ -2,7 +2,6 @@
 
 from cnnfeat.store.features import FeatureFile, open_features
 from cnnfeat.store.heads import Head, load_head, save_head
-from cnnfeat.store.outputs import atomic_output
 from cnnfeat.store.provenance import check_same_provenance, is_trained_from
 from cnnfeat.store.skeleton import Contents
 from cnnfeat.store.spec import LayerSpec
@@ -15,7 +14,6 @@ __all__ = [
     "FeatureWriter",
     "Head",
     "LayerSpec",
-    "atomic_output",
     "check_same_provenance",
     "file_summary",
     "is_trained_from",

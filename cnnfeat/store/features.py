@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnfeat.errors import LayerError, ShapeError, StoreError
 from cnnfeat.store.opening import damage, open_format, read_attributes, read_strings
-from cnnfeat.store.outputs import MIB
+from cnnfeat.outputs import MIB
 from cnnfeat.store.skeleton import FEATURES_FORMAT
 from cnnfeat.store.spec import LayerSpec
 

@@ -22,7 +22,7 @@ from cnnfeat.store.opening import (
     read_attributes,
     read_strings,
 )
-from cnnfeat.store.outputs import atomic_output
+from cnnfeat.outputs import atomic_output
 from cnnfeat.store.skeleton import FORMAT_VERSION
 from cnnfeat.store.spec import LayerSpec
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, LayerError
-from cnnfeat.store.outputs import MIB, fsync_path
+from cnnfeat.outputs import MIB, fsync_path
 from cnnfeat.store.spec import LayerSpec
 
 FEATURES_FORMAT = "cnnfeat-features"

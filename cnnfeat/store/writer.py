@@ -17,8 +17,8 @@ import numpy as np
 
 from cnnfeat.errors import DataError, OutputError, ProvenanceError, ShapeError
 from cnnfeat.store.journal import Journal, JournalState, read_journal
-from cnnfeat.store.outputs import (
-    check_output,
+from cnnfeat.outputs import (
+    check_folder,
     check_space,
     failure,
     publish,
@@ -90,7 +90,7 @@ class FeatureWriter:
         self._new = self.path.with_name(self.path.name + ".part.new")
         self._layers = {spec.name: spec for spec in contents.layers}
         self._file: h5py.File | None = None
-        check_output(self.path)
+        check_folder(self.path)
         self._refuse_unasked(overwrite, resume)
         journal_path = self._part.with_name(self._part.name + ".journal")
         had_journal = journal_path.exists()

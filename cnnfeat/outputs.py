@@ -12,7 +12,7 @@ from cnnfeat.errors import OutputError
 MIB = 1024 * 1024
 
 
-def check_output(path: Path) -> None:
+def check_folder(path: Path) -> None:
     """Raise OutputError unless a file could be written at `path`.
 
     Raises
@@ -26,10 +26,37 @@ def check_output(path: Path) -> None:
         raise OutputError(f"{path}: there is no folder {path.parent}; create it first")
 
 
+def check_output(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise OutputError unless an output may be written at `path`.
+
+    Verbs call it before any work, `atomic_output` once more before it writes.
+
+    Raises
+    ------
+    OutputError
+        As `check_folder`, and if `path` exists and `overwrite` is False.
+    """
+    check_folder(Path(path))
+    if not overwrite:
+        refuse_existing(Path(path))
+
+
 def refuse_existing(path: Path) -> None:
     """Raise OutputError if there is a file at `path` already."""
     if os.path.lexists(path):
         raise OutputError(f"{path} exists already: give --overwrite to replace it")
+
+
+def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write `data` at `path`, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        As `atomic_output`.
+    """
+    with atomic_output(Path(path), overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
@@ -80,9 +107,7 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     OutputError
         If `path` exists and `overwrite` is False, or cannot be written.
     """
-    check_output(path)
-    if not overwrite:
-        refuse_existing(path)
+    check_output(path, overwrite=overwrite)
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
