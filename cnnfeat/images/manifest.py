@@ -52,7 +52,7 @@ def list_lines(lines: Iterable[str]) -> ImageList:
     """
     folder = os.getcwd()
     numbered = ((n, line.strip("\r\n")) for n, line in enumerate(lines, 1))
-    paths = [(n, None, path) for n, path in numbered if path.strip()]
+    paths: list[_Row] = [(n, None, path) for n, path in numbered if path.strip()]
     return _build("standard input", folder, paths)
 
 
@@ -66,8 +66,8 @@ def _from_rows(
     names = [name.strip().lower() for name in header]
     if names.count("path") != 1 or names.count("label") > 1:
         raise InputError(
-            f"{where}: line {line}: expected a header with one column named path and at "
-            f"most one named label, found {', '.join(map(printable, header)) or 'none'}"
+            f"{where}: line {line}: expected a header with one column named path and "
+            f"at most one named label, found {printable(', '.join(header)) or 'none'}"
         )
     path_column = names.index("path")
     label_column = names.index("label") if "label" in names else None
@@ -77,8 +77,8 @@ def _from_rows(
             continue  # a blank line
         if len(row) != len(header):
             raise InputError(
-                f"{where}: line {line}: expected {len(header)} fields as in the header, "
-                f"found {len(row)}"
+                f"{where}: line {line}: expected {len(header)} fields as in the "
+                f"header, found {len(row)}"
             )
         label = "" if label_column is None else row[label_column].strip()
         images.append((line, label or None, row[path_column]))
