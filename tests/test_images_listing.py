@@ -150,7 +150,7 @@ def test_a_manifest_keeps_its_order(tmp_path, suffix, comma):
     touch(tmp_path, "z.jpg", "sub/a.jpg")
     lines = [
         "label,PATH,more",
-        "dog,z.jpg,1",
+        "dog, z.jpg,1",
         "",
         f"cat,{tmp_path}/sub/a.jpg,2",
         ",b,3",
@@ -174,7 +174,7 @@ def test_a_manifest_keeps_its_order(tmp_path, suffix, comma):
         ("path,label\na.jpg,x\nb.jpg\n", "line 3: expected 2 fields .* found 1"),
         ("path\na.jpg,x\n", "line 2: expected 1 fields .* found 2"),
         ("path\na.jpg\n\n./a.jpg\n", "line 4: ./a.jpg stands on line 2 already"),
-        ("path,label\n ,x\n", "line 2: ' ' is not a path"),
+        ("path,label\n ,x\n", "line 2: '' is not a path"),
         ('path\n"a.jpg\n', "line 2: unexpected end of data"),
     ],
 )
@@ -197,10 +197,17 @@ def test_a_manifest_in_another_encoding_finds_its_files(tmp_path):
 def test_lines_are_paths_relative_to_the_current_folder(tmp_path, monkeypatch):
     touch(tmp_path, "a b.jpg", "c.jpg")
     monkeypatch.chdir(tmp_path)
-    lines = ["./c.jpg\n", "\n", "a b.jpg\r\n", f"{tmp_path}/d.jpg", "/elsewhere/e.jpg"]
+    lines = [
+        "./c.jpg\n",
+        "\n",
+        "a b.jpg\r\n",
+        " f .jpg\n",
+        f"{tmp_path}/d.jpg",
+        "/elsewhere/e.jpg",
+    ]
     images = list_images("-", stdin=lines)
-    assert images.paths == ("c.jpg", "a b.jpg", "d.jpg", "/elsewhere/e.jpg")
-    assert images.labels.tolist() == [-1] * 4
+    assert images.paths == ("c.jpg", "a b.jpg", " f .jpg", "d.jpg", "/elsewhere/e.jpg")
+    assert images.labels.tolist() == [-1] * 5
     assert images.read_bytes(1) == b"a b.jpg"
     with pytest.raises(InputError, match="standard input: names no images"):
         list_images("-", stdin=["\n"])

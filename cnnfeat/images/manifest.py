@@ -33,7 +33,9 @@ def list_manifest(path: str) -> ImageList:
         with open(
             path, encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as f:
-            rows = csv.reader(f, delimiter=delimiter, strict=True)
+            rows = csv.reader(
+                f, delimiter=delimiter, strict=True, skipinitialspace=True
+            )
             return _from_rows(where, folder, ((rows.line_num, row) for row in rows))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
@@ -92,7 +94,7 @@ def _build(where: str, folder: str, rows: list[_Row]) -> ImageList:
     images = []
     for line, label, path in rows:
         name = _under(folder, path)
-        if not name or "\0" in name:
+        if not name.strip() or "\0" in name:
             raise InputError(f"{where}: line {line}: {path!a} is not a path")
         if name in seen:
             raise InputError(
@@ -106,7 +108,7 @@ def _build(where: str, folder: str, rows: list[_Row]) -> ImageList:
 
 def _under(folder: str, path: str) -> str:
     """Return a path relative to the folder where it lies under it, else as it is."""
-    name = path.strip()
+    name = path
     if os.path.isabs(name) and name.startswith(folder.rstrip("/") + "/"):
         name = name[len(folder.rstrip("/")) + 1 :]
     while name.startswith("./"):
