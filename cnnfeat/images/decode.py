@@ -3,10 +3,10 @@
 The format is found in the bytes; a suffix is never looked at. PIL is the reference
 decoder. What becomes of each kind of image:
 
-=====================================  ==================================================
+=====================================  ================================================
 kind                                   result
-=====================================  ==================================================
-RGB, YCbCr                             as PIL gives it; embedded ICC profiles are ignored
+=====================================  ================================================
+RGB, YCbCr                             as PIL gives it; ICC profiles are ignored
 grey, 1-bit                            the value in all three channels; 1-bit: 0 or 255
 palette                                the palette's colours
 alpha, palette or key transparency     composited on white
@@ -21,12 +21,12 @@ EXIF, XMP or TIFF orientation          transposed so that the image is upright;
                                        a damaged EXIF block counts as none
 animated GIF, WebP, APNG, AVIF         the first frame
 multi-page TIFF, MPO                   the first page
-Lab and other modes                    refused
+Lab, HSV                               PIL's plain conversion; refused where it has none
 1 x 1                                  decoded like any other
 zero bytes, not an image               refused
 truncated                              refused, never filled with grey
 more pixels or bytes than the limits   refused before the pixels are decoded
-=====================================  ==================================================
+=====================================  ================================================
 
 Damage inside JPEG data that leaves its end in place is mended by libjpeg without a word
 and cannot be seen from here.
@@ -51,7 +51,6 @@ from cnnfeat.errors import ImageError
 # Ghostscript, TGA has no signature and takes noise for an image.
 FORMATS = (
     "JPEG",
-    "MPO",
     "PNG",
     "GIF",
     "WEBP",
@@ -145,12 +144,13 @@ def decode_image(
         # ValueError, struct.error, IndexError, MemoryError, RecursionError ...
         # One bad image must not stop the others, so all of it becomes the reason.
         except Exception as error:
-            raise ImageError(_reason(error)) from error
+            raise ImageError(_reason(error, limits.pixels)) from error
 
 
 def _decode(data: bytes, draft_size: int | None) -> Image.Image:
     Image.init()  # registers the formats that PIL does not load at import
-    with Image.open(BytesIO(data), formats=FORMATS) as image:
+    formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF is optional
+    with Image.open(BytesIO(data), formats=formats) as image:
         if draft_size is not None:
             image.draft(None, (draft_size, draft_size))
         image.load()
@@ -224,7 +224,7 @@ def _pil_contained(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, max_pixels: int) -> str:
     """Return why the image cannot be read: one line, the same on every run."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image, or damaged in its first bytes"
@@ -233,8 +233,8 @@ def _reason(error: Exception) -> str:
     # Object addresses differ between runs, and features files must not.
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(str(error).split()))
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        count, limit = re.findall(r"\d+", text)[:2]
-        return f"{int(count):,} pixels is over the limit of {int(limit):,}"
+        n_pixels = re.findall(r"\d+", text)[0]
+        return f"{int(n_pixels):,} pixels is over the limit of {max_pixels:,}"
     if not text.isprintable():
         text = ascii(text)
     return f"damaged: {text or type(error).__name__}"[:_MAX_REASON]

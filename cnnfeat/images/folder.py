@@ -70,7 +70,7 @@ def _images_below(
 
 
 def _scan(path: str) -> tuple[list[str], list[str], int]:
-    """Return the names of a folder's folders and images, and how many files are left."""
+    """Return the names of the folders and the images, and the number of others."""
     folders, images, n_others = [], [], 0
     try:
         with os.scandir(path) as entries:
@@ -112,8 +112,8 @@ def _cannot_list(path: str, error: OSError) -> InputError:
 def _warn_left_out(path: str, loose: list[str], empty: list[str]) -> None:
     if loose:
         warnings.warn(
-            f"{printable(path)}: {len(loose)} images beside the class folders belong to "
-            f"no class and are left out: {_some(loose)}",
+            f"{printable(path)}: {len(loose)} images beside the class folders belong "
+            f"to no class and are left out: {_some(loose)}",
             CnnfeatWarning,
             stacklevel=4,
         )

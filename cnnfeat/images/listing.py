@@ -20,21 +20,24 @@ from cnnfeat.errors import InputError
 from cnnfeat.images.reading import Location
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .webp .tif .tiff .bmp .dib .ppm .pgm "
-    ".pbm .pnm .pfm .jp2 .j2k .jpx .avif .avifs .qoi .ico".split()
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+        *(".jp2", ".j2k", ".jpx", ".avif", ".avifs", ".qoi", ".ico"),
+    ]
 )
 
 
 @dataclass(frozen=True, eq=False)
 class ImageList:
-    """The images of one source: one row each, in an order that is kept everywhere.
+    r"""The images of one source: one row each, in an order that is kept everywhere.
 
     Parameters
     ----------
     root : str
         Absolute folder (or tar) that `paths` are relative to; valid UTF-8.
     paths : tuple of str
-        One a row, with `/` between folders; valid UTF-8, other bytes as `\\xNN`.
+        One a row, with `/` between folders; valid UTF-8, other bytes as `\xNN`.
     labels : ndarray of shape (n_images,), dtype=int32
         Index into `class_names`; -1 where there is none.
     class_names : tuple of str
@@ -160,7 +163,7 @@ def build_image_list(
 
 
 def printable(name: str) -> str:
-    """Return a file name as valid UTF-8: bytes that are none become `\\xNN`."""
+    r"""Return a file name as valid UTF-8: bytes that are none become `\xNN`."""
     if name.isascii():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")

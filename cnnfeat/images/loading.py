@@ -70,12 +70,21 @@ def load_batches(
 
     Parameters
     ----------
+    image_list : ImageList
+        Which images.
+    preprocessing : Preprocessing
+        Resize and crop; normalising is left to the device.
     batch_size : int
         Images in a batch, at least 1.
     crops : {"center", "ten"}
+        See `Preprocessing.apply`.
     workers : int
         Processes; 0 decodes in this one, where `limits.seconds` and
         `limits.memory_bytes` cannot be kept.
+    first_row : int
+        The first image to load, in [0, n_images].
+    limits : DecodeLimits
+        What one image may cost.
     decoder : {"pil", "fast"}
         "fast" decodes large JPEGs at reduced scale: other values, to be recorded.
 

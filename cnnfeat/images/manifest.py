@@ -33,7 +33,9 @@ def list_manifest(path: str) -> ImageList:
         with open(
             path, encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as f:
-            rows = csv.reader(f, delimiter=delimiter, strict=True)
+            rows = csv.reader(
+                f, delimiter=delimiter, strict=True, skipinitialspace=True
+            )
             return _from_rows(where, folder, ((rows.line_num, row) for row in rows))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
@@ -52,7 +54,7 @@ def list_lines(lines: Iterable[str]) -> ImageList:
     """
     folder = os.getcwd()
     numbered = ((n, line.strip("\r\n")) for n, line in enumerate(lines, 1))
-    paths = [(n, None, path) for n, path in numbered if path.strip()]
+    paths: list[_Row] = [(n, None, path) for n, path in numbered if path.strip()]
     return _build("standard input", folder, paths)
 
 
@@ -66,8 +68,8 @@ def _from_rows(
     names = [name.strip().lower() for name in header]
     if names.count("path") != 1 or names.count("label") > 1:
         raise InputError(
-            f"{where}: line {line}: expected a header with one column named path and at "
-            f"most one named label, found {', '.join(map(printable, header)) or 'none'}"
+            f"{where}: line {line}: expected a header with one column named path and "
+            f"at most one named label, found {printable(', '.join(header)) or 'none'}"
         )
     path_column = names.index("path")
     label_column = names.index("label") if "label" in names else None
@@ -77,8 +79,8 @@ def _from_rows(
             continue  # a blank line
         if len(row) != len(header):
             raise InputError(
-                f"{where}: line {line}: expected {len(header)} fields as in the header, "
-                f"found {len(row)}"
+                f"{where}: line {line}: expected {len(header)} fields as in the "
+                f"header, found {len(row)}"
             )
         label = "" if label_column is None else row[label_column].strip()
         images.append((line, label or None, row[path_column]))
@@ -92,7 +94,7 @@ def _build(where: str, folder: str, rows: list[_Row]) -> ImageList:
     images = []
     for line, label, path in rows:
         name = _under(folder, path)
-        if not name or "\0" in name:
+        if not name.strip() or "\0" in name:
             raise InputError(f"{where}: line {line}: {path!a} is not a path")
         if name in seen:
             raise InputError(
@@ -106,7 +108,7 @@ def _build(where: str, folder: str, rows: list[_Row]) -> ImageList:
 
 def _under(folder: str, path: str) -> str:
     """Return a path relative to the folder where it lies under it, else as it is."""
-    name = path.strip()
+    name = path
     if os.path.isabs(name) and name.startswith(folder.rstrip("/") + "/"):
         name = name[len(folder.rstrip("/")) + 1 :]
     while name.startswith("./"):

@@ -109,7 +109,7 @@ class WorkerPool:
         self._slots = np.frombuffer(mmap.mmap(self._memory_fd, 0), dtype=np.uint8)
         self._slots = self._slots.reshape(self._n_slots, *job.image_shape)
         # What a worker says as it dies, such as a failed import.
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._waiting: deque[Task] = deque()
         self._failed_starts = 0
         self._workers: list[_Worker] = []
@@ -179,7 +179,7 @@ class WorkerPool:
                 stderr=self._stderr,
                 # One thread each: there is a worker for every core.
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                # Out of reach of the terminal's Ctrl-C, which is the parent's to handle.
+                # Out of reach of the terminal's Ctrl-C, which the parent handles.
                 process_group=0,
             )
         self._workers.append(_Worker(process, ours, slots, time.monotonic()))

@@ -30,8 +30,6 @@ INTERPOLATIONS = {
 N_CROPS = {"center": 1, "ten": 10}
 # A 1 x 65,000 image would grow to 256 x 16,640,000: refused rather than allocated.
 MAX_RESIZED_PIXELS = 2**28
-# Lanczos reaches 3 input pixels at scale 1; the other filters reach less.
-_MAX_SUPPORT = 3.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,8 @@ class Preprocessing:
     @property
     def shortest_side(self) -> int:
         """Return the side in pixels that a reduced decode may not fall below."""
-        return self.resize_size if _is_size(self.resize_size) else max(self.resize_size)  # type: ignore[arg-type,return-value]
+        size = self.resize_size
+        return size if isinstance(size, int) else max(size)
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the (width, height) in pixels that an image is resized to.
@@ -136,12 +135,16 @@ class Preprocessing:
                 f"too long and thin: {image.width} x {image.height} pixels would be "
                 f"resized to {width} x {height}"
             )
+        # Resized whole, then cropped: neither `resize(box=...)`, whose box is float32,
+        # nor two passes, whose order PIL picks by size, gives the same bits; and no
+        # faster way was found that does.
+        resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
         if crops == "center":
-            patches = [self._resize_center(image, width, height)]
+            box = _center_box(width, height, self.crop_size)
+            patches = [np.asarray(resized.crop(box))]
         else:
-            patches = self._ten_crops(self._resize(image, width, height))
-        stacked = np.stack([np.asarray(patch) for patch in patches])
-        return stacked.transpose(0, 3, 1, 2)  # (n_crops, 3, h, w)
+            patches = self._ten_crops(resized)
+        return np.stack(patches).transpose(0, 3, 1, 2)  # (n_crops, 3, h, w)
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """Return (x / 255 - mean) / std in float32, on the tensor's device.
@@ -194,35 +197,12 @@ class Preprocessing:
                 f"preprocessing: expected the fields {', '.join(sorted(expected))}; "
                 f"found {', '.join(sorted(map(str, found))) or 'none'}"
             )
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
-
-    def _resize(self, image: Image.Image, width: int, height: int) -> Image.Image:
-        return image.resize((width, height), INTERPOLATIONS[self.interpolation])
-
-    def _resize_center(
-        self, image: Image.Image, width: int, height: int
-    ) -> Image.Image:
-        """Return the centre crop of the image resized to (width, height).
-
-        PIL resizes along x and then along y, with whole uint8 values in between. The
-        same two passes are made here, each on no more than the crop needs, so the
-        result is the same to the bit. (`Image.resize(box=...)` is not: its box is
-        rounded to float32, which moves the filter's weights.)
-        """
-        left, top, right, bottom = _center_box(width, height, self.crop_size)
-        if left <= 0 or height == image.height:
-            return self._resize(image, width, height).crop((left, top, right, bottom))
-        first, last = _rows_needed(image.height, height, top, bottom)
-        rows = image.crop((0, first, image.width, last))
-        rows = self._resize(rows, width, last - first).crop(
-            (left, 0, right, last - first)
-        )
-        strip = Image.new("RGB", (right - left, image.height))
-        strip.paste(rows, (0, first))
-        resized = self._resize(strip, right - left, height)
-        return resized.crop((0, top, right - left, bottom))
+        # JSON knows lists only. The constructor checks every value.
+        constants: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+        }
+        return cls(**constants)
 
     def _ten_crops(self, resized: Image.Image) -> list[np.ndarray]:
         """Return the (h, w, 3) patches of `apply(crops="ten")`, in its order."""
@@ -252,17 +232,6 @@ def _center_start(length: int, crop: int) -> int:
     if crop > length:
         return -((crop - length) // 2)
     return round((length - crop) / 2.0)  # halves to even, as torchvision
-
-
-def _rows_needed(
-    height: int, new_height: int, top: int, bottom: int
-) -> tuple[int, int]:
-    """Return the input rows [first, last) that output rows [top, bottom) draw on."""
-    scale = height / new_height
-    # Two rows more than the filter's reach, against rounding at its ends.
-    reach = _MAX_SUPPORT * max(scale, 1.0) + 2
-    first = max(0, math.floor(top * scale - reach))
-    return first, min(height, math.ceil(bottom * scale + reach))
 
 
 def _check(field: str, is_valid: bool, value: object) -> None:

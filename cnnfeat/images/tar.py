@@ -92,8 +92,8 @@ def _regular_members(path: str) -> dict[str, _Span]:
                 members[name] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{printable(path)}: neither a folder, a .csv or .tsv manifest, an image nor "
-            f"a whole tar: {error}"
+            f"{printable(path)}: neither a folder, a .csv or .tsv manifest, an image "
+            f"nor a whole tar: {error}"
         ) from error
     return members
 

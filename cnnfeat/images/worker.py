@@ -76,6 +76,10 @@ def load_into(job: Job, location: Location, pixels: np.ndarray) -> tuple[str, fl
 
     Parameters
     ----------
+    job : Job
+        What to do to it.
+    location : Location
+        Where it lies.
     pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
         Left as it was where the image fails.
     """

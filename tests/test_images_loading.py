@@ -1,0 +1,315 @@
+"""`load_batches`: the same batches however they are made, and nothing ever hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnfeat.errors import CnnfeatError, DataError
+from cnnfeat.images import (
+    DecodeLimits,
+    Preprocessing,
+    decode_image,
+    default_workers,
+    list_images,
+    load_batches,
+    loading,
+    pool,
+)
+
+SMALL = Preprocessing(20, (16, 16))
+
+
+@pytest.fixture
+def mixed_dir(image_dir):
+    """The shared twelve images, three of them beyond reading (rows 1, 5 and 11)."""
+    (image_dir / "ant" / "1.png").write_bytes(b"")
+    (image_dir / "bee" / "1.png").write_bytes(b"no image")
+    (image_dir / "cat" / "3.png").unlink()
+    (image_dir / "cat" / "3.png").symlink_to("gone")
+    return image_dir
+
+
+def gathered(source, **options):
+    batches = list(load_batches(list_images(source), SMALL, **options))
+    pixels = np.concatenate([batch.images for batch in batches])
+    return pixels, sum((batch.errors for batch in batches), ()), batches
+
+
+def children():
+    """Return the processes that this one has started and that still run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid() and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_batches_cover_the_rows_in_order(mixed_dir):
+    images = list_images(mixed_dir)
+    batches = list(load_batches(images, SMALL, batch_size=5))
+    assert [batch.start for batch in batches] == [0, 5, 10]
+    assert [len(batch.ok) for batch in batches] == [5, 5, 2]
+    ok = np.concatenate([batch.ok for batch in batches])
+    assert np.flatnonzero(~ok).tolist() == [1, 5, 11]
+    for batch in batches:
+        for k, row in enumerate(range(batch.start, batch.start + len(batch.ok))):
+            expected = 0
+            if batch.ok[k]:
+                expected = SMALL.apply(decode_image(images.read_bytes(row)))
+            np.testing.assert_array_equal(
+                batch.images[k], np.broadcast_to(expected, (1, 3, 16, 16))
+            )
+            assert bool(batch.errors[k]) != batch.ok[k]
+
+
+@pytest.mark.parametrize("crops", ["center", "ten"])
+def test_worker_count_and_batch_size_change_nothing(mixed_dir, crops):
+    expected, reasons, _ = gathered(mixed_dir, batch_size=12, crops=crops)
+    for workers, batch_size in [(1, 5), (2, 1), (3, 64)]:
+        pixels, errors, batches = gathered(
+            mixed_dir, batch_size=batch_size, crops=crops, workers=workers
+        )
+        np.testing.assert_array_equal(pixels, expected)
+        assert errors == reasons
+        assert pixels.dtype == np.uint8
+        assert all(batch.decode_seconds > 0 for batch in batches)
+    assert children() == []
+
+
+def test_first_row_goes_on_where_another_run_stopped(mixed_dir):
+    expected, reasons, _ = gathered(mixed_dir, batch_size=4)
+    for workers in (0, 2):
+        pixels, errors, batches = gathered(
+            mixed_dir, batch_size=4, first_row=7, workers=workers
+        )
+        assert [batch.start for batch in batches] == [7, 11]
+        np.testing.assert_array_equal(pixels, expected[7:])
+        assert errors == reasons[7:]
+
+
+def test_no_rows_give_no_batches(image_dir):
+    images = list_images(image_dir)
+    for workers in (0, 1):
+        options = {"batch_size": 4, "first_row": 12, "workers": workers}
+        assert list(load_batches(images, SMALL, **options)) == []
+    assert children() == []
+
+
+def test_a_tar_is_read_by_workers(image_dir, tmp_path):
+    import tarfile
+
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        archive.add(image_dir, arcname=".")
+    expected, _, _ = gathered(image_dir, batch_size=12)
+    pixels, _, _ = gathered(tmp_path / "t.tar", batch_size=5, workers=2)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_the_fast_decoder_reduces_large_jpegs_only(tmp_path):
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((400, 320), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "a.jpg", quality=95)
+    image.save(tmp_path / "b.png")
+    exact, _, _ = gathered(tmp_path, batch_size=2)
+    fast, _, _ = gathered(tmp_path, batch_size=2, decoder="fast")
+    np.testing.assert_array_equal(fast[1], exact[1])
+    difference = np.abs(fast[0].astype(int) - exact[0])
+    assert 0 < difference.mean() < 4
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"batch_size": 0},
+        {"workers": -1},
+        {"first_row": 13},
+        {"crops": "five"},
+        {"decoder": "nvjpeg"},
+    ],
+)
+def test_arguments_out_of_range_are_refused_at_once(image_dir, option):
+    with pytest.raises(DataError, match=f"{next(iter(option))} is out of range"):
+        load_batches(list_images(image_dir), SMALL, **{"batch_size": 4, **option})
+
+
+def test_a_worker_imports_neither_torch_nor_h5py():
+    code = (
+        "import sys, cnnfeat.images.worker as w; "
+        "assert not {'torch', 'h5py', 'torchvision', 'click'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("when", [0, 3])
+def test_a_killed_worker_is_replaced_and_no_image_is_lost(image_dir, when):
+    expected, reasons, _ = gathered(image_dir, batch_size=12)
+    batches = load_batches(list_images(image_dir), SMALL, batch_size=1, workers=2)
+    found = [next(batches)]
+    for k, batch in enumerate(batches):
+        found.append(batch)
+        if k == when:
+            os.kill(children()[0], signal.SIGKILL)
+    pixels = np.concatenate([batch.images for batch in found])
+    np.testing.assert_array_equal(pixels, expected)
+    assert sum((batch.errors for batch in found), ()) == reasons
+
+
+@pytest.fixture
+def worker_code(monkeypatch):
+    """Return a function that puts Python code before a worker's own."""
+
+    def put(code):
+        monkeypatch.setattr(
+            pool,
+            "_COMMAND",
+            "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
+            f"{code}\n"
+            "from cnnfeat.images import worker\n"
+            "worker.main(*map(int, sys.argv[2:]))",
+        )
+
+    return put
+
+
+WRAP = """
+import os, time
+import cnnfeat.images.worker as w
+load = w.Job.load
+def wrapped(job, location):
+    if location.path.endswith('bee/1.png'):
+        {}
+    return load(job, location)
+w.Job.load = wrapped
+"""
+
+
+def test_an_image_that_kills_its_worker_twice_becomes_a_failed_row(
+    image_dir, worker_code
+):
+    expected, _, _ = gathered(image_dir, batch_size=12)
+    worker_code(WRAP.format("os.kill(os.getpid(), 9)"))
+    for workers in (1, 2):
+        pixels, errors, _ = gathered(image_dir, batch_size=5, workers=workers)
+        assert errors[5] == "the decoder was killed (SIGKILL)"
+        assert [k for k, error in enumerate(errors) if error] == [5]
+        assert not pixels[5].any()
+        rest = np.arange(12) != 5
+        np.testing.assert_array_equal(pixels[rest], expected[rest])
+
+
+def test_an_image_that_takes_too_long_becomes_a_failed_row(image_dir, worker_code):
+    worker_code(WRAP.format("time.sleep(1000)"))
+    _, errors, _ = gathered(
+        image_dir, batch_size=5, workers=2, limits=DecodeLimits(seconds=2.5)
+    )
+    assert errors[5] == "took longer than 2.5 s"
+    assert [k for k, error in enumerate(errors) if error] == [5]
+    assert children() == []
+
+
+def test_an_image_that_allocates_without_bound_becomes_a_failed_row(
+    image_dir, worker_code
+):
+    worker_code(WRAP.format("bytearray(2**33)"))
+    _, errors, _ = gathered(image_dir, batch_size=12, workers=1)
+    assert errors[5]
+    assert [k for k, error in enumerate(errors) if error] == [5]
+
+
+def test_workers_that_cannot_start_end_in_one_line(image_dir, worker_code):
+    worker_code("raise ImportError('no such codec')")
+    batches = load_batches(list_images(image_dir), SMALL, batch_size=4, workers=2)
+    with pytest.raises(CnnfeatError, match="status 1: ImportError: no such codec") as e:
+        next(batches)
+    assert "\n" not in str(e.value)
+    assert children() == []
+
+
+def test_closing_early_stops_the_workers(image_dir):
+    n_descriptors = len(os.listdir("/proc/self/fd"))
+    batches = load_batches(list_images(image_dir), SMALL, batch_size=2, workers=2)
+    next(batches)
+    assert len(children()) == 2
+    batches.close()
+    assert children() == []
+    assert not [t for t in threading.enumerate() if t.name == "cnnfeat-images"]
+    assert len(os.listdir("/proc/self/fd")) <= n_descriptors
+
+
+SCRIPT = """
+import sys, time
+from cnnfeat.images import *
+batches = load_batches(
+    list_images(sys.argv[1]), Preprocessing(20, (16, 16)), batch_size=1, workers=2
+)
+next(batches)
+print("begun", flush=True)
+{}
+"""
+
+
+def started(source, ending):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SCRIPT.format(ending), str(source)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def workers_of(process):
+    pids = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == process.pid:
+            pids.append(int(status.parent.name))
+    return pids
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, None])
+def test_workers_end_with_their_parent(image_dir, how):
+    process = started(image_dir, "sys.exit(0)" if how is None else "time.sleep(60)")
+    pids = workers_of(process)
+    if how is not None:
+        assert len(pids) == 2
+        process.send_signal(how)
+    _, stderr = process.communicate(timeout=20)
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+    assert "resource_tracker" not in stderr
+    if how is None:
+        assert (process.returncode, stderr) == (0, "")
+
+
+def test_default_workers_are_the_cores_at_hand(monkeypatch, tmp_path):
+    assert 1 <= default_workers() <= 16
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(loading, "_CGROUP_CPU_MAX", tmp_path / "cpu.max")
+    assert default_workers() == 8
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert default_workers() == 3
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert default_workers() == 8
