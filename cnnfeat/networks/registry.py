@@ -18,11 +18,13 @@ from cnnfeat.errors import WeightsError
 from cnnfeat.images.preprocessing import Preprocessing
 from cnnfeat.networks import weights as state_dicts
 from cnnfeat.networks.architectures import (
-    _LITE0_PARAMETERS,
     EMBEDDED,
+    EMBEDDED_PARAMETERS,
     TIMM_PREFIX,
     Architecture,
+    cached_timm,
     find_architecture,
+    hub_and_url,
     timm_names,
     torchvision_names,
     unknown_network,
@@ -235,15 +237,13 @@ def _n_parameters(name: str) -> int:
     import torchvision
 
     if name == EMBEDDED:
-        return _LITE0_PARAMETERS
+        return EMBEDDED_PARAMETERS
     return int(torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"])
 
 
 def _timm_entry(name: str) -> NetworkEntry:
     import timm
 
-    from cnnfeat.networks.architectures import _cached_timm
-
     config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
-    path = _cached_timm(config.hf_hub_id, config.url)
+    path = cached_timm(*hub_and_url(config))
     return NetworkEntry(name, "timm", None, None, None if path is None else str(path))
