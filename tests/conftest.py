@@ -37,7 +37,7 @@ def mobilenet_weights() -> Path:
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> None:
-    """Write a seeded colour image with some structure (not pure noise) as PNG or JPEG."""
+    """Write a seeded colour image with some structure, as PNG or JPEG."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
@@ -52,3 +52,39 @@ def image_dir(tmp_path: Path) -> Path:
         for k in range(4):
             write_image(root / name / f"{k}.png", seed=10 * label + k)
     return root
+
+
+@pytest.fixture(scope="session")
+def colour_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of eight noisy images, each class of its own colour: easy."""
+    root = tmp_path_factory.mktemp("colours") / "images"
+    colours = {"blue": (40, 60, 200), "green": (50, 190, 60), "red": (200, 50, 40)}
+    rng = np.random.default_rng(0)
+    for name, colour in colours.items():
+        (root / name).mkdir(parents=True)
+        for k in range(8):
+            noise = rng.normal(0, 25, (40, 48, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{k}.png")
+    return root
+
+
+# Quick and deterministic: a real network, random weights, stopped after its first block.
+FIRST_BLOCK = (
+    *("--model", "squeezenet1_1", "--weights", "random", "--device", "cpu"),
+    *("--layer", "features.1", "--pool", "avg", "--workers", "0", "--quiet"),
+)
+
+
+@pytest.fixture(scope="session")
+def colour_features(colour_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pooled first-block features of `colour_dir`, made by the command itself."""
+    from click.testing import CliRunner
+
+    from cnnfeat.cli.main import cli
+
+    path = tmp_path_factory.mktemp("features") / "colours.h5"
+    arguments = ["extract", str(colour_dir), "-o", str(path), *FIRST_BLOCK]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    return path

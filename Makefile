@@ -1,0 +1,121 @@
+# make demo        the main job on the embedded defaults (scikit-learn's digits)
+# make test        the tests
+# make check       format, lint, types, docs
+# make folder      DATA=images/ : features, a head and an evaluation of your own folder
+# make caltech101  DATA=.../101_ObjectCategories : the papers' protocol and its report
+#
+# Outputs are files: make redoes what changed and nothing else. An interrupted run goes on
+# where it stopped.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CNNFEAT := $(BIN)/cnnfeat
+
+.PHONY: help demo test test-slow check format docs clean folder caltech101 settings
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	touch $@
+
+# ---------------------------------------------------------------- checks and tests
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m 'not slow' -n 2 -q
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate_cli.py --check
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate_cli.py
+
+# ---------------------------------------------------------------- the demo
+
+DEMO := results/demo
+DEMO_LAYERS := blocks.0 blocks.2 blocks.4 blocks.6 global_pool
+
+demo: $(DEMO)/table.md
+	@cat $(DEMO)/table.txt
+
+data/digits: data/make_digits.py | $(INSTALLED)
+	rm -rf $@ $@.part
+	$(BIN)/python data/make_digits.py $@
+
+$(DEMO)/digits.h5: data/digits | $(INSTALLED)
+	mkdir -p $(@D)
+	$(CNNFEAT) extract data/digits -o $@ --resume --pool avg $(DEMO_LAYERS:%=--layer %)
+
+$(DEMO)/table.md: $(DEMO)/digits.h5 | $(INSTALLED)
+	$(CNNFEAT) benchmark $< --protocol folder --train-per-class 50 --splits 3 \
+	  --head svm --head softmax --control pixels,random \
+	  --report $(DEMO) --overwrite > $(DEMO)/table.txt
+
+# ---------------------------------------------------------------- pipelines
+
+MODEL ?= efficientnet_lite0
+WEIGHTS ?= default
+LAYERS ?=
+POOL ?= none
+TRAIN ?= 30
+TEST ?= 50
+SPLITS ?= 5
+NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
+OUT = results/$(NAME)/$(subst /,-,$(MODEL))
+
+# The directories of the images: adding or removing an image touches one of them.
+DATA_FOLDERS = $(if $(DATA),$(shell find -L "$(DATA)" -type d),)
+SETTINGS = $(MODEL) $(WEIGHTS) $(LAYERS) $(POOL)
+
+folder: $(if $(DATA),$(OUT)/evaluation.json,data-is-missing)
+	@cat $(OUT)/evaluation.json
+
+caltech101: $(if $(DATA),$(OUT)/report/index.html,data-is-missing)
+	@cat $(OUT)/report/table.txt
+
+.PHONY: data-is-missing
+data-is-missing:
+	@echo 'make: which images? DATA=path/to/class/folders' >&2; exit 2
+
+# Rewritten only when the settings differ from those of the last run.
+$(OUT)/settings: settings
+	@mkdir -p $(@D)
+	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' > $@
+
+$(OUT)/features.h5: $(OUT)/settings $(DATA_FOLDERS) | $(INSTALLED)
+	rm -f $@
+	$(CNNFEAT) extract "$(DATA)" -o $@ --resume --model $(MODEL) --weights $(WEIGHTS) \
+	  --pool $(POOL) $(LAYERS:%=--layer %)
+
+$(OUT)/head.h5: $(OUT)/features.h5 | $(INSTALLED)
+	$(CNNFEAT) train-svm $< -o $@ --overwrite --train-per-class $(TRAIN)
+
+$(OUT)/evaluation.json: $(OUT)/head.h5 | $(INSTALLED)
+	$(CNNFEAT) evaluate $< $(OUT)/features.h5 --json > $@
+
+$(OUT)/report/index.html: $(OUT)/features.h5 | $(INSTALLED)
+	mkdir -p $(@D)
+	$(CNNFEAT) benchmark $< --protocol caltech101 --head svm --head softmax \
+	  --report $(@D) --overwrite > $(OUT)/report/table.txt
+
+clean:
+	rm -rf results build .pytest_cache .mypy_cache .ruff_cache

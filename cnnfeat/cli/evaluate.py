@@ -1,0 +1,45 @@
+"""`cnnfeat evaluate`."""
+
+import click
+
+from cnnfeat.cli import options
+
+
+@click.command()
+@options.head_arg
+@options.features_arg
+@options.rows_opt
+@options.confusion_opt
+@options.predictions_opt
+@options.overwrite_opt
+@options.json_opt
+def evaluate(
+    head_path: str,
+    features_path: str,
+    rows: str,
+    confusion_path: str | None,
+    predictions_path: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Score a trained HEAD.h5 on the images of FEATURES.h5.
+
+    On the file that the head was trained from, the rows that it was not trained on; on
+    another file all rows, classes matched by name.
+
+    \b
+    $ cnnfeat evaluate svm.h5 features.h5 --json
+    {"n_images": 500, "n_classes": 10, "accuracy": 0.848, ...}
+    """
+    from cnnfeat.cli.output import echo_report
+    from cnnfeat.evaluate import evaluate_head
+
+    report = evaluate_head(
+        head_path,
+        features_path,
+        rows=rows,
+        confusion_path=confusion_path,
+        predictions_path=predictions_path,
+        overwrite=overwrite,
+    )
+    echo_report(report.to_dict(), as_json=as_json)

@@ -1,0 +1,38 @@
+"""`cnnfeat layers`."""
+
+import click
+
+from cnnfeat.cli import options
+
+_COLUMNS = {
+    "name": "layer",
+    "alias": "alias",
+    "kind": "kind",
+    "shape": "shape",
+    "parameters": "parameters",
+    "macs": "MACs",
+    "receptive_field": "field",
+    "stride": "stride",
+}
+
+
+@click.command()
+@options.model_opt
+@options.json_opt
+def layers(model: str, as_json: bool) -> None:
+    """List the layers of a network that can be tapped, in the order they run.
+
+    Shape is of one image's activation; MACs are multiply-accumulates for one image;
+    receptive field and stride are in pixels of the network's input.
+
+    \b
+    $ cnnfeat layers --model alexnet
+    """
+    from dataclasses import asdict
+
+    from cnnfeat.cli.output import echo_table
+    from cnnfeat.networks import layer_table, load_network
+
+    network = load_network(model, weights="random", device="cpu")
+    rows = [asdict(info) for info in layer_table(network)]
+    echo_table(rows, _COLUMNS, as_json=as_json, key="layers")

@@ -1,0 +1,131 @@
+"""The command group: finds a command, runs it, and turns errors into one line.
+
+Commands are imported when they are called, so `cnnfeat --help` reads no module but
+this one and its short help texts.
+"""
+
+import os
+import sys
+import warnings
+from importlib import import_module
+from typing import Any, TextIO
+
+import click
+
+from cnnfeat._version import __version__
+from cnnfeat.errors import CnnfeatError, CnnfeatWarning
+
+# Command name -> (module under cnnfeat.cli, one line for the list of commands).
+COMMANDS = {
+    "extract": ("extract", "Tap a network's layers on images into an HDF5 file."),
+    "layers": ("layers", "List the layers of a network that can be tapped."),
+    "models": ("models", "List the networks that can be loaded."),
+    "info": ("info", "Tell what a feature or head file holds."),
+    "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
+    "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
+    "evaluate": ("evaluate", "Score a trained head on extracted features."),
+}
+
+_EXIT_ERROR = 1
+_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _OneLineError(click.ClickException):
+    """A `CnnfeatError` on its way to stderr: one line, exit status 1."""
+
+    exit_code = _EXIT_ERROR
+
+    def show(self, file: TextIO | None = None) -> None:
+        """Write the line."""
+        click.echo(f"cnnfeat: {' '.join(self.message.split())}", err=True)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use and whose errors are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of a day's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, _ = COMMANDS[cmd_name]
+        module = import_module(f"cnnfeat.cli.{module_name}")
+        command: click.Command = getattr(module, module_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command named first, or offer the nearest name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}{_did_you_mean(args[0])}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List the commands; click's own version would import every one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors become one line, warnings become one line each."""
+        with warnings.catch_warnings():
+            # Other libraries' warnings are for developers; ours are for users.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", CnnfeatWarning)
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except CnnfeatError as error:
+                raise _OneLineError(str(error)) from error
+            except MemoryError as error:
+                raise _OneLineError(
+                    "out of memory: a smaller --batch-size or fewer layers need less"
+                ) from error
+
+
+def _did_you_mean(name: str) -> str:
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(name, COMMANDS, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"cnnfeat: warning: {' '.join(str(message).split())}", err=True)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.version_option(__version__, prog_name="cnnfeat")
+def cli() -> None:
+    """Features of pretrained convnets, linear heads on top, honest statistics.
+
+    \b
+    $ cnnfeat extract images/ -o features.h5
+    $ cnnfeat train-svm features.h5 -o head.h5 --train-per-class 30
+    $ cnnfeat evaluate head.h5 features.h5
+    """
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 a named error, 2 wrong usage."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("cnnfeat: interrupted", err=True)
+        sys.exit(_EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`cnnfeat layers | head`): nothing to say, and
+        # the interpreter must not try to flush the dead pipe on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_EXIT_ERROR)

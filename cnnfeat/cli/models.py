@@ -1,0 +1,35 @@
+"""`cnnfeat models`."""
+
+import click
+
+from cnnfeat.cli import options
+
+_COLUMNS = {
+    "name": "model",
+    "source": "source",
+    "n_parameters": "parameters",
+    "top_1": "top-1 %",
+    "offline": "at hand offline",
+}
+
+
+@click.command()
+@click.argument("pattern", required=False)
+@options.json_opt
+def models(pattern: str | None, as_json: bool) -> None:
+    """List the networks that can be loaded, and which weights are at hand offline.
+
+    PATTERN is a name or glob; timm's networks are listed for patterns that begin with
+    timm/. Top-1 is the published ImageNet accuracy.
+
+    \b
+    $ cnnfeat models 'resnet*'
+    $ cnnfeat models 'timm/efficientnet*'
+    """
+    from dataclasses import asdict
+
+    from cnnfeat.cli.output import echo_table
+    from cnnfeat.networks import list_networks
+
+    rows = [asdict(entry) for entry in list_networks(pattern)]
+    echo_table(rows, _COLUMNS, as_json=as_json, key="models")

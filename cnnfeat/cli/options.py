@@ -1,0 +1,300 @@
+"""Every option and argument of the command line, defined once.
+
+The same flag has the same meaning in every command. Callbacks turn text into values
+and raise `click.BadParameter` (exit status 2) on anything else.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator that applies several, so that the first is listed first."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def parse_device(ctx: Any, param: Any, value: str) -> str:
+    """Accept `auto`, `cpu`, `cuda` and `cuda:N`."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise click.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
+    return value
+
+
+def parse_count_or_auto(ctx: Any, param: Any, value: str) -> int | None:
+    """Turn `auto` into None and a positive whole number into an int."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither auto nor a number from 1")
+    return int(value)
+
+
+def parse_C(ctx: Any, param: Any, value: str | None) -> tuple[float, ...] | None:
+    """Turn `0.1,1,10` into positive finite floats, sorted and without repeats."""
+    if value is None:
+        return None
+    try:
+        values = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not numbers with commas") from None
+    if not all(math.isfinite(C) and C > 0 for C in values):
+        raise click.BadParameter(f"{value!r}: every C must be finite and above 0")
+    return tuple(sorted(set(values)))
+
+
+images_arg = click.argument("images", metavar="IMAGES")
+features_arg = click.argument("features_path", metavar="FEATURES.h5")
+head_arg = click.argument("head_path", metavar="HEAD.h5")
+file_arg = click.argument("file_path", metavar="FILE.h5")
+
+features_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    required=True,
+    metavar="FEATURES.h5",
+    help="The feature file to write.",
+)
+head_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    required=True,
+    metavar="HEAD.h5",
+    help="The head file to write.",
+)
+overwrite_opt = click.option(
+    "--overwrite", is_flag=True, help="Replace an output that exists."
+)
+resume_opt = click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where an interrupted run stopped; start anew where there is none.",
+)
+json_opt = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
+)
+quiet_opt = click.option("--quiet", is_flag=True, help="No progress on stderr.")
+
+model_opt = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    metavar="NAME",
+    help="A torchvision name, timm/NAME, or efficientnet_lite0; see `cnnfeat models`.",
+)
+weights_opt = click.option(
+    "--weights",
+    default="default",
+    show_default=True,
+    metavar="default|random|PATH",
+    help="The published ImageNet weights, random ones, or a .pth or .safetensors file.",
+)
+taps_opt = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME",
+    help="A layer to tap: a name or glob that `cnnfeat layers` lists, a paper's name "
+    "such as fc6 or fc6:pre, or all. Repeatable.  [default: the layer before the "
+    "classifier]",
+)
+pool_opt = click.option(
+    "--pool",
+    type=click.Choice(["none", "avg", "max", "pyramid"]),
+    default="none",
+    show_default=True,
+    help="Pool each spatial activation; pyramid: 1x1, 2x2 and 4x4 maxima.",
+)
+crops_opt = click.option(
+    "--crops",
+    type=click.Choice(["center", "ten"]),
+    default="center",
+    show_default=True,
+    help="One centre crop, or the average over four corners, centre and mirror images.",
+)
+device_opt = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=parse_device,
+    metavar="auto|cpu|cuda[:N]",
+    help="Where the network runs; auto: the GPU if there is one.",
+)
+batch_size_opt = click.option(
+    "--batch-size",
+    default="auto",
+    show_default=True,
+    callback=parse_count_or_auto,
+    metavar="N|auto",
+    help="Images in one forward pass.",
+)
+workers_opt = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="N",
+    help="Processes that decode images; 0: decode in the main one.  [default: as many "
+    "as pay on this machine]",
+)
+precision_opt = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the forward pass.",
+)
+dtype_opt = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Number type in the file.",
+)
+on_error_opt = click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    show_default=True,
+    help="An image that cannot be read: keep its row as failed, or stop.",
+)
+seed_opt = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws the training and test rows.",
+)
+weights_seed_opt = click.option(
+    "--weights-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of --weights random.",
+)
+
+feature_layer_opt = click.option(
+    "--layer",
+    default=None,
+    metavar="NAME",
+    help="A layer in the file; a+b joins several.  [default: the only one]",
+)
+C_opt = click.option(
+    "--C",
+    "C",
+    default=None,
+    callback=parse_C,
+    metavar="VALUE[,VALUE...]",
+    help="Penalty C; of several, the best inside the training rows is taken.  "
+    "[default: a grid that suits --scale]",
+)
+train_per_class_opt = click.option(
+    "--train-per-class",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Training images drawn from each class.  [default: all]",
+)
+test_per_class_opt = click.option(
+    "--test-per-class",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="At most so many test images of each class.  [default: all the rest]",
+)
+scale_opt = click.option(
+    "--scale",
+    type=click.Choice(["mean-norm", "l2", "standard", "none"]),
+    default="l2",
+    show_default=True,
+    help="How features are scaled, fitted on the training rows.",
+)
+exclude_opt = click.option(
+    "--exclude",
+    "exclude_classes",
+    multiple=True,
+    metavar="CLASS",
+    help="Leave a class out. Repeatable.",
+)
+dropout_opt = click.option(
+    "--dropout",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="Share of the features dropped at random while training (DeCAF).",
+)
+sqrt_opt = click.option(
+    "--signed-sqrt", is_flag=True, help="sign(x) sqrt|x| before scaling (Razavian)."
+)
+pca_opt = click.option(
+    "--pca",
+    "n_components",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Keep the first N principal components of the training rows.",
+)
+verbose_opt = click.option(
+    "--verbose", is_flag=True, help="Tell which solver was chosen and why, on stderr."
+)
+
+rows_opt = click.option(
+    "--rows",
+    type=click.Choice(["heldout", "all"]),
+    default="heldout",
+    show_default=True,
+    help="Which rows of the head's own feature file are scored.",
+)
+confusion_opt = click.option(
+    "--confusion",
+    "confusion_path",
+    default=None,
+    metavar="OUT.png",
+    help="Draw the confusion matrix.",
+)
+predictions_opt = click.option(
+    "--predictions",
+    "predictions_path",
+    default=None,
+    metavar="OUT.csv",
+    help="Write the predicted class of every scored row.",
+)
+
+head_training_opts = compose(
+    feature_layer_opt,
+    C_opt,
+    train_per_class_opt,
+    test_per_class_opt,
+    exclude_opt,
+    seed_opt,
+    scale_opt,
+    sqrt_opt,
+    pca_opt,
+    dropout_opt,
+    device_opt,
+    overwrite_opt,
+    verbose_opt,
+    json_opt,
+)
+
+
+def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:
+    """Raise a usage error when two flags that contradict each other are both set."""
+    if chosen.get(first) and chosen.get(second):
+        raise click.UsageError(f"--{first} and --{second} contradict each other")

@@ -1,0 +1,111 @@
+"""What commands print: results on stdout, as text for people or as one JSON object."""
+
+import json
+import math
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from cnnfeat.extract import ExtractReport
+
+_MAX_FAILURES_LISTED = 20
+
+
+def command_line() -> str:
+    """Return the command as it was typed, to be kept in the files it writes."""
+    return shlex.join(["cnnfeat", *sys.argv[1:]])
+
+
+def stdin_lines(images: str) -> Iterable[str] | None:
+    """Return the lines of stdin when IMAGES is `-`, undecodable bytes kept."""
+    if images != "-":
+        return None
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return sys.stdin
+
+
+def echo_report(record: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one record: a JSON object, or its fields one a line."""
+    if as_json:
+        click.echo(json.dumps(_finite(record), ensure_ascii=False))
+        return
+    width = max((len(key) for key in record), default=0)
+    for key, value in record.items():
+        if value not in (None, "", [], {}):
+            click.echo(f"{key.replace('_', ' '):<{width}}  {_shown(key, value)}")
+
+
+def echo_table(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    as_json: bool,
+    key: str,
+) -> None:
+    """Print rows as a text table with headings `columns`, or as JSON under `key`."""
+    if as_json:
+        click.echo(
+            json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
+        )
+        return
+    cells = [[_cell(row[name]) for name in columns] for row in rows]
+    table = [list(columns.values()), *cells]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    for line in table:
+        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(padded).rstrip())
+
+
+def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
+    """Print the summary of an extraction; images that failed are named on stderr."""
+    for path, reason in report.failures[:_MAX_FAILURES_LISTED]:
+        click.echo(f"cnnfeat: failed: {path}: {reason}", err=True)
+    if (more := len(report.failures) - _MAX_FAILURES_LISTED) > 0:
+        click.echo(f"cnnfeat: … and {more} more, named in /images/error", err=True)
+    record = report.to_dict()
+    del record["failures"]
+    echo_report(record, as_json=as_json)
+
+
+def _shown(key: str, value: Any) -> str:
+    if key.endswith("accuracy") and isinstance(value, float):
+        return f"{100 * value:.2f} %"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
+    return _cell(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return (
+            "×".join(map(str, value))
+            if _all_ints(value)
+            else ", ".join(map(str, value))
+        )
+    return str(value)
+
+
+def _all_ints(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
+
+
+def _finite(value: Any) -> Any:
+    """Return `value` with NaN and infinities as None: JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

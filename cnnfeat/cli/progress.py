@@ -1,0 +1,82 @@
+"""Progress on stderr: a bar on a terminal, an occasional line elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+Progress = Callable[[int, int, int], None]
+
+
+@contextmanager
+def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
+    """Yield a callback (n_done, n_all, n_failed), or None when `quiet`."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _rich_bar(title) as progress:
+            yield progress
+    else:
+        yield _occasional_line(title)
+
+
+def _occasional_line(title: str) -> Progress:
+    """Return a callback that writes a line every half minute and none in between."""
+    started = last = time.monotonic()
+    first: int | None = None
+
+    def progress(n_done: int, n_all: int, n_failed: int) -> None:
+        nonlocal last, first
+        first = n_done if first is None else first
+        now = time.monotonic()
+        if now - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        rate = (n_done - first) / (now - started) or float("nan")
+        left = (n_all - n_done) / rate
+        click.echo(
+            f"cnnfeat: {title}: {n_done} of {n_all}, {rate:.1f} a second, "
+            f"{left:.0f} s left, {n_failed} failed",
+            err=True,
+        )
+
+    return progress
+
+
+@contextmanager
+def _rich_bar(title: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, rate="", failed="")
+
+        def progress(n_done: int, n_all: int, n_failed: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(
+                task,
+                completed=n_done,
+                total=n_all,
+                rate=f"{speed:.1f}/s" if speed else "",
+                failed=f"{n_failed} failed" if n_failed else "",
+            )
+
+        yield progress

@@ -1,0 +1,218 @@
+"""The verb that scores a head on a feature file, on rows it was not trained on.
+
+Joins `store`, `heads`, `metrics` and, for the confusion matrix, `report`.
+"""
+
+import csv
+import io
+import warnings
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnfeat.errors import CnnfeatWarning, DataError
+from cnnfeat.metrics import evaluate_scores, wilson_interval
+
+if TYPE_CHECKING:
+    from cnnfeat.metrics import Scores
+    from cnnfeat.store import FeatureFile, Head
+
+# Rows scored at a time; bounds the memory, not the result.
+_ROWS_PER_BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How good a head is on some rows; accuracies are fractions.
+
+    `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
+    """
+
+    n_images: int
+    n_classes: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    top_5_accuracy: float
+    mean_per_class_accuracy: float
+    n_left_out: int
+    rows: str
+    kind: str
+    layer: str
+    C: float
+    per_class_accuracy: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+
+def evaluate_head(
+    head_path: str,
+    features_path: str,
+    *,
+    rows: str = "heldout",
+    confusion_path: str | None = None,
+    predictions_path: str | None = None,
+    overwrite: bool = False,
+) -> EvaluationReport:
+    """Score the head at `head_path` on the feature file at `features_path`.
+
+    Parameters
+    ----------
+    head_path, features_path : str
+    rows : {"heldout", "all"}
+        On the file that the head was trained from: the rows drawn for the test, or all
+        usable rows. On another file all usable rows are scored, classes matched by name.
+    confusion_path, predictions_path : str, optional
+        Where to draw the confusion matrix (PNG) and list the predictions (CSV).
+    overwrite : bool
+        Replace those two where they exist.
+
+    Returns
+    -------
+    EvaluationReport
+
+    Raises
+    ------
+    StoreError
+        If a file is damaged or not one of ours.
+    ProvenanceError
+        If the features were not extracted as those that the head was trained on.
+    DataError
+        If there is no row to score.
+    OutputError
+        If an output exists already.
+    """
+    from cnnfeat.outputs import check_output
+    from cnnfeat.store import check_same_provenance, load_head, open_features
+
+    for path in filter(None, (confusion_path, predictions_path)):
+        check_output(path, overwrite=overwrite)
+    head = load_head(head_path)
+    with open_features(features_path) as features:
+        layer = check_same_provenance(head, features)
+        chosen = _rows_to_score(head, features, rows)
+        y = _labels_by_name(head, features)[chosen]
+        if not len(chosen):
+            raise DataError(_why_nothing(head_path, features_path, rows))
+        scores = score_rows(head, features, layer, chosen)
+        paths = [features.paths[row] for row in chosen]
+        n_left_out = features.n_images - len(chosen)
+    result = evaluate_scores(scores, y, len(head.class_names))
+    if predictions_path:
+        _write_predictions(predictions_path, head.class_names, paths, y, scores)
+    if confusion_path:
+        _draw_confusion(confusion_path, head.class_names, result)
+    return _report(head, result, rows, n_left_out)
+
+
+def score_rows(
+    head: "Head", features: "FeatureFile", layer: str, rows: np.ndarray
+) -> np.ndarray:
+    """Return the head's scores of some rows, read block by block.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes), dtype=float64
+        `scale(X) @ W.T + b`.
+    """
+    from cnnfeat.heads import FeatureTransform
+
+    transform = FeatureTransform.from_arrays(head.scaler)
+    scores = np.empty((len(rows), len(head.class_names)))
+    for block, X in features.blocks(layer, rows, _ROWS_PER_BLOCK):
+        scores[block] = transform.transform(X) @ head.coef.T + head.intercept
+    return scores
+
+
+def _rows_to_score(head: "Head", features: "FeatureFile", rows: str) -> np.ndarray:
+    """Return the rows (int64, ascending) of images that can and may be scored."""
+    from cnnfeat.store import is_trained_from
+
+    usable = features.ok & (_labels_by_name(head, features) >= 0)
+    if rows == "heldout" and is_trained_from(head, features):
+        usable &= np.isin(features.paths, head.heldout_paths)
+    else:
+        _warn_of_training_images(head, features, rows)
+    return np.flatnonzero(usable)
+
+
+def _warn_of_training_images(head: "Head", features: "FeatureFile", rows: str) -> None:
+    """Say so when images that the head was trained on are among those scored."""
+    if head.root != features.root:
+        return
+    n_seen = len(set(head.training_paths) & set(features.paths))
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of the scored images are training images of the head: this is "
+            "not a test accuracy",
+            CnnfeatWarning,
+            stacklevel=4,
+        )
+
+
+def _labels_by_name(head: "Head", features: "FeatureFile") -> np.ndarray:
+    """Return each row's class as an index into the head's; -1 where it knows none."""
+    index = {name: k for k, name in enumerate(head.class_names)}
+    # The last entry serves label -1, which indexes from the end.
+    lookup = np.array([index.get(name, -1) for name in features.class_names] + [-1])
+    return lookup[features.labels]
+
+
+def _why_nothing(head_path: str, features_path: str, rows: str) -> str:
+    if rows == "heldout":
+        return (
+            f"{head_path} was trained on every labelled image of {features_path}: train "
+            "with --train-per-class to hold some out, or give --rows all"
+        )
+    return f"{features_path} has no image of a class that {head_path} knows"
+
+
+def _report(
+    head: "Head", result: "Scores", rows: str, n_left_out: int
+) -> EvaluationReport:
+    n_correct = int(np.trace(result.confusion))
+    names = head.class_names
+    per_class = zip(names, result.per_class_accuracy.tolist(), strict=True)
+    return EvaluationReport(
+        n_images=result.n_images,
+        n_classes=len(names),
+        accuracy=result.accuracy,
+        accuracy_interval=wilson_interval(n_correct, result.n_images),
+        top_5_accuracy=result.top_5_accuracy,
+        mean_per_class_accuracy=result.mean_per_class_accuracy,
+        n_left_out=n_left_out,
+        rows=rows,
+        kind=head.kind,
+        layer=head.layer,
+        C=head.hyperparameters["C"],
+        per_class_accuracy={name: value for name, value in per_class if value == value},
+    )
+
+
+def _write_predictions(
+    path: str,
+    class_names: tuple[str, ...],
+    paths: list[str],
+    y: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    """Write path, true class, predicted class, its score and the margin as CSV."""
+    from cnnfeat.outputs import write_output
+
+    predicted = scores.argmax(axis=1)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "predicted", "score"))
+    for row, k in enumerate(predicted):
+        writer.writerow(
+            (paths[row], class_names[y[row]], class_names[k], f"{scores[row, k]:.6g}")
+        )
+    write_output(path, text.getvalue().encode("utf-8"), overwrite=True)
+
+
+def _draw_confusion(path: str, class_names: tuple[str, ...], result: "Scores") -> None:
+    from cnnfeat.report import plot_confusion, save_figure
+
+    save_figure(plot_confusion(result.confusion, class_names), path)

@@ -1,0 +1,128 @@
+"""Where outputs may go, and how they appear: whole, or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnfeat.errors import OutputError
+
+MIB = 1024 * 1024
+
+
+def check_folder(path: Path) -> None:
+    """Raise OutputError unless a file could be written at `path`.
+
+    Raises
+    ------
+    OutputError
+        If the folder is missing or is none, or `path` is itself a folder.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: give the name of a file to write")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}; create it first")
+
+
+def check_output(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise OutputError unless an output may be written at `path`.
+
+    Verbs call it before any work, `atomic_output` once more before it writes.
+
+    Raises
+    ------
+    OutputError
+        As `check_folder`, and if `path` exists and `overwrite` is False.
+    """
+    check_folder(Path(path))
+    if not overwrite:
+        refuse_existing(Path(path))
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise OutputError if there is a file at `path` already."""
+    if os.path.lexists(path):
+        raise OutputError(f"{path} exists already: give --overwrite to replace it")
+
+
+def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write `data` at `path`, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        As `atomic_output`.
+    """
+    with atomic_output(Path(path), overwrite=overwrite) as temporary:
+        temporary.write_bytes(data)
+
+
+def check_space(folder: Path, n_bytes: int) -> None:
+    """Raise OutputError if `folder` has not `n_bytes` free, naming both in MiB."""
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise OutputError(
+            f"{folder}: needs about {n_bytes / MIB:,.0f} MiB and has "
+            f"{free / MIB:,.0f} MiB free; try --dtype float16, --pool avg, fewer "
+            "layers, or another folder"
+        )
+
+
+def fsync_path(path: Path) -> None:
+    """Force what is written at `path` (a file or a folder) onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network drives cannot sync a folder; a file's error must be seen.
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def publish(part: Path, output: Path) -> None:
+    """Rename a finished, synced `part` to `output` and make the renaming last."""
+    os.replace(part, output)
+    fsync_path(output.parent)
+
+
+def failure(path: Path, error: BaseException) -> OutputError:
+    """Return the one-line error for writing at `path` having failed with `error`."""
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    # h5py buries the system's reason in HDF5's stack: "... error message = '...'".
+    if "error message = '" in reason:
+        reason = reason.split("error message = '", 1)[1].split("'", 1)[0]
+    return OutputError(f"{path}: cannot be written: {reason}")
+
+
+@contextlib.contextmanager
+def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it there when all went well.
+
+    Raises
+    ------
+    OutputError
+        If `path` exists and `overwrite` is False, or cannot be written.
+    """
+    check_output(path, overwrite=overwrite)
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+    except OSError as error:
+        raise failure(path, error) from error
+    temporary = Path(name)
+    try:
+        # mkstemp makes files private; an output has the rights that open() gives.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        fsync_path(temporary)
+        publish(temporary, path)
+    except (OSError, RuntimeError) as error:
+        raise failure(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)

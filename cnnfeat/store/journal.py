@@ -1,0 +1,155 @@
+"""The journal beside an unfinished feature file: which job, and which rows are safe.
+
+A text file with one JSON object a line. Every line carries the CRC-32 of its entry, so
+that a line torn by a crash is known for what it is; it and whatever follows it are
+dropped. The first entry describes the job, each later one a commit. The journal
+is also what a writer locks: two writers on one output never run at the same time.
+"""
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cnnfeat.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock: no protection there
+    fcntl = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class JournalState:
+    """What a journal says: the job, the rows that are safe, the bytes that hold."""
+
+    fingerprint: dict[str, str]
+    overwrite: bool
+    rows_done: int
+    n_bytes: int
+
+
+def encode_line(entry: dict[str, Any]) -> bytes:
+    """Return one journal line: the entry and its CRC-32."""
+    return json.dumps({"crc32": _crc32(entry), "entry": entry}).encode() + b"\n"
+
+
+def read_journal(path: Path) -> JournalState | None:
+    """Return what the journal at `path` says; None where there is no usable one.
+
+    Lines after the first torn or damaged one are ignored.
+
+    Raises
+    ------
+    OutputError
+        If the journal is there but cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
+    return _parse(data)
+
+
+def _parse(data: bytes) -> JournalState | None:
+    entries = _entries(data)
+    job, n_bytes = next(entries, ({}, 0))
+    if "fingerprint" not in job:
+        return None
+    rows_done = 0
+    for entry, end in entries:
+        rows_done, n_bytes = entry["rows_done"], end
+    return JournalState(job["fingerprint"], job["overwrite"], rows_done, n_bytes)
+
+
+def _entries(data: bytes) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield each sound entry and the offset behind it, up to the first damaged one."""
+    end = 0
+    for line in data.splitlines(keepends=True):
+        try:
+            fields = json.loads(line)
+            sound = fields["crc32"] == _crc32(fields["entry"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if not sound or not line.endswith(b"\n"):
+            return
+        end += len(line)
+        yield fields["entry"], end
+
+
+def _crc32(entry: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(entry, sort_keys=True).encode()):08x}"
+
+
+class Journal:
+    """The open, locked journal of one writer.
+
+    Raises
+    ------
+    OutputError
+        If another process holds the lock, or the file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+        try:
+            self._lock()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        if fcntl is None:  # pragma: no cover
+            return
+        busy = OutputError(
+            f"another process is writing {self.path.name.removesuffix('.part.journal')}"
+            " in this folder: wait for it, or give another output"
+        )
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy from error
+        except OSError:
+            return  # some network drives have no locks
+        # The other writer may have finished, and removed this file, in between.
+        if not self.path.exists() or not os.path.samestat(
+            os.fstat(self._file.fileno()), self.path.stat()
+        ):
+            raise busy
+
+    def start(self, fingerprint: dict[str, str], overwrite: bool) -> None:
+        """Forget everything and describe a new job."""
+        self._file.truncate(0)
+        self._append({"fingerprint": fingerprint, "overwrite": overwrite})
+
+    def resume(self, state: JournalState) -> None:
+        """Cut off the torn line that a crash may have left."""
+        self._file.truncate(state.n_bytes)
+
+    def commit(self, rows_done: int) -> None:
+        """Say that rows [0, rows_done) are on the disk."""
+        self._append({"rows_done": rows_done})
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        line = encode_line(entry)
+        if self._file.write(line) != len(line):
+            # A full disk may take half a line; the CRC-32 makes it harmless.
+            raise OSError(28, "No space left on device")
+        os.fsync(self._file.fileno())
+
+    def close(self, remove: bool = False) -> None:
+        """Release the lock; `remove` takes the file away first."""
+        if remove:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self._file.close()

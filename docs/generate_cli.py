@@ -1,0 +1,50 @@
+"""Write docs/cli.md from the commands' own `--help`; with --check, only compare."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from cnnfeat.cli.main import COMMANDS, cli
+
+PAGE = Path(__file__).with_name("cli.md")
+HEADER = """# Command reference
+
+Made from `--help` by `make docs`; `make check` fails when it is out of date. Results go
+to stdout, everything else to stderr. Exit status: 0 done, 1 a named error, 2 usage.
+"""
+
+
+def render() -> str:
+    """Return the whole page."""
+    root = click.Context(cli, info_name="cnnfeat", max_content_width=88)
+    sections = [HEADER, _block("cnnfeat", cli.get_help(root))]
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        context = click.Context(
+            command,
+            info_name=name,
+            parent=root,
+            max_content_width=88,
+            terminal_width=88,
+        )
+        sections.append(_block(f"cnnfeat {name}", command.get_help(context)))
+    return "\n".join(sections)
+
+
+def _block(title: str, text: str) -> str:
+    return f"## `{title}`\n\n```text\n{text}\n```\n"
+
+
+def main() -> None:
+    """Write the page, or exit 1 when it differs."""
+    if "--check" in sys.argv[1:]:
+        if not PAGE.exists() or PAGE.read_text() != render():
+            sys.exit(f"{PAGE.name} is out of date: make docs")
+    else:
+        PAGE.write_text(render())
+
+
+if __name__ == "__main__":
+    main()

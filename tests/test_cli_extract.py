@@ -1,0 +1,184 @@
+"""`cnnfeat extract`: what it prints, what it refuses, what it leaves behind."""
+
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import FIRST_BLOCK
+
+from cnnfeat.cli.main import cli
+
+
+def run(*arguments, stdin=None):
+    return CliRunner().invoke(cli, ["extract", *map(str, arguments)], input=stdin)
+
+
+def failed(result, *words):
+    """Assert exit 1, one line on stderr with `words` in it, nothing on stdout."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_json_has_the_documented_keys(image_dir, tmp_path):
+    output = tmp_path / "f.h5"
+    result = run(image_dir, "-o", output, *FIRST_BLOCK, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert (record["n_images"], record["n_ok"], record["n_failed"]) == (12, 12, 0)
+    assert record["layers"] == {"features.1": [64]}
+    assert record["images_per_second"] > 0
+    assert record["seconds"] > 0
+
+
+def test_rows_are_sorted_by_class_then_path(image_dir, tmp_path):
+    output = tmp_path / "f.h5"
+    run(image_dir, "-o", output, *FIRST_BLOCK)
+    with h5py.File(output) as file:
+        paths = file["images/path"].asstr()[:].tolist()
+        labels = file["images/label"][:].tolist()
+        assert file.attrs["format"] == "cnnfeat-features"
+        assert bool(file.attrs["complete"])
+    assert paths == sorted(paths)
+    assert labels == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_workers_and_batch_size_do_not_change_the_features(image_dir, tmp_path):
+    reference, other = tmp_path / "a.h5", tmp_path / "b.h5"
+    run(image_dir, "-o", reference, *FIRST_BLOCK, "--batch-size", 12)
+    run(image_dir, "-o", other, *FIRST_BLOCK, "--workers", 2, "--batch-size", 5)
+    with h5py.File(reference) as a, h5py.File(other) as b:
+        expected = a["features/features.1"][:]
+        np.testing.assert_allclose(b["features/features.1"][:], expected, rtol=1e-5)
+
+
+def test_an_unreadable_image_keeps_its_row(image_dir, tmp_path):
+    (image_dir / "bee" / "1.png").write_bytes(b"not an image")
+    output = tmp_path / "f.h5"
+    result = run(image_dir, "-o", output, *FIRST_BLOCK, "--json")
+    assert json.loads(result.stdout)["n_failed"] == 1
+    assert "bee/1.png" in result.stderr
+    with h5py.File(output) as file:
+        row = file["images/path"].asstr()[:].tolist().index("bee/1.png")
+        assert not file["images/ok"][row]
+        assert file["images/error"].asstr()[row]
+        assert not file["features/features.1"][row].any()
+        assert file["images/ok"][:].sum() == 11
+
+
+def test_on_error_fail_stops_and_leaves_nothing(image_dir, tmp_path):
+    (image_dir / "bee" / "1.png").write_bytes(b"not an image")
+    output = tmp_path / "out" / "f.h5"
+    output.parent.mkdir()
+    result = run(image_dir, "-o", output, *FIRST_BLOCK, "--on-error", "fail")
+    failed(result, "bee/1.png", "--on-error skip")
+    assert os.listdir(output.parent) == []
+
+
+def test_paths_on_stdin(image_dir, tmp_path):
+    paths = sorted(str(path) for path in image_dir.rglob("*.png"))[:5]
+    output = tmp_path / "f.h5"
+    result = run("-", "-o", output, *FIRST_BLOCK, "--json", stdin="\n".join(paths))
+    assert json.loads(result.stdout)["n_images"] == 5
+    with h5py.File(output) as file:
+        assert file["images/label"][:].tolist() == [-1] * 5
+
+
+def test_an_existing_output_is_kept_unless_asked(image_dir, tmp_path):
+    output = tmp_path / "f.h5"
+    output.write_bytes(b"precious")
+    failed(run(image_dir, "-o", output, *FIRST_BLOCK), "exists", "--overwrite")
+    assert output.read_bytes() == b"precious"
+    assert run(image_dir, "-o", output, *FIRST_BLOCK, "--overwrite").exit_code == 0
+    assert h5py.is_hdf5(output)
+
+
+def test_a_missing_output_folder_is_named(image_dir, tmp_path):
+    output = tmp_path / "nowhere" / "f.h5"
+    failed(run(image_dir, "-o", output, *FIRST_BLOCK), "nowhere")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_output_folder_is_named(image_dir, tmp_path):
+    folder = tmp_path / "fixed"
+    folder.mkdir(mode=0o500)
+    failed(run(image_dir, "-o", folder / "f.h5", *FIRST_BLOCK), "fixed")
+
+
+def test_missing_and_imageless_folders_are_named(tmp_path):
+    output = tmp_path / "f.h5"
+    failed(run(tmp_path / "none", "-o", output, *FIRST_BLOCK), "none")
+    (tmp_path / "empty").mkdir()
+    failed(run(tmp_path / "empty", "-o", output, *FIRST_BLOCK), "empty")
+    assert not output.exists()
+
+
+def test_an_unknown_network_offers_the_nearest(image_dir, tmp_path):
+    result = run(image_dir, "-o", tmp_path / "f.h5", "--model", "resnet51")
+    failed(result, "resnet51", "resnet50", "cnnfeat models")
+
+
+def test_an_unknown_layer_offers_the_nearest(image_dir, tmp_path):
+    options = (*FIRST_BLOCK, "--layer", "feature.1")
+    result = run(image_dir, "-o", tmp_path / "f.h5", *options)
+    failed(result, "feature.1", "features.1", "cnnfeat layers")
+
+
+def test_a_missing_gpu_is_named(image_dir, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    options = (*FIRST_BLOCK, "--device", "cuda")
+    failed(run(image_dir, "-o", tmp_path / "f.h5", *options), "cuda", "cpu")
+
+
+def test_weights_that_cannot_be_used_are_named(image_dir, tmp_path):
+    options = [*FIRST_BLOCK]
+    missing = tmp_path / "no.pth"
+    options[options.index("random")] = str(missing)
+    failed(run(image_dir, "-o", tmp_path / "f.h5", *options), "no.pth")
+    missing.write_bytes(b"PK\x03\x04 torn")
+    failed(run(image_dir, "-o", tmp_path / "f.h5", *options), "no.pth")
+
+
+def test_contradictory_flags_are_wrong_usage(image_dir, tmp_path):
+    options = (*FIRST_BLOCK, "--resume", "--overwrite")
+    result = run(image_dir, "-o", tmp_path / "f.h5", *options)
+    assert result.exit_code == 2
+    assert "contradict" in result.stderr
+
+
+def test_the_command_and_provenance_are_kept(colour_features):
+    with h5py.File(colour_features) as file:
+        provenance = dict(file["provenance"].attrs)
+        assert file.attrs["command"].startswith("cnnfeat")
+    assert provenance["model"] == "squeezenet1_1"
+    assert len(provenance["weights_sha256"]) == 64
+    assert json.loads(provenance["preprocessing"])["crop_size"] == [224, 224]
+
+
+def test_ten_crops_are_the_mean_over_the_crops(image_dir, tmp_path):
+    one, ten = tmp_path / "one.h5", tmp_path / "ten.h5"
+    # A mirror-symmetric constant image gives the same features for all ten crops.
+    for path in Path(image_dir).rglob("*.png"):
+        path.unlink()
+    from PIL import Image
+
+    Image.new("RGB", (300, 300), (10, 200, 30)).save(image_dir / "ant" / "flat.png")
+    run(image_dir, "-o", one, *FIRST_BLOCK)
+    run(image_dir, "-o", ten, *FIRST_BLOCK, "--crops", "ten")
+    with h5py.File(one) as a, h5py.File(ten) as b:
+        np.testing.assert_allclose(
+            a["features/features.1"][:], b["features/features.1"][:], rtol=1e-5
+        )
+        assert b["provenance"].attrs["crops"] == "ten"

@@ -1,0 +1,213 @@
+"""`train-svm`, `train-softmax` and `evaluate` on a feature file, end to end."""
+
+import csv
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import FIRST_BLOCK
+
+from cnnfeat.cli.main import cli
+
+DRAW = ("--train-per-class", "5", "--seed", "1")
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments):
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+def fail(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+@pytest.fixture(params=["svm", "softmax"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def head(colour_features, tmp_path, kind):
+    path = tmp_path / f"{kind}.h5"
+    succeed(f"train-{kind}", colour_features, "-o", path, *DRAW)
+    return path
+
+
+def test_easy_classes_are_told_apart(head, colour_features):
+    record = succeed("evaluate", head, colour_features)
+    assert (record["n_images"], record["n_classes"]) == (9, 3)
+    assert record["accuracy"] == 1.0
+    assert record["mean_per_class_accuracy"] == 1.0
+    assert record["top_5_accuracy"] == 1.0
+
+
+def test_heldout_rows_are_those_not_trained_on(head, colour_features):
+    with h5py.File(head) as file:
+        trained = set(file["training/path"].asstr()[:])
+        heldout = set(file["heldout/path"].asstr()[:])
+    with h5py.File(colour_features) as file:
+        paths = set(file["images/path"].asstr()[:])
+    assert len(trained) == 15
+    assert trained | heldout == paths
+    assert not trained & heldout
+
+
+def test_all_rows_are_scored_on_request_with_a_warning(head, colour_features):
+    result = run("evaluate", head, colour_features, "--rows", "all", "--json")
+    assert json.loads(result.stdout)["n_images"] == 24
+    assert "training images" in result.stderr
+
+
+def test_stored_head_scores_as_the_file_says(head, colour_features, tmp_path):
+    """coef and intercept apply to the stored features once the scaler has been."""
+    predictions = tmp_path / "p.csv"
+    succeed("evaluate", head, colour_features, "--predictions", predictions)
+    with h5py.File(head) as file, h5py.File(colour_features) as features:
+        coef, intercept = file["coef"][:], file["intercept"][:]
+        X = features["features/features.1"][:]
+        paths = features["images/path"].asstr()[:].tolist()
+        classes = file["classes"].asstr()[:]
+    X = X / np.linalg.norm(X, axis=1, keepdims=True)
+    predicted = dict(zip(paths, classes[(X @ coef.T + intercept).argmax(1)], strict=True))
+    with open(predictions, newline="") as text:
+        for row in csv.DictReader(text):
+            assert row["predicted"] == predicted[row["path"]]
+
+
+def test_C_is_chosen_inside_the_training_rows(colour_features, tmp_path, kind):
+    options = ("-o", tmp_path / "h.h5", *DRAW, "--C", "0.001,1,100")
+    record = succeed(f"train-{kind}", colour_features, *options)
+    assert set(record["validation_accuracy"]) == {"0.001", "1.0", "100.0"}
+    best = max(record["validation_accuracy"].values())
+    assert record["validation_accuracy"][str(record["C"])] == best
+
+
+def test_the_seed_draws_the_rows(colour_features, tmp_path):
+    drawn = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        path = tmp_path / f"{name}.h5"
+        options = ("-o", path, "--train-per-class", 5, "--seed", seed, "--C", 1)
+        succeed("train-svm", colour_features, *options)
+        with h5py.File(path) as file:
+            drawn.append(file["training/path"].asstr()[:].tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_another_feature_file_is_scored_whole(head, colour_dir, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(colour_dir, copy)
+    shutil.rmtree(copy / "green")
+    other = tmp_path / "other.h5"
+    succeed("extract", copy, "-o", other, *FIRST_BLOCK)
+    record = succeed("evaluate", head, other)
+    assert record["n_images"] == 16
+    assert record["accuracy"] == 1.0
+
+
+def test_features_of_other_provenance_are_refused(head, colour_dir, tmp_path):
+    other = tmp_path / "other.h5"
+    options = list(FIRST_BLOCK)
+    succeed("extract", colour_dir, "-o", other, *options, "--weights-seed", "7")
+    message = fail("evaluate", head, other)
+    assert "weights_sha256" in message
+    options[options.index("avg")] = "max"
+    pooled = tmp_path / "pooled.h5"
+    succeed("extract", colour_dir, "-o", pooled, *options)
+    assert "pool" in fail("evaluate", head, pooled)
+
+
+def test_the_confusion_matrix_is_a_png(head, colour_features, tmp_path):
+    path = tmp_path / "c.png"
+    succeed("evaluate", head, colour_features, "--confusion", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_outputs_are_not_overwritten_unasked(head, colour_features, tmp_path, kind):
+    assert "exists" in fail(f"train-{kind}", colour_features, "-o", head, *DRAW)
+    taken = tmp_path / "p.csv"
+    taken.write_text("mine")
+    message = fail("evaluate", head, colour_features, "--predictions", taken)
+    assert "p.csv" in message
+    assert taken.read_text() == "mine"
+
+
+def test_too_few_images_names_the_classes(colour_features, tmp_path, kind):
+    options = ("-o", tmp_path / "h.h5", "--train-per-class", 9)
+    message = fail(f"train-{kind}", colour_features, *options)
+    assert "blue" in message and "8" in message
+    assert not (tmp_path / "h.h5").exists()
+
+
+def test_one_class_is_refused(colour_features, tmp_path, kind):
+    options = ("--exclude", "red", "--exclude", "green", "-o", tmp_path / "h.h5")
+    assert "class" in fail(f"train-{kind}", colour_features, *options)
+
+
+def test_an_excluded_class_that_is_not_there_is_named(colour_features, tmp_path, kind):
+    options = ("--exclude", "rd", "-o", tmp_path / "h.h5")
+    message = fail(f"train-{kind}", colour_features, *options)
+    assert "rd" in message and "red" in message
+
+
+def test_no_labels_are_refused(colour_dir, tmp_path, kind):
+    flat = tmp_path / "flat.h5"
+    succeed("extract", colour_dir / "red", "-o", flat, *FIRST_BLOCK)
+    message = fail(f"train-{kind}", flat, "-o", tmp_path / "h.h5")
+    assert "label" in message
+
+
+def test_training_on_everything_leaves_nothing_to_score(
+    colour_features, tmp_path, kind
+):
+    head = tmp_path / "h.h5"
+    succeed(f"train-{kind}", colour_features, "-o", head, "--C", 1)
+    assert "--train-per-class" in fail("evaluate", head, colour_features)
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "head", "newer"])
+def test_damaged_feature_files_are_named(colour_features, tmp_path, damage, head):
+    path = tmp_path / "damaged.h5"
+    if damage == "text":
+        path.write_text("not HDF5")
+    elif damage == "truncated":
+        path.write_bytes(colour_features.read_bytes()[:4000])
+    elif damage == "head":
+        path = head
+    elif damage == "newer":
+        shutil.copy(colour_features, path)
+        with h5py.File(path, "r+") as file:
+            file.attrs["format_version"] = 99
+    for command in (("evaluate", head), ("train-svm",)):
+        options = ("-o", tmp_path / "h.h5") if command[0] == "train-svm" else ()
+        assert path.name in fail(*command, path, *options)
+
+
+def test_info_tells_of_both_kinds_of_file(head, colour_features):
+    features = succeed("info", colour_features)
+    assert features["n_images"] == 24
+    assert succeed("info", head)["n_train"] == 15
+
+
+def test_failed_images_are_neither_trained_on_nor_scored(colour_dir, tmp_path):
+    copy = tmp_path / "images"
+    shutil.copytree(colour_dir, copy)
+    for name in ("blue/0.png", "red/3.png"):
+        (copy / name).write_bytes(b"")
+    features = tmp_path / "f.h5"
+    run("extract", copy, "-o", features, *FIRST_BLOCK)
+    head = tmp_path / "h.h5"
+    assert succeed("train-svm", features, "-o", head, *DRAW)["n_train"] == 15
+    assert succeed("evaluate", head, features)["n_images"] == 7

@@ -1,0 +1,127 @@
+"""Metrics agree with scikit-learn's and with counting by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.metrics import (
+    evaluate_scores,
+    mean_std,
+    paired_difference,
+    wilson_interval,
+)
+
+
+@st.composite
+def problems(draw):
+    k = draw(st.integers(2, 9))
+    n = draw(st.integers(1, 30))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    # Few distinct values, so that ties are common.
+    return rng.integers(0, 4, (n, k)).astype(np.float32), rng.integers(0, k, n), k
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_against_scikit_learn_and_sorting(problem):
+    scores, y, k = problem
+    result = evaluate_scores(scores, y, k)
+    predicted = scores.argmax(axis=1)
+    np.testing.assert_array_equal(result.predicted, predicted)
+    assert result.accuracy == pytest.approx(reference.accuracy_score(y, predicted))
+    confusion = reference.confusion_matrix(y, predicted, labels=list(range(k)))
+    np.testing.assert_array_equal(result.confusion, confusion)
+    recall = reference.recall_score(
+        y, predicted, labels=np.unique(y), average="macro", zero_division=0
+    )
+    assert result.mean_per_class_accuracy == pytest.approx(recall)
+    first_five = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    top_5 = np.mean([label in row for label, row in zip(y, first_five, strict=True)])
+    assert result.top_5_accuracy == pytest.approx(top_5)
+
+
+def test_top_5_without_ties_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    scores, y = rng.normal(size=(200, 12)), rng.integers(0, 12, 200)
+    expected = reference.top_k_accuracy_score(y, scores, k=5, labels=range(12))
+    assert evaluate_scores(scores, y, 12).top_5_accuracy == pytest.approx(expected)
+
+
+def test_the_two_accuracies_differ_on_unequal_classes():
+    y = np.array([0] * 8 + [1, 1])
+    scores = np.tile([1.0, 0.0, -1.0], (10, 1))
+    result = evaluate_scores(scores, y, 3)
+    assert (result.accuracy, result.mean_per_class_accuracy) == (0.8, 0.5)
+    assert result.per_class_accuracy[:2].tolist() == [1.0, 0.0]
+    assert math.isnan(result.per_class_accuracy[2])
+    assert result.confusion.tolist() == [[8, 0, 0], [2, 0, 0], [0, 0, 0]]
+    assert result.top_5_accuracy == 1.0
+
+
+def test_equal_scores_earn_nothing():
+    result = evaluate_scores(np.zeros((10, 10)), np.arange(10), 10)
+    assert (result.accuracy, result.top_5_accuracy) == (0.1, 0.5)
+
+
+def test_one_row_and_one_class():
+    result = evaluate_scores(np.array([[-np.inf]]), np.array([0]), 1)
+    assert (result.accuracy, result.n_images, result.n_classes) == (1.0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "y", "error", "match"),
+    [
+        (np.zeros((3, 2)), [0, 1], ShapeError, "do not agree"),
+        (np.zeros((2, 3)), [0, 1], ShapeError, "2 classes"),
+        (np.zeros((0, 2)), [], DataError, "no rows"),
+        (np.array([[0, 0], [0, np.nan]]), [0, 1], DataError, "row 1"),
+        (np.zeros((2, 2)), [0, 2], DataError, "labels go from 0 to 2"),
+        (np.zeros((2, 2)), [-1, 1], DataError, "labels go from -1"),
+    ],
+)
+def test_input_that_cannot_be_scored(scores, y, error, match):
+    with pytest.raises(error, match=match):
+        evaluate_scores(scores, np.array(y, dtype=int), 2)
+
+
+def test_mean_and_sample_deviation():
+    mean, std = mean_std([0.8, 0.9, 1.0])
+    assert (mean, std) == (pytest.approx(0.9), pytest.approx(0.1))
+    mean, std = mean_std([0.8])
+    assert mean == 0.8
+    assert math.isnan(std)
+    with pytest.raises(DataError, match="no results"):
+        mean_std([])
+
+
+def test_pairs_cancel_what_they_share():
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(size=5)
+    a, b = hardness + np.array([0.1, 0.2, 0.3, 0.2, 0.2]), hardness
+    difference = paired_difference(a, b)
+    assert difference.mean == pytest.approx(0.2)
+    assert difference.standard_error == pytest.approx(0.0707106 / 5**0.5, rel=1e-5)
+    assert difference.n_splits == 5
+    assert math.isnan(paired_difference([1.0], [0.5]).standard_error)
+    with pytest.raises(ShapeError, match="not pairs"):
+        paired_difference([1.0], [0.5, 0.5])
+
+
+def test_wilson_interval_against_published_and_solved_values():
+    # Newcombe, Statistics in Medicine 1998, table I: 81 of 263, and 0 of 20.
+    assert wilson_interval(81, 263) == (
+        pytest.approx(0.2553, abs=5e-5),
+        pytest.approx(0.3662, abs=5e-5),
+    )
+    assert wilson_interval(0, 20) == (0.0, pytest.approx(0.1611, abs=5e-5))
+    low, high = wilson_interval(90, 100)
+    for p in (low, high):  # the score test is exactly at its limit there
+        z = (0.9 - p) / (p * (1 - p) / 100) ** 0.5
+        assert abs(z) == pytest.approx(1.959964, rel=1e-5)
+    with pytest.raises(DataError, match="3 correct of 2"):
+        wilson_interval(3, 2)
