@@ -60,6 +60,13 @@ class Tap:
     channels_last: bool = False
     overwritten: bool = False
 
+    @property
+    def address(self) -> str:
+        """The one spelling of what is tapped: `MODULE[#call][[element]][:in]`."""
+        call = f"#{self.call}" if self.call else ""
+        element = f"[{self.element}]" if self.element else ""
+        return f"{self.module}{call}{element}{':in' if self.side == 'in' else ''}"
+
 
 def resolve_layers(network: Network, names: Sequence[str] = ()) -> list[Tap]:
     """Return the taps that the layer names stand for, in the order asked.
