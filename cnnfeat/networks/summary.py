@@ -21,7 +21,7 @@ class LayerInfo:
         Class of the module.
     shape : tuple of int
         Of one image's first output.
-    n_parameters : int
+    parameters : int
         Own parameters, counted at the first call.
     macs : int
         Multiply-accumulates of convolutions and matrix products for one image.
@@ -33,7 +33,7 @@ class LayerInfo:
     alias: str | None
     kind: str
     shape: tuple[int, ...]
-    n_parameters: int
+    parameters: int
     macs: int
     receptive_field: int | None
     stride: int | None
@@ -63,7 +63,7 @@ def _row(network: Network, call: ModuleCall, aliases: dict[str, str]) -> LayerIn
         alias=aliases.get(call.name),
         kind=call.kind,
         shape=output.shape[1:],
-        n_parameters=call.n_parameters,
+        parameters=call.n_parameters,
         macs=call.macs,
         receptive_field=output.grid.receptive_field if output.grid else None,
         stride=output.grid.stride if output.grid else None,
