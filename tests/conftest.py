@@ -88,3 +88,11 @@ def colour_features(colour_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
     return path
+
+
+@pytest.fixture
+def tiny_network():
+    """A seeded miniature `Network` for 32 x 32 crops and five classes."""
+    from tiny import make_tiny_network
+
+    return make_tiny_network()

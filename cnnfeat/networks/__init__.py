@@ -4,14 +4,26 @@ Plain re-exports: importing this package imports torch, so the command line does
 inside command bodies only.
 """
 
+from cnnfeat.networks.layers import Tap, paper_names, resolve_layers
 from cnnfeat.networks.network import Network, WeightsRecord, resolve_device
+from cnnfeat.networks.pooling import pool_activation, pooled_shape
 from cnnfeat.networks.registry import NetworkEntry, list_networks, load_network
+from cnnfeat.networks.summary import LayerInfo, layer_table
+from cnnfeat.networks.taps import Tapper
 
 __all__ = [
+    "LayerInfo",
     "Network",
     "NetworkEntry",
+    "Tap",
+    "Tapper",
     "WeightsRecord",
+    "layer_table",
     "list_networks",
     "load_network",
+    "paper_names",
+    "pool_activation",
+    "pooled_shape",
     "resolve_device",
+    "resolve_layers",
 ]

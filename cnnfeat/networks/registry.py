@@ -18,11 +18,13 @@ from cnnfeat.errors import WeightsError
 from cnnfeat.images.preprocessing import Preprocessing
 from cnnfeat.networks import weights as state_dicts
 from cnnfeat.networks.architectures import (
-    _LITE0_PARAMETERS,
     EMBEDDED,
+    EMBEDDED_PARAMETERS,
     TIMM_PREFIX,
     Architecture,
+    cached_timm,
     find_architecture,
+    hub_and_url,
     timm_names,
     torchvision_names,
     unknown_network,
@@ -182,13 +184,14 @@ class NetworkEntry:
     """One line of the list of networks.
 
     `n_parameters` and `top_1` (a fraction) are None where the family does not publish
-    them; `weights_path` is None where the default weights are not at hand offline.
+    them; `offline` says that the default weights are at hand, at `weights_path`.
     """
 
     name: str
     source: str
     n_parameters: int | None
     top_1: float | None
+    offline: bool
     weights_path: str | None
 
 
@@ -227,6 +230,7 @@ def _entry(name: str) -> NetworkEntry:
         source="package" if name == EMBEDDED else "torchvision",
         n_parameters=_n_parameters(name),
         top_1=architecture.published.get("top_1"),
+        offline=path is not None,
         weights_path=None if path is None else str(path),
     )
 
@@ -235,15 +239,14 @@ def _n_parameters(name: str) -> int:
     import torchvision
 
     if name == EMBEDDED:
-        return _LITE0_PARAMETERS
+        return EMBEDDED_PARAMETERS
     return int(torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"])
 
 
 def _timm_entry(name: str) -> NetworkEntry:
     import timm
 
-    from cnnfeat.networks.architectures import _cached_timm
-
     config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
-    path = _cached_timm(config.hf_hub_id, config.url)
-    return NetworkEntry(name, "timm", None, None, None if path is None else str(path))
+    path = cached_timm(*hub_and_url(config))
+    found = None if path is None else str(path)
+    return NetworkEntry(name, "timm", None, None, path is not None, found)

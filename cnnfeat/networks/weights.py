@@ -77,7 +77,7 @@ def _load_tensors(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "nsupported" in str(error) or "GLOBAL" in str(error):
+        if _holds_code(path, str(error)):
             raise WeightsError(
                 f"weights {str(path)!r}: refused, since the file holds more than "
                 "tensors and loading it could run code; save a plain state dict "
@@ -96,6 +96,17 @@ def _load_tensors(path: Path) -> Any:
         ValueError,
     ) as error:  # what damaged bytes raise inside the unpickler
         raise _damaged(path, error) from error
+
+
+def _holds_code(path: Path, reason: str) -> bool:
+    """Tell a pickle of more than tensors from bytes that are no pickle at all.
+
+    Both may stop at an operand that torch does not allow; a pickle begins with PROTO.
+    """
+    if "nsupported operand" in reason:
+        with path.open("rb") as file:
+            return file.read(1) == pickle.PROTO
+    return "nsupported" in reason or "GLOBAL" in reason
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
