@@ -231,7 +231,7 @@ def test_damaged_bytes_never_give_a_traceback(path, copy):
     """Any one damaged place is either a StoreError or leaves the tables readable."""
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(40):
         damaged = bytearray(data)
         place = int(rng.integers(len(data) - 16))
         damaged[place : place + 16] = rng.bytes(16)

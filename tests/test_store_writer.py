@@ -132,6 +132,19 @@ def test_chunks_are_whole_rows_of_about_a_mebibyte(tmp_path):
         assert os.stat(tmp_path / "f.h5.part").st_blocks * 512 < 4 * 2**20
 
 
+@pytest.mark.parametrize("n", [1, 500, 20_000])
+def test_the_size_of_the_metadata_is_not_underestimated(tmp_path, n):
+    """The promise that lets HDF5 write it on a disk that is almost full."""
+    layers = (LayerSpec("a", "a", (3,)), LayerSpec("b", "b", (2**18,)))
+    many = contents(n, layers=layers, paths=tuple(f"é{k}" for k in range(n)))
+    with FeatureWriter(tmp_path / "f.h5", many, fingerprint=JOB):
+        rows = n * (2**20 + 12 + 201)
+        size = (tmp_path / "f.h5.part").stat().st_size
+        padding = 2**20 * 3  # last chunks are whole ones
+        assert size - rows - padding < many.metadata_bytes()
+        assert size - padding < many.n_bytes() < size + 2**20 + 300 * n
+
+
 def test_only_raw_rows_and_one_flag_change_after_the_start(tmp_path):
     """What makes kill -9 harmless: no byte of metadata is written after the start."""
     part = tmp_path / "f.h5.part"
@@ -285,32 +298,44 @@ while True:
 """
 
 
-def test_a_process_killed_at_any_moment_leaves_a_file_to_resume(tmp_path):
-    output = tmp_path / "f.h5"
+def start_child(output):
     code = textwrap.dedent(CHILD).format(path=sys.path, output=str(output))
-    rng = np.random.default_rng(0)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    for _ in range(5):
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        if (tmp_path / "f.h5.part").exists():
-            with h5py.File(tmp_path / "f.h5.part") as file:
-                assert file["/features/conv1"].shape == (N, 3, 2, 4)
-        output.unlink(missing_ok=True)
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    return child
+
+
+def kill(child):
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+
+
+@pytest.mark.parametrize(
+    "n_kills", [3, pytest.param(25, marks=pytest.mark.slow)], ids=str
+)
+def test_a_process_killed_at_any_moment_leaves_a_file_to_resume(tmp_path, n_kills):
+    """The child writes, finishes and starts again; every kill meets another moment."""
+    output, part = tmp_path / "f.h5", tmp_path / "f.h5.part"
     finish(tmp_path / "once.h5", [0, N])
-    if not output.exists():
-        with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
-            write(writer, writer.rows_done, N)
-            writer.finish()
-    assert datasets(output) == datasets(tmp_path / "once.h5")
+    rng = np.random.default_rng(0)
+    for _ in range(n_kills):
+        child = start_child(output)
+        time.sleep(rng.uniform(0, 0.1))
+        kill(child)
+        if part.exists():
+            with h5py.File(part) as file:
+                assert file["/features/conv1"].shape == (N, 3, 2, 4)
+        if not output.exists():
+            with FeatureWriter(
+                output, contents(), fingerprint=JOB, resume=True
+            ) as writer:
+                if writer.rows_done < N:
+                    write(writer, writer.rows_done, N)
+                writer.finish()
+        assert datasets(output) == datasets(tmp_path / "once.h5")
+        output.unlink()
+    assert not part.exists()
 
 
 # -- refusals --------------------------------------------------------------------------
@@ -417,17 +442,51 @@ def test_another_list_of_images_is_not_resumed(tmp_path):
         FeatureWriter(tmp_path / "f.h5", other, fingerprint=JOB, resume=True)
 
 
-def test_a_full_disk_ends_in_one_line_and_is_resumed(tmp_path, monkeypatch):
-    """The real thing: a file system of 2 MiB, and a file of 3."""
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB and the function that remounts it."""
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
+
+    def mount(options, *, check=True):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(small)]
+        return subprocess.run(command, capture_output=True, check=check)
+
+    if mount("size=2m", check=False).returncode:
         pytest.skip("mounting a small file system is not permitted here")
+    yield small, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_read_only_disk_is_refused(small_disk):
+    small, remount = small_disk
+    remount("ro")
+    with pytest.raises(OutputError, match=r"cannot be written: Read-only file system"):
+        FeatureWriter(small / "f.h5", contents(), fingerprint=JOB)
+
+
+def test_a_disk_that_is_full_at_the_start_keeps_nothing(small_disk):
+    small, _ = small_disk
+    (small / "other").write_bytes(bytes(2 * 2**20 - 8192))
+    with pytest.raises(OutputError, match=r"needs about \d MiB and has 0 MiB"):
+        FeatureWriter(small / "f.h5", contents(), fingerprint=JOB)
+    assert leftovers(small) == ["other"]
+
+
+def test_a_disk_that_fills_up_while_the_file_is_made_keeps_nothing(
+    small_disk, monkeypatch
+):
+    small, _ = small_disk
+    (small / "other").write_bytes(bytes(2 * 2**20 - 8192))
+    monkeypatch.setattr("cnnfeat.store.writer.check_space", lambda *args: None)
+    with pytest.raises(OutputError, match="No space left on device"):
+        FeatureWriter(small / "f.h5", contents(), fingerprint=JOB)
+    assert leftovers(small) == ["other"]
+
+
+def test_a_full_disk_ends_in_one_line_and_is_resumed(small_disk, monkeypatch):
+    """The real thing: a file system of 2 MiB, and a file of 3."""
+    small, remount = small_disk
     monkeypatch.setattr("cnnfeat.store.writer.check_space", lambda *args: None)
     big = contents(300, layers=(LayerSpec("a", "a", (2560,)),))
     rows = np.random.default_rng(0).normal(size=(300, 2560)).astype(np.float32)
@@ -440,21 +499,75 @@ def test_a_full_disk_ends_in_one_line_and_is_resumed(tmp_path, monkeypatch):
             writer.commit()
         writer.finish()
 
-    try:
-        output = small / "f.h5"
-        with (
-            FeatureWriter(output, big, fingerprint=JOB) as writer,
-            pytest.raises(OutputError, match=r"No space left.* rows are kept"),
-        ):
-            go_on(writer)
-        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
-        with FeatureWriter(output, big, fingerprint=JOB, resume=True) as writer:
-            assert writer.rows_done > 0
-            go_on(writer)
-        with open_features(output) as file:
-            np.testing.assert_array_equal(file.read("a"), rows)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    output = small / "f.h5"
+    with (
+        FeatureWriter(output, big, fingerprint=JOB) as writer,
+        pytest.raises(OutputError, match=r"No space left.* rows are kept"),
+    ):
+        go_on(writer)
+    remount("size=8m")
+    with FeatureWriter(output, big, fingerprint=JOB, resume=True) as writer:
+        assert writer.rows_done > 0
+        go_on(writer)
+    with open_features(output) as file:
+        np.testing.assert_array_equal(file.read("a"), rows)
+
+
+def test_a_run_killed_just_before_the_renaming_is_finished(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(5, "Input/output error")
+
+    output = tmp_path / "f.h5"
+    with FeatureWriter(output, contents(), fingerprint=JOB) as writer:
+        write(writer, 0, N)
+        monkeypatch.setattr("cnnfeat.store.writer.publish", fail)
+        with pytest.raises(OutputError, match="Input/output error; 23 rows are kept"):
+            writer.finish()
+        monkeypatch.undo()
+    with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
+        assert writer.rows_done == N
+        writer.finish()
+    finish(tmp_path / "once.h5", [0, N])
+    assert datasets(output) == datasets(tmp_path / "once.h5")
+    assert leftovers(tmp_path) == ["f.h5", "once.h5"]
+
+
+def test_a_journal_on_a_full_disk_keeps_the_earlier_commit(tmp_path, monkeypatch):
+    output = tmp_path / "f.h5"
+    with FeatureWriter(output, contents(), fingerprint=JOB) as writer:
+        write(writer, 0, 5)
+        writer.commit()
+        write(writer, 5, 9)
+        torn = encode_line({"rows_done": 9})[:12]
+        half = writer._journal._file.write
+        monkeypatch.setattr(
+            writer._journal, "_file", HalfWritten(writer._journal._file, half, torn)
+        )
+        with pytest.raises(OutputError, match="No space left on device; 5 rows"):
+            writer.commit()
+    with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
+        assert writer.rows_done == 5
+
+
+class HalfWritten:
+    """A file that takes the first bytes of a line and no more."""
+
+    def __init__(self, file, write, torn):
+        self.file, self.torn, self._write = file, torn, write
+
+    def write(self, line):
+        return self._write(self.torn)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_an_empty_batch_changes_nothing(tmp_path):
+    with FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB) as writer:
+        write(writer, 0, 4)
+        empty = {"fc7:pre": np.zeros((0, 5)), "conv1": np.zeros((0, 3, 2, 4))}
+        writer.write(4, empty, np.zeros(0, bool), [])
+        assert writer.rows_done == 4
 
 
 # -- rows ------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ def protocol_splits(
         If classes, images or published lists are not as many as the official ones, the
         class of clutter is missing, or a listed image could not be read.
     """
+    if n_splits is not None and n_splits < 1:
+        raise SplitError(f"at least 1 split is needed, not {n_splits}")
     labels = np.asarray(labels)
     usable = _taking_part(protocol, labels, class_names, np.array(usable, dtype=bool))
     _check_data_set(protocol, labels, class_names, usable)
@@ -86,8 +88,6 @@ def protocol_splits(
 
 def _n_random_splits(protocol: Protocol, n_splits: int | None) -> int:
     if n_splits is not None:
-        if n_splits < 1:
-            raise SplitError(f"at least 1 split is needed, not {n_splits}")
         return n_splits
     if protocol.lists or protocol.n_splits is None:
         return _RANDOM_SPLITS

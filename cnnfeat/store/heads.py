@@ -4,6 +4,7 @@ Arrays and attributes only; a head file can be read by any program that reads HD
 holds nothing that could be run.
 """
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -96,11 +97,12 @@ def save_head(path: str | Path, head: Head, *, overwrite: bool = False) -> None:
     OutputError
         If `path` exists and `overwrite` is False, or cannot be written.
     """
-    with (
-        atomic_output(Path(path), overwrite=overwrite) as temporary,
-        h5py.File(temporary, "w", libver="earliest") as file,
-    ):
+    # Made in memory first: HDF5 does not survive a disk that is full.
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver="earliest") as file:
         _write_head(file, head)
+    with atomic_output(Path(path), overwrite=overwrite) as temporary:
+        temporary.write_bytes(image.getbuffer())
 
 
 def _write_head(file: h5py.File, head: Head) -> None:

@@ -43,6 +43,27 @@ def check_space(folder: Path, n_bytes: int) -> None:
         )
 
 
+def prove_space(path: Path, n_bytes: int) -> None:
+    """Write `n_bytes` of zeros at `path`, sync them, and take them away again.
+
+    For what HDF5 must then write without failing: a full disk met while it writes
+    metadata crashes the process when the library closes.
+
+    Raises
+    ------
+    OSError
+        If they do not fit; nothing is left.
+    """
+    try:
+        with path.open("wb") as file:
+            for start in range(0, n_bytes, MIB):
+                file.write(bytes(min(MIB, n_bytes - start)))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def fsync_path(path: Path) -> None:
     """Force what is written at `path` (a file or a folder) onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
