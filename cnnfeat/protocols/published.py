@@ -98,7 +98,7 @@ DECAF_SUN397 = _by_layer(
 DECAF_CUB200 = (PublishedResult("DeCAF, section 4.3", "6", "softmax", None, "58.75"),)
 RAZAVIAN_MIT67 = (
     PublishedResult(
-        "Razavian, section 3.2", "first fully connected", "svm", None, "58.44"
+        "Razavian, MIT-67 indoor scenes", "first fully connected", "svm", None, "58.44"
     ),
 )
 
