@@ -85,11 +85,17 @@ def publish(part: Path, output: Path) -> None:
 
 def failure(path: Path, error: BaseException) -> OutputError:
     """Return the one-line error for writing at `path` having failed with `error`."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return OutputError(f"{path}: cannot be written: {system_reason(error)}")
+
+
+def system_reason(error: BaseException) -> str:
+    """Return the operating system's words, or else the first line of the error's."""
+    reason = getattr(error, "strerror", None) or str(error)
     # h5py buries the system's reason in HDF5's stack: "... error message = '...'".
-    if "error message = '" in reason:
-        reason = reason.split("error message = '", 1)[1].split("'", 1)[0]
-    return OutputError(f"{path}: cannot be written: {reason}")
+    _, found, rest = reason.partition("error message = '")
+    if found:
+        return rest.split("'", 1)[0]
+    return next(iter(reason.splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager
