@@ -70,6 +70,27 @@ def check_space(folder: Path, n_bytes: int) -> None:
         )
 
 
+def prove_space(path: Path, n_bytes: int) -> None:
+    """Write `n_bytes` of zeros at `path`, sync them, and take them away again.
+
+    For what HDF5 must then write without failing: a full disk met while it writes
+    metadata crashes the process when the library closes.
+
+    Raises
+    ------
+    OSError
+        If they do not fit; nothing is left.
+    """
+    try:
+        with path.open("wb") as file:
+            for start in range(0, n_bytes, MIB):
+                file.write(bytes(min(MIB, n_bytes - start)))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def fsync_path(path: Path) -> None:
     """Force what is written at `path` (a file or a folder) onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -91,11 +112,17 @@ def publish(part: Path, output: Path) -> None:
 
 def failure(path: Path, error: BaseException) -> OutputError:
     """Return the one-line error for writing at `path` having failed with `error`."""
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return OutputError(f"{path}: cannot be written: {system_reason(error)}")
+
+
+def system_reason(error: BaseException) -> str:
+    """Return the operating system's words, or else the first line of the error's."""
+    reason = getattr(error, "strerror", None) or str(error)
     # h5py buries the system's reason in HDF5's stack: "... error message = '...'".
-    if "error message = '" in reason:
-        reason = reason.split("error message = '", 1)[1].split("'", 1)[0]
-    return OutputError(f"{path}: cannot be written: {reason}")
+    _, found, rest = reason.partition("error message = '")
+    if found:
+        return rest.split("'", 1)[0]
+    return next(iter(reason.splitlines()), type(error).__name__)
 
 
 @contextlib.contextmanager

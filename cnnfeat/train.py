@@ -8,12 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from cnnfeat.heads import FeatureTransform
-    from cnnfeat.splits import Split
-    from cnnfeat.store import FeatureFile, Head
+    pass
 
 
 @dataclass(frozen=True)

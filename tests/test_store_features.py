@@ -180,6 +180,26 @@ def test_files_that_are_not_hdf5(tmp_path, copy):
         open_features(tmp_path / "other.h5")
 
 
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (
+            OSError("Unable to open (errno = 13, error message = 'Permission denied')"),
+            "cannot be opened: Permission denied$",
+        ),
+        (OSError(""), "cannot be opened: OSError$"),
+        (BlockingIOError(11, "busy"), "is still being written"),
+    ],
+)
+def test_the_systems_reason_is_given(copy, monkeypatch, error, match):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("h5py.File", fail)
+    with pytest.raises(StoreError, match=match):
+        open_features(copy)
+
+
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
 def test_a_file_cut_short(copy, kept):
     data = copy.read_bytes()
@@ -231,7 +251,7 @@ def test_damaged_bytes_never_give_a_traceback(path, copy):
     """Any one damaged place is either a StoreError or leaves the tables readable."""
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(40):
         damaged = bytearray(data)
         place = int(rng.integers(len(data) - 16))
         damaged[place : place + 16] = rng.bytes(16)

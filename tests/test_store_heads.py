@@ -174,6 +174,21 @@ def test_a_head_that_cannot_be_written_leaves_the_old_one(tmp_path):
         save_head(tmp_path / "no" / "head.h5", make_head())
 
 
+def test_a_full_disk_leaves_the_old_head(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "head.h5"
+    save_head(path, make_head())
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    with pytest.raises(
+        OutputError, match=r"head\.h5: cannot be written: No space left"
+    ):
+        save_head(path, make_head(kind="softmax"), overwrite=True)
+    assert load_head(path).kind == "svm"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["head.h5"]
+
+
 def test_arrays_that_do_not_agree_are_refused():
     with pytest.raises(ShapeError, match=r"2 classes on 10 features"):
         make_head(coef=np.zeros((2, 9)))

@@ -1,88 +1,32 @@
-"""The feature writer: what it stores, what it refuses, what survives a crash."""
+"""The feature writer: what it stores and what it refuses."""
 
-import itertools
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 
 import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from store_rows import (
+    JOB,
+    N,
+    contents,
+    datasets,
+    features,
+    finish,
+    interrupt,
+    leftovers,
+    write,
+)
 
 from cnnfeat.errors import (
     DataError,
     LayerError,
     OutputError,
-    ProvenanceError,
     ShapeError,
     StoreError,
 )
-from cnnfeat.store import Contents, FeatureWriter, LayerSpec, open_features
-from cnnfeat.store.journal import encode_line, read_journal
-
-N = 23
-JOB = {"model": "tiny", "images": "abc"}
-
-
-def contents(n=N, dtype="float32", **changes):
-    fields = {
-        "root": "/images",
-        "paths": tuple(f"bée/{k:03}.png" for k in range(n)),
-        "labels": np.arange(n, dtype=np.int32) % 2,
-        "class_names": ("bée", "ant"),
-        "layers": (
-            LayerSpec("fc7:pre", "classifier.4", (5,), "none", True, dtype),
-            LayerSpec("conv1", "features.0", (3, 2, 4), "avg", False, dtype),
-        ),
-        "provenance": {"model": "tiny", "preprocessing": '{"resize": 8}'},
-        "command": "cnnfeat extract images",
-    }
-    return Contents(**{**fields, **changes})
-
-
-def features(start, stop, seed=0):
-    """The same rows whatever the batch they come in."""
-    rows = [np.random.default_rng([seed, k]) for k in range(start, stop)]
-    return {
-        "fc7:pre": np.array([rng.normal(size=5) for rng in rows], np.float32),
-        "conv1": np.array([rng.normal(size=(3, 2, 4)) for rng in rows], np.float32),
-    }
-
-
-def write(writer, start, stop):
-    ok = np.array([k % 5 != 3 for k in range(start, stop)], dtype=bool)
-    errors = ["" if good else f"bad image {k}" for k, good in enumerate(ok, start)]
-    writer.write(start, features(start, stop), ok, errors)
-
-
-def finish(path, batches, **options):
-    with FeatureWriter(path, contents(), fingerprint=JOB, **options) as writer:
-        for start, stop in itertools.pairwise(batches):
-            write(writer, start, stop)
-            writer.commit()
-        writer.finish()
-
-
-def datasets(path):
-    found = {}
-    with h5py.File(path) as file:
-        file.visititems(
-            lambda name, item: (
-                found.update({name: (item.dtype.str, item[()].tolist())})
-                if isinstance(item, h5py.Dataset)
-                else None
-            )
-        )
-    return found
-
-
-def leftovers(folder):
-    return sorted(path.name for path in folder.iterdir())
+from cnnfeat.store import FeatureWriter, LayerSpec, open_features
 
 
 def test_a_finished_file_holds_what_was_written(tmp_path):
@@ -132,6 +76,19 @@ def test_chunks_are_whole_rows_of_about_a_mebibyte(tmp_path):
         assert os.stat(tmp_path / "f.h5.part").st_blocks * 512 < 4 * 2**20
 
 
+@pytest.mark.parametrize("n", [1, 500, 20_000])
+def test_the_size_of_the_metadata_is_not_underestimated(tmp_path, n):
+    """The promise that lets HDF5 write it on a disk that is almost full."""
+    layers = (LayerSpec("a", "a", (3,)), LayerSpec("b", "b", (2**18,)))
+    many = contents(n, layers=layers, paths=tuple(f"é{k}" for k in range(n)))
+    with FeatureWriter(tmp_path / "f.h5", many, fingerprint=JOB):
+        rows = n * (2**20 + 12 + 201)
+        size = (tmp_path / "f.h5.part").stat().st_size
+        padding = 2**20 * 3  # last chunks are whole ones
+        assert size - rows - padding < many.metadata_bytes()
+        assert size - padding < many.n_bytes() < size + 2**20 + 300 * n
+
+
 def test_only_raw_rows_and_one_flag_change_after_the_start(tmp_path):
     """What makes kill -9 harmless: no byte of metadata is written after the start."""
     part = tmp_path / "f.h5.part"
@@ -162,155 +119,6 @@ def test_only_raw_rows_and_one_flag_change_after_the_start(tmp_path):
     changed = np.flatnonzero((before != finished) & ~raw)
     assert changed[0] == 20
     assert len(changed) == 2
-
-
-# -- interruption ----------------------------------------------------------------------
-
-
-def interrupt(path, committed, written, **options):
-    """Leave a .part as a killed process would: without close()."""
-    writer = FeatureWriter(path, contents(), fingerprint=JOB, **options)
-    if committed:
-        write(writer, 0, committed)
-        writer.commit()
-    if written > committed:
-        write(writer, committed, written)
-    writer._file.close()
-    writer._journal.close()
-
-
-@pytest.mark.parametrize(("committed", "written"), [(0, 0), (0, 4), (9, 9), (9, 20)])
-def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path, committed, written):
-    finish(tmp_path / "once.h5", [0, N])
-    interrupt(tmp_path / "f.h5", committed, written)
-    with FeatureWriter(
-        tmp_path / "f.h5", contents(), fingerprint=JOB, resume=True
-    ) as writer:
-        assert writer.rows_done == committed
-        assert set(writer.failures) == {k for k in range(committed) if k % 5 == 3}
-        write(writer, committed, N)
-        writer.finish()
-    assert writer.failures[3] == "bad image 3"
-    assert datasets(tmp_path / "f.h5") == datasets(tmp_path / "once.h5")
-    assert leftovers(tmp_path) == ["f.h5", "once.h5"]
-
-
-def test_a_torn_or_damaged_journal_line_is_ignored(tmp_path):
-    journal = tmp_path / "f.h5.part.journal"
-    interrupt(tmp_path / "f.h5", 9, 20)
-    sound = journal.read_bytes()
-    line = encode_line({"rows_done": 20})
-    for torn in (line[:-1], line[:10], line.replace(b"20", b"21"), b"\x00\xff\n"):
-        journal.write_bytes(sound + torn)
-        assert read_journal(journal).rows_done == 9
-    with FeatureWriter(
-        tmp_path / "f.h5", contents(), fingerprint=JOB, resume=True
-    ) as writer:
-        write(writer, 9, 12)
-        writer.commit()
-        assert read_journal(journal).rows_done == 12
-
-
-def test_another_job_is_not_resumed_and_the_field_is_named(tmp_path):
-    interrupt(tmp_path / "f.h5", 9, 9)
-    before = leftovers(tmp_path)
-    with pytest.raises(ProvenanceError, match="model was 'tiny' and is now 'big'"):
-        FeatureWriter(
-            tmp_path / "f.h5",
-            contents(),
-            fingerprint={**JOB, "model": "big"},
-            resume=True,
-        )
-    assert leftovers(tmp_path) == before
-    assert read_journal(tmp_path / "f.h5.part.journal").rows_done == 9
-
-
-def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
-    interrupt(tmp_path / "f.h5", 9, 9)
-    with pytest.raises(OutputError, match=r"holds 9 of 23 rows.*--resume.*--overwrite"):
-        FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB)
-    finish(tmp_path / "f.h5", [0, N], overwrite=True)
-    assert leftovers(tmp_path) == ["f.h5"]
-
-
-def test_resume_starts_anew_where_there_is_nothing(tmp_path):
-    finish(tmp_path / "f.h5", [0, N], resume=True)
-    assert leftovers(tmp_path) == ["f.h5"]
-
-
-def test_a_part_without_a_journal_is_not_trusted(tmp_path):
-    interrupt(tmp_path / "f.h5", 9, 9)
-    (tmp_path / "f.h5.part.journal").unlink()
-    with pytest.raises(OutputError, match="without a usable journal"):
-        FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB)
-    with FeatureWriter(
-        tmp_path / "f.h5", contents(), fingerprint=JOB, resume=True
-    ) as writer:
-        assert writer.rows_done == 0
-
-
-def test_a_damaged_part_is_not_resumed(tmp_path):
-    interrupt(tmp_path / "f.h5", 9, 9)
-    (tmp_path / "f.h5.part").write_bytes(b"nothing")
-    with pytest.raises(OutputError, match=r"f\.h5\.part: cannot be"):
-        FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB, resume=True)
-    assert (tmp_path / "f.h5.part.journal").exists()
-
-
-def test_closing_without_a_commit_leaves_nothing(tmp_path):
-    with FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB) as writer:
-        write(writer, 0, 5)
-    assert leftovers(tmp_path) == []
-
-
-def test_closing_after_a_commit_keeps_the_rows(tmp_path):
-    with FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB) as writer:
-        write(writer, 0, 5)
-        writer.commit()
-    assert leftovers(tmp_path) == ["f.h5.part", "f.h5.part.journal"]
-
-
-CHILD = """
-import sys; sys.path[:0] = {path!r}
-import test_store_writer as t
-from cnnfeat.store import FeatureWriter
-while True:
-    with FeatureWriter({output!r}, t.contents(), fingerprint=t.JOB, resume=True) as w:
-        print(w.rows_done, flush=True)
-        for row in range(w.rows_done, t.N):
-            t.write(w, row, row + 1)
-            w.commit()
-        w.finish()
-    __import__("os").unlink({output!r})
-"""
-
-
-def test_a_process_killed_at_any_moment_leaves_a_file_to_resume(tmp_path):
-    output = tmp_path / "f.h5"
-    code = textwrap.dedent(CHILD).format(path=sys.path, output=str(output))
-    rng = np.random.default_rng(0)
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    for _ in range(5):
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        if (tmp_path / "f.h5.part").exists():
-            with h5py.File(tmp_path / "f.h5.part") as file:
-                assert file["/features/conv1"].shape == (N, 3, 2, 4)
-        output.unlink(missing_ok=True)
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    finish(tmp_path / "once.h5", [0, N])
-    if not output.exists():
-        with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
-            write(writer, writer.rows_done, N)
-            writer.finish()
-    assert datasets(output) == datasets(tmp_path / "once.h5")
 
 
 # -- refusals --------------------------------------------------------------------------
@@ -391,70 +199,12 @@ def test_too_little_space_is_refused_before_the_start(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_a_failing_disk_keeps_the_committed_rows(tmp_path, monkeypatch):
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-
-    output = tmp_path / "f.h5"
-    with FeatureWriter(output, contents(), fingerprint=JOB) as writer:
-        write(writer, 0, 9)
-        writer.commit()
-        write(writer, 9, 12)
-        monkeypatch.setattr("cnnfeat.store.skeleton.os.fsync", fail)
-        with pytest.raises(
-            OutputError, match="No space left on device; 9 rows are kept for --resume"
-        ):
-            writer.commit()
-        monkeypatch.undo()
-    with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
-        assert writer.rows_done == 9
-
-
-def test_another_list_of_images_is_not_resumed(tmp_path):
-    interrupt(tmp_path / "f.h5", 9, 9)
-    other = contents(paths=tuple(f"{k}.png" for k in range(N)))
-    with pytest.raises(ProvenanceError, match="image list was"):
-        FeatureWriter(tmp_path / "f.h5", other, fingerprint=JOB, resume=True)
-
-
-def test_a_full_disk_ends_in_one_line_and_is_resumed(tmp_path, monkeypatch):
-    """The real thing: a file system of 2 MiB, and a file of 3."""
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system is not permitted here")
-    monkeypatch.setattr("cnnfeat.store.writer.check_space", lambda *args: None)
-    big = contents(300, layers=(LayerSpec("a", "a", (2560,)),))
-    rows = np.random.default_rng(0).normal(size=(300, 2560)).astype(np.float32)
-
-    def go_on(writer, step=20):
-        for start in range(writer.rows_done, 300, step):
-            stop = min(start + step, 300)
-            ok = np.ones(stop - start, dtype=bool)
-            writer.write(start, {"a": rows[start:stop]}, ok, [""] * len(ok))
-            writer.commit()
-        writer.finish()
-
-    try:
-        output = small / "f.h5"
-        with (
-            FeatureWriter(output, big, fingerprint=JOB) as writer,
-            pytest.raises(OutputError, match=r"No space left.* rows are kept"),
-        ):
-            go_on(writer)
-        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
-        with FeatureWriter(output, big, fingerprint=JOB, resume=True) as writer:
-            assert writer.rows_done > 0
-            go_on(writer)
-        with open_features(output) as file:
-            np.testing.assert_array_equal(file.read("a"), rows)
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+def test_an_empty_batch_changes_nothing(tmp_path):
+    with FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB) as writer:
+        write(writer, 0, 4)
+        empty = {"fc7:pre": np.zeros((0, 5)), "conv1": np.zeros((0, 3, 2, 4))}
+        writer.write(4, empty, np.zeros(0, bool), [])
+        assert writer.rows_done == 4
 
 
 # -- rows ------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import LayerError, ShapeError, StoreError
-from cnnfeat.store.opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.outputs import MIB
+from cnnfeat.store.opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.store.skeleton import FEATURES_FORMAT
 from cnnfeat.store.spec import LayerSpec
 

@@ -4,6 +4,7 @@ Arrays and attributes only; a head file can be read by any program that reads HD
 holds nothing that could be run.
 """
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import ShapeError
+from cnnfeat.outputs import atomic_output
 from cnnfeat.store.opening import (
     HEAD_FORMAT,
     damage,
@@ -22,7 +24,6 @@ from cnnfeat.store.opening import (
     read_attributes,
     read_strings,
 )
-from cnnfeat.outputs import atomic_output
 from cnnfeat.store.skeleton import FORMAT_VERSION
 from cnnfeat.store.spec import LayerSpec
 
@@ -96,11 +97,12 @@ def save_head(path: str | Path, head: Head, *, overwrite: bool = False) -> None:
     OutputError
         If `path` exists and `overwrite` is False, or cannot be written.
     """
-    with (
-        atomic_output(Path(path), overwrite=overwrite) as temporary,
-        h5py.File(temporary, "w", libver="earliest") as file,
-    ):
+    # Made in memory first: HDF5 does not survive a disk that is full.
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver="earliest") as file:
         _write_head(file, head)
+    with atomic_output(Path(path), overwrite=overwrite) as temporary:
+        temporary.write_bytes(image.getbuffer())
 
 
 def _write_head(file: h5py.File, head: Head) -> None:

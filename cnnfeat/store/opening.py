@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import LayerError, StoreError
+from cnnfeat.outputs import system_reason
 from cnnfeat.store.skeleton import FEATURES_FORMAT, FORMAT_VERSION
 
 HEAD_FORMAT = "cnnfeat-head"
@@ -46,15 +47,16 @@ def open_hdf5(path: Path) -> h5py.File:
     except BlockingIOError as error:
         raise StoreError(f"{path} is still being written: wait for it") from error
     except OSError as error:
-        raise StoreError(f"{path} {_reason(str(error), path)}") from error
+        raise StoreError(f"{path} {_reason(error)}") from error
 
 
-def _reason(text: str, path: Path) -> str:
+def _reason(error: OSError) -> str:
+    text = str(error)
     if "truncated file" in text:
         return "is cut short: it was not copied or written to its end; make it again"
     if "file signature not found" in text:
         return "is not an HDF5 file"
-    return f"cannot be opened: {text.splitlines()[0]}"
+    return f"cannot be opened: {system_reason(error)}"
 
 
 def open_format(path: Path, expected: str) -> h5py.File:

@@ -21,7 +21,7 @@ import numpy as np
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, LayerError
-from cnnfeat.outputs import MIB, fsync_path
+from cnnfeat.outputs import MIB, fsync_path, prove_space
 from cnnfeat.store.spec import LayerSpec
 
 FEATURES_FORMAT = "cnnfeat-features"
@@ -98,10 +98,22 @@ class Contents:
             "layers": json.dumps([spec.to_dict() for spec in self.layers]),
         }
 
+    def metadata_bytes(self) -> int:
+        """Return no fewer bytes than everything but the rows takes."""
+        # Strings: the bytes, a heap entry and a reference each; labels; chunk indices.
+        strings = [*self.paths, *self.class_names, *self.provenance.values()]
+        text = sum(len(string.encode()) + 48 for string in strings)
+        n_chunks = sum(-(-self.n_images // _chunk_rows(s)) for s in self.layers)
+        return 2 * (text + 4 * self.n_images + 128 * n_chunks) + MIB // 4
+
     def n_bytes(self) -> int:
         """Return about how many bytes the whole file takes."""
-        row = sum(spec.row_bytes for spec in self.layers) + ERROR_BYTES + 32
-        return self.n_images * row + sum(map(len, self.paths)) + MIB
+        row = sum(spec.row_bytes for spec in self.layers) + ERROR_BYTES + 1
+        return self.n_images * row + self.metadata_bytes()
+
+
+def _chunk_rows(spec: LayerSpec) -> int:
+    return max(1, CHUNK_BYTES // spec.row_bytes)
 
 
 def create_skeleton(path: Path, contents: Contents) -> None:
@@ -112,6 +124,7 @@ def create_skeleton(path: Path, contents: Contents) -> None:
     OSError, RuntimeError
         If the file cannot be written.
     """
+    prove_space(path, contents.metadata_bytes())
     with h5py.File(path, "w", libver="earliest") as file:
         _write_attributes(file, contents)
         _write_images(file, contents)

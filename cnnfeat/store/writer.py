@@ -16,7 +16,6 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import DataError, OutputError, ProvenanceError, ShapeError
-from cnnfeat.store.journal import Journal, JournalState, read_journal
 from cnnfeat.outputs import (
     check_folder,
     check_space,
@@ -24,6 +23,7 @@ from cnnfeat.outputs import (
     publish,
     refuse_existing,
 )
+from cnnfeat.store.journal import Journal, JournalState, read_journal
 from cnnfeat.store.skeleton import (
     ERROR_BYTES,
     Contents,
@@ -85,6 +85,7 @@ class FeatureWriter:
         self.rows_done = 0
         self.failures: dict[int, str] = {}
         self._committed = 0
+        self._closed = False
         self._overwrite = overwrite
         self._part = self.path.with_name(self.path.name + ".part")
         self._new = self.path.with_name(self.path.name + ".part.new")
@@ -138,9 +139,17 @@ class FeatureWriter:
             if state.rows_done:
                 self._resume(state, fingerprint)
                 return
-        check_space(self.path.parent, self.contents.n_bytes())
+        self._check_space()
         self._journal.start(fingerprint, self._overwrite)
         self._create()
+
+    def _check_space(self) -> None:
+        """Refuse a disk too small, less what an earlier .part already takes of it.
+
+        Promised space that no row has filled yet counts as free on the disk.
+        """
+        taken = self._part.stat().st_blocks * 512 if self._part.exists() else 0
+        check_space(self.path.parent, self.contents.n_bytes() - taken)
 
     def _create(self) -> None:
         """Make the .part: under a third name first, so that it is never half made."""
@@ -152,9 +161,7 @@ class FeatureWriter:
         _check_fingerprint(self._part, state.fingerprint, fingerprint)
         self._committed = state.rows_done
         self._journal.resume(state)
-        # Preallocated space that is still a hole has to be found on the disk.
-        missing = self.contents.n_bytes() - self._part.stat().st_blocks * 512
-        check_space(self.path.parent, missing)
+        self._check_space()
         self._file = open_for_rows(self._part)
         self.rows_done = state.rows_done
         ok = self._file["/images/ok"][: self.rows_done]
@@ -199,6 +206,8 @@ class FeatureWriter:
         ok, errors = np.array(ok, dtype=bool), list(errors)
         stop = self._check_rows(start, ok, errors)
         self._check_layers(features, len(ok))
+        if not len(ok):
+            return
         for name in self._layers:
             _refuse_non_finite(name, features[name], ok, errors)
         stored = {
@@ -314,10 +323,11 @@ class FeatureWriter:
         except (OSError, RuntimeError) as error:
             raise self._broken(error) from error
         self._journal.close(remove=True)
+        self._closed = True
 
     def close(self) -> None:
         """Stop; what is committed stays for `resume`, and nothing where nothing is."""
-        if self._file is not None:
+        if not self._closed:
             self._give_up(remove=not self._committed)
 
     def _give_up(self, remove: bool) -> None:
@@ -330,6 +340,7 @@ class FeatureWriter:
                 with contextlib.suppress(OSError):
                     leftover.unlink(missing_ok=True)
         self._journal.close(remove=remove)
+        self._closed = True
 
     def _broken(self, error: BaseException) -> OutputError:
         text = str(failure(self._part, error))
