@@ -337,3 +337,28 @@ def test_real_weight_files_load(squeezenet_weights, mobilenet_weights):
     ):
         network = load_network(name, weights=path, device="cpu")
         assert _same(torch.load(path, weights_only=True), network.module.state_dict())
+
+
+def test_files_of_older_releases_load(tmp_path):
+    network = load_network("densenet121", weights="random", device="cpu")
+    state = network.module.state_dict()
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet.pth")
+    loaded = load_network(
+        "densenet121", weights=tmp_path / "densenet.pth", device="cpu"
+    )
+    assert _same(state, loaded.module.state_dict())
+
+
+def test_a_bare_state_dict_keeps_mnasnets_own_version(tmp_path):
+    network = load_network("mnasnet0_5", weights="random", device="cpu")
+    save_file(network.module.state_dict(), tmp_path / "w.safetensors")
+    loaded = load_network(
+        "mnasnet0_5", weights=tmp_path / "w.safetensors", device="cpu"
+    )
+    assert _same(network.module.state_dict(), loaded.module.state_dict())

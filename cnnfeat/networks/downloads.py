@@ -90,6 +90,8 @@ def fetch_hub_file(repository: str, name: str) -> Path:
     if cached is not None:
         return cached
     repo_id, _, revision = repository.partition("@")
+    # Its retries are logged one by one; the one line that counts is ours.
+    huggingface_hub.logging.set_verbosity_error()
     problem: Exception = FileNotFoundError(f"none of {', '.join(_HUB_FILES)}")
     for file_name in _HUB_FILES:
         try:
