@@ -5,6 +5,8 @@ blindness (Wong, "Points of view: Color blindness", Nature Methods 8, 2011). Lin
 differ in marker and dash as well, for print without colour.
 """
 
+from typing import Any
+
 OKABE_ITO = (
     "#0072B2",
     "#D55E00",
@@ -21,7 +23,7 @@ DPI = 150
 """Dots an inch of every PNG."""
 
 
-def line_style(index: int) -> dict[str, object]:
+def line_style(index: int) -> dict[str, Any]:
     """Return matplotlib keywords of the index-th line: colour, marker and dash."""
     return {
         "color": OKABE_ITO[index % len(OKABE_ITO)],

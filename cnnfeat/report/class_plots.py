@@ -8,7 +8,7 @@ worst and the best classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from cnnfeat.report._palette import OKABE_ITO
 from cnnfeat.report.figures import new_axes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_NAMED_CLASSES = 40
@@ -43,6 +44,8 @@ def plot_confusion_matrix(
     ValueError
         If the matrix is not square with one name a class.
     """
+    from matplotlib.colors import PowerNorm
+
     confusion = np.asarray(confusion, dtype=float)
     k = len(class_names)
     if k == 0 or confusion.shape != (k, k):
@@ -58,14 +61,14 @@ def plot_confusion_matrix(
         size + 1.0, size, x_label="predicted class", y_label="true class", title=title
     )
     axes.spines[["top", "right"]].set_visible(True)
-    picture = axes.imshow(
-        shares, cmap="cividis_r", vmin=0, vmax=100, interpolation="nearest"
-    )
+    # A square-root scale: single mistakes stay visible beside a full diagonal.
+    norm = PowerNorm(0.5, vmin=0, vmax=100)
+    picture = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
     bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
     bar.set_label("share of the true class (%)")
     if named:
         names = [_shorten(name, 24).replace("$", r"\$") for name in class_names]
-        small = {"fontsize": 8 if k > 12 else 9}
+        small: dict[str, Any] = {"fontsize": 8 if k > 12 else 9}
         upright = 90 if k > 12 else 45
         axes.set_xticks(range(k), names, rotation=upright, ha="right", **small)
         for tick in axes.get_xticklabels():
@@ -79,17 +82,17 @@ def plot_confusion_matrix(
     return figure
 
 
-def _write_cells(axes: object, shares: np.ndarray) -> None:
+def _write_cells(axes: Axes, shares: np.ndarray) -> None:
     """Write each percentage into its cell, light on dark and dark on light."""
     for (row, column), share in np.ndenumerate(shares):
-        axes.text(  # type: ignore[attr-defined]
+        axes.text(
             column,
             row,
             f"{share:.0f}",
             ha="center",
             va="center",
             fontsize=8,
-            color="white" if share > 50 else "black",
+            color="white" if share > 40 else "black",
         )
 
 

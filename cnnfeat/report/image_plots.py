@@ -84,7 +84,7 @@ def plot_confused_pairs(
     if not pairs:
         raise ValueError("no pair of classes to draw")
     figure = new_figure(1.15 * 2 * n_examples + 0.8, 1.65 * len(pairs) + 0.5)
-    bands = np.atleast_1d(figure.subfigures(len(pairs), 1))
+    bands = figure.subfigures(len(pairs), 1, squeeze=False)[:, 0]
     for pair, band in zip(pairs, bands, strict=True):
         share = 100 * pair.count / max(pair.n_true, 1)
         sides = band.subfigures(1, 2)

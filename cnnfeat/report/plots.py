@@ -177,18 +177,19 @@ def plot_c_curve(
     for label, value in (chosen or {}).items():
         index, mean = _find_chosen(C, series, label, value)
         color = line_style(index)["color"]
-        axes.axvline(value, color=color, alpha=0.35, linewidth=1, zorder=0)
+        axes.axvline(
+            value,
+            color=color,
+            alpha=0.5,
+            linewidth=1,
+            zorder=0,
+            label=f"chosen for {label}: C = {value:g}",
+        )
         axes.plot(
             [value], [100 * mean], "o", markersize=13, mfc="none", mec=color, mew=1.5
         )
-        axes.annotate(
-            f"C = {value:g}",
-            (value, 100 * mean),
-            xytext=(8, -16 - 11 * index),
-            textcoords="offset points",
-            color=color,
-            fontsize="small",
-        )
+    if chosen:
+        axes.legend(frameon=False, fontsize="small")
     return figure
 
 
