@@ -21,6 +21,8 @@ Progress = Callable[[str, int, int | None], None]
 """Called with a file name, the bytes at hand, and all bytes where known."""
 
 _BLOCK = 1 << 20
+_MAX_ATTEMPTS = 100
+"""Connections of one run, however far each moved the download."""
 _BROKEN = (OSError, http.client.HTTPException)
 """What a broken connection raises; urllib.error.URLError is an OSError."""
 
@@ -62,7 +64,7 @@ def fetch_file(
         _check(file, path, path)
         return
     failures = 0
-    while True:
+    for attempt in range(_MAX_ATTEMPTS):
         before = _size(part)
         try:
             _fetch_once(file, part, progress, timeout)
@@ -79,7 +81,7 @@ def fetch_file(
             cause = error
         # Whatever moved forward is not counted: a slow line may break off often.
         failures = 1 if _size(part) > before else failures + 1
-        if failures >= retries:
+        if failures >= retries or attempt == _MAX_ATTEMPTS - 1:
             raise DownloadError(
                 f"{file.url}: cannot be fetched ({_reason(cause)}), {_size(part)} "
                 f"bytes kept to resume; {_by_hand(path)}"
@@ -174,6 +176,8 @@ def _by_hand(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
     return " ".join(
         str(getattr(error, "reason", error) or type(error).__name__).split()
     )

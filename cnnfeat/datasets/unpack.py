@@ -1,7 +1,8 @@
 """Unpacking an archive without leaving its folder, and counting the images inside.
 
-Only plain files and folders come out of an archive: a link, a device, an absolute
-path or a `..` refuses the whole archive. The folder appears whole or not at all.
+Only plain files and folders come out of an archive: links and devices are left out
+with a warning, an absolute path or a `..` refuses the whole archive. The
+folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from cnnfeat.errors import DownloadError
+from cnnfeat.errors import CnnfeatWarning, DownloadError
 
 MAX_RATIO = 20
 """An archive that grows more than so many times is taken for a bomb (images do not
@@ -47,9 +49,14 @@ def unpack_archive(
     Raises
     ------
     DownloadError
-        If the archive is damaged or of another kind, holds a link, a device or a
-        path that leaves the folder, grows beyond `MAX_RATIO`, or lacks what the
+        If the archive is damaged or of another kind, holds a path that
+        leaves the folder, grows beyond `MAX_RATIO`, or lacks what the
         recipe names; or if the folder exists or cannot be written.
+
+    Warns
+    -----
+    CnnfeatWarning
+        If the archive holds links or devices: they are left out.
     """
     if folder.exists():
         raise DownloadError(f"{folder}: exists already; move it away to unpack anew")
@@ -96,11 +103,10 @@ def _unpack_tar(archive: Path, folder: Path, strip: str, limit: int) -> int:
     with tarfile.open(archive) as tar:
         for member in tar:
             target = _target(archive, member.name, strip)
-            if not (member.isfile() or member.isdir()):
-                raise DownloadError(
-                    f"{archive}: refused: {member.name!r} is a link or a device"
-                )
             if target is None:
+                continue
+            if not (member.isfile() or member.isdir()):
+                _warn_of_link(archive, member.name)
                 continue
             written = _add_size(archive, written, member.size, limit)
             # filter="data" is the second lock: it refuses the same on its own.
@@ -115,11 +121,10 @@ def _unpack_zip(archive: Path, folder: Path, strip: str, limit: int) -> int:
         for member in bundle.infolist():
             target = _target(archive, member.filename, strip)
             kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise DownloadError(
-                    f"{archive}: refused: {member.filename!r} is a link or a device"
-                )
             if target is None:
+                continue
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                _warn_of_link(archive, member.filename)
                 continue
             if member.flag_bits & 1:
                 raise DownloadError(f"{archive}: refused: it is encrypted")
@@ -133,6 +138,12 @@ def _unpack_zip(archive: Path, folder: Path, strip: str, limit: int) -> int:
             with bundle.open(member) as source, place.open("wb") as out:
                 shutil.copyfileobj(source, out)
     return written
+
+
+def _warn_of_link(archive: Path, name: str) -> None:
+    """Say what is left out: a link could lead later members out of the folder."""
+    message = f"{archive}: left out {name!r}: a link or a device, not an image"
+    warnings.warn(message, CnnfeatWarning, stacklevel=5)
 
 
 def _target(archive: Path, name: str, strip: str) -> PurePosixPath | None:
