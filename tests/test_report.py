@@ -150,7 +150,7 @@ def test_many_classes_show_the_two_ends():
     )
 )
 def test_confused_pairs_are_the_largest_off_diagonal_counts(counts):
-    confusion = np.array(counts)
+    confusion = np.array(counts).reshape(4, 4)
     pairs = find_confused_pairs(confusion, n_pairs=5)
     off = sorted(confusion[~np.eye(4, dtype=bool)], reverse=True)[:5]
     assert [count for *_, count in pairs] == [count for count in off if count]
