@@ -1,0 +1,162 @@
+"""The verb `download`: fetch a data set, check it, unpack it, count its images.
+
+Joins the parts of `cnnfeat.datasets`; run twice it does nothing the second time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnfeat.datasets import (
+    Recipe,
+    count_images,
+    fetch_file,
+    list_recipes,
+    load_recipe,
+    unpack_archive,
+)
+from cnnfeat.datasets.fetch import Progress
+from cnnfeat.errors import CnnfeatWarning, DownloadError
+
+__all__ = ["DownloadReport", "download_dataset", "list_recipes", "load_recipe"]
+
+
+@dataclass(frozen=True)
+class DownloadReport:
+    """What stands in the folder after a download.
+
+    Parameters
+    ----------
+    dataset : str
+        The recipe's name.
+    images : str
+        Folder to give to `cnnfeat extract`.
+    n_images, n_classes : int
+        As counted there.
+    fetched, unpacked : tuple of str
+        Files fetched and folders unpacked by this run; empty when all was there.
+    splits : tuple of str
+        Published split lists at hand.
+    licence, citation : str
+        The terms of use.
+    """
+
+    dataset: str
+    images: str
+    n_images: int
+    n_classes: int
+    fetched: tuple[str, ...]
+    unpacked: tuple[str, ...]
+    splits: tuple[str, ...]
+    licence: str
+    citation: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+
+def download_dataset(
+    name: str,
+    folder: str | Path,
+    *,
+    progress: Progress | None = None,
+    recipe: Recipe | None = None,
+    retries: int = 5,
+    timeout: float = 30.0,
+    backoff: float = 1.0,
+) -> DownloadReport:
+    """Fetch and unpack a data set into `folder`; what is there is not fetched again.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_recipes()`.
+    folder : str or Path
+        Made if missing. Archives stay beside what they unpack to and may be deleted.
+    progress : callable, optional
+        Called with (file name, bytes at hand, all bytes or None).
+    recipe : Recipe, optional
+        In place of the one called `name`.
+    retries, timeout, backoff : int, float, float
+        See `fetch_file`; seconds.
+
+    Returns
+    -------
+    DownloadReport
+
+    Raises
+    ------
+    DownloadError
+        If there is no such data set, the folder cannot be made, or a file cannot be
+        fetched, checked or unpacked.
+
+    Warns
+    -----
+    CnnfeatWarning
+        If there are other numbers of images or classes than published, or a split
+        list is missing.
+    """
+    recipe = load_recipe(name) if recipe is None else recipe
+    folder = Path(folder)
+    fetched, unpacked = [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in recipe.files:
+            target = folder / (file.unpacks_to or file.name)
+            if target.exists():
+                continue
+            path = folder / file.name
+            if not path.exists():
+                fetched.append(file.name)
+            fetch_file(
+                file,
+                path,
+                progress=progress,
+                retries=retries,
+                timeout=timeout,
+                backoff=backoff,
+            )
+            if file.unpacks_to:
+                unpack_archive(path, target, strip=file.strip, nested=file.nested)
+                unpacked.append(file.unpacks_to)
+    except OSError as error:
+        raise DownloadError(f"{folder}: cannot be written ({error})") from error
+    n_images, n_classes = count_images(folder / recipe.images, recipe.class_folders)
+    _warn_of_differences(recipe, folder, n_images, n_classes)
+    return DownloadReport(
+        dataset=recipe.name,
+        images=str(folder / recipe.images),
+        n_images=n_images,
+        n_classes=n_classes,
+        fetched=tuple(fetched),
+        unpacked=tuple(unpacked),
+        splits=tuple(str(folder / s) for s in recipe.splits if (folder / s).exists()),
+        licence=recipe.licence,
+        citation=recipe.citation,
+    )
+
+
+def _warn_of_differences(
+    recipe: Recipe, folder: Path, n_images: int, n_classes: int
+) -> None:
+    """Warn where the folder differs from what was published."""
+    images = folder / recipe.images
+    if (n_images, n_classes) != (recipe.n_images, recipe.n_classes):
+        warnings.warn(
+            f"{images}: expected {recipe.n_images} images in {recipe.n_classes} "
+            f"classes, found {n_images} in {n_classes}; move the folder away and "
+            "download again to start from the archive",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
+    missing = [split for split in recipe.splits if not (folder / split).exists()]
+    if missing:
+        warnings.warn(
+            f"{folder}: published split lists are missing: {', '.join(missing)}",
+            CnnfeatWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,303 @@
+"""Plots hold the numbers given, tables print them, the page is whole and escaped."""
+
+import csv
+import dataclasses
+import io
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cnnfeat.report import (
+    Column,
+    ConfusedPair,
+    MeanStd,
+    ReportFigure,
+    ReportPage,
+    Series,
+    Table,
+    figure_png,
+    find_confused_pairs,
+    format_percent,
+    plot_accuracy_by_layer,
+    plot_c_curve,
+    plot_confused_pairs,
+    plot_confusion_matrix,
+    plot_contact_sheet,
+    plot_learning_curve,
+    plot_per_class_accuracy,
+    plot_training_curves,
+    render_html,
+    save_figure,
+    save_html,
+)
+
+
+def texts(axis_labels):
+    return [label.get_text() for label in axis_labels]
+
+
+def test_accuracy_by_layer_draws_the_means_and_spreads_in_percent():
+    series = [Series("SVM", [0.4, 0.6], [0.01, 0.02]), Series("softmax", [0.3, 0.5])]
+    axes = plot_accuracy_by_layer(["conv1", "conv2"], series).axes[0]
+    svm, softmax = axes.containers
+    np.testing.assert_allclose(svm.lines[0].get_ydata(), [40, 60])
+    np.testing.assert_allclose(softmax.lines[0].get_ydata(), [30, 50])
+    bars = [segment[:, 1] for segment in svm.lines[2][0].get_segments()]
+    np.testing.assert_allclose(bars, [[39, 41], [58, 62]])
+    assert texts(axes.get_xticklabels()) == ["conv1", "conv2"]
+    assert texts(axes.get_legend().get_texts()) == ["SVM", "softmax"]
+    assert (axes.get_xlabel(), "(%)" in axes.get_ylabel()) == ("layer", True)
+
+
+def test_published_numbers_look_unlike_measured_ones():
+    ours, theirs = Series("SVM", [0.4]), Series("ZF", [0.5], published=True)
+    first, second = plot_accuracy_by_layer(["1"], [ours, theirs]).axes[0].containers
+    assert second.lines[0].get_linestyle() == ":"
+    assert first.lines[0].get_linestyle() == "-"
+
+
+def test_the_learning_curve_stands_at_the_training_sizes():
+    axes = plot_learning_curve([5, 30], [Series("SVM", [0.5, 0.9])]).axes[0]
+    np.testing.assert_allclose(axes.containers[0].lines[0].get_xdata(), [5, 30])
+    assert list(axes.get_xticks()) == [5, 30]
+
+
+def test_the_c_curve_is_sorted_logarithmic_and_marks_the_choice():
+    series = [Series("SVM", [0.7, 0.5, 0.6])]
+    axes = plot_c_curve([1, 0.01, 10], series, chosen={"SVM": 1}).axes[0]
+    assert axes.get_xscale() == "log"
+    line = axes.containers[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), [0.01, 1, 10])
+    np.testing.assert_allclose(line.get_ydata(), [50, 70, 60])
+    assert "chosen for SVM: C = 1" in texts(axes.get_legend().get_texts())
+
+
+@pytest.mark.parametrize(
+    ("C", "chosen", "match"),
+    [
+        ([0.0, 1.0], {}, "positive"),
+        ([0.1, 1.0], {"SVM": 5.0}, "not in the grid"),
+        ([0.1, 1.0], {"other": 1.0}, "none of"),
+    ],
+)
+def test_a_c_curve_that_contradicts_itself_is_refused(C, chosen, match):
+    with pytest.raises(ValueError, match=match):
+        plot_c_curve(C, [Series("SVM", [0.1, 0.2])], chosen=chosen)
+
+
+def test_lengths_that_disagree_are_refused():
+    with pytest.raises(ValueError, match="2 means, 1 stds"):
+        Series("SVM", [0.1, 0.2], [0.1])
+    with pytest.raises(ValueError, match="1 values for 2 places"):
+        plot_accuracy_by_layer(["a", "b"], [Series("SVM", [0.1])])
+    with pytest.raises(ValueError, match=r"different lengths: \[1, 2\]"):
+        plot_training_curves([1.0, 2.0], validation_accuracy=[0.5])
+
+
+def test_training_curves_name_the_best_epoch():
+    figure = plot_training_curves([2, 1, 0.5], validation_accuracy=[0.3, 0.6, 0.5])
+    loss, accuracy = figure.axes
+    np.testing.assert_allclose(loss.lines[0].get_xydata(), [[1, 2], [2, 1], [3, 0.5]])
+    np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [30, 60, 50])
+    labels = texts(accuracy.get_legend().get_texts())
+    assert "best: 60.0 % (epoch 2)" in labels
+
+
+def test_the_confusion_matrix_shows_shares_of_the_true_class():
+    axes = plot_confusion_matrix([[3, 1], [0, 0]], ["ant", "bee"]).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[75, 25], [0, 0]])
+    assert texts(axes.get_yticklabels()) == ["ant", "bee"]
+    assert texts(axes.texts) == ["75", "25", "0", "0"]
+
+
+@pytest.mark.parametrize(("k", "named"), [(1, True), (40, True), (41, False)])
+def test_class_names_are_drawn_while_they_fit(k, named):
+    names = [f"class {i}" for i in range(k)]
+    axes = plot_confusion_matrix(np.eye(k, dtype=int), names).axes[0]
+    assert (texts(axes.get_yticklabels())[:1] == ["class 0"]) is named
+
+
+def test_a_confusion_matrix_of_another_size_is_refused():
+    with pytest.raises(ValueError, match=r"\(2, 2\) for 3 class names"):
+        plot_confusion_matrix(np.eye(2), ["a", "b", "c"])
+
+
+def test_per_class_bars_are_sorted_and_leave_out_unscored_classes():
+    axes = plot_per_class_accuracy([0.9, np.nan, 0.1], ["a", "b", "c"]).axes[0]
+    assert texts(axes.get_yticklabels()) == ["c", "a"]
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [10, 90])
+    assert "1 without test images" in axes.get_xlabel()
+    with pytest.raises(ValueError, match="no class has a test image"):
+        plot_per_class_accuracy([np.nan], ["a"])
+
+
+def test_many_classes_show_the_two_ends():
+    accuracy = np.arange(397) / 397
+    figure = plot_per_class_accuracy(accuracy, [str(i) for i in range(397)])
+    shown = texts(figure.axes[0].get_yticklabels())
+    assert shown == [str(i) for i in [*range(20), *range(377, 397)]]
+    assert "357 classes between" in figure.axes[0].get_xlabel()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(
+        st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=4, max_size=4
+    )
+)
+def test_confused_pairs_are_the_largest_off_diagonal_counts(counts):
+    confusion = np.array(counts).reshape(4, 4)
+    pairs = find_confused_pairs(confusion, n_pairs=5)
+    off = sorted(confusion[~np.eye(4, dtype=bool)], reverse=True)[:5]
+    assert [count for *_, count in pairs] == [count for count in off if count]
+    assert all(i != j and confusion[i, j] == count for i, j, count in pairs)
+
+
+def test_confused_pairs_and_contact_sheets_show_the_images_given():
+    image = np.full((5, 7, 3), 9, np.uint8)
+    pair = ConfusedPair("ant", "bee", 3, 4, [image], [image, image])
+    figure = plot_confused_pairs([pair, pair])
+    assert sum(len(axes.images) for axes in figure.get_axes()) == 6
+    sheet = plot_contact_sheet([image, image[:, :, 0]], ["$a", "b"])
+    np.testing.assert_array_equal(sheet.axes[0].images[0].get_array(), image)
+    assert sheet.axes[0].get_title() == "$a"
+    with pytest.raises(ValueError, match="1 captions for 2 images"):
+        plot_contact_sheet([image, image], ["a"])
+
+
+def test_a_saved_figure_is_a_png_and_the_same_each_time(tmp_path):
+    def draw():
+        return plot_accuracy_by_layer(["a$b$", "_{x"], [Series("$\\x", [0.1, 0.2])])
+
+    save_figure(draw(), tmp_path / "plot.png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plot.png"]
+    assert (tmp_path / "plot.png").read_bytes() == figure_png(draw())
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.format == "PNG"
+        assert image.size == (750, 630)
+        assert "Software" not in image.info
+    with pytest.raises(FileNotFoundError):
+        save_figure(draw(), tmp_path / "missing/plot.png")
+
+
+@dataclasses.dataclass
+class Row:
+    layer: str
+    accuracy: MeanStd
+    n: int
+
+
+ROWS = [Row("fc6", MeanStd(0.923, 0.004), 30), Row("a|b", MeanStd(0.5), 5)]
+COLUMNS = ("layer", Column("accuracy", percent=True), "n")
+
+
+def test_percentages_exist_only_in_print():
+    assert format_percent(0.9231, 0.0044) == "92.3 ± 0.4"
+    assert format_percent(0.5) == "50.0"
+    assert format_percent(float("nan"), 0.1) == "–"
+    assert Column("x", percent=True).show(0.25) == "25.0"
+    assert Column("x").show(0.25) == "0.25"
+    assert Column("x", percent=True).heading == "x (%)"
+
+
+def test_a_text_table_is_aligned():
+    lines = Table(ROWS, COLUMNS, "Results").to_text().splitlines()
+    assert lines[0] == "Results"
+    assert lines[1] == "layer  accuracy (%)   n"
+    assert lines[3] == "fc6      92.3 ± 0.4  30"
+    assert lines[4] == "a|b            50.0   5"
+
+
+def test_a_markdown_table_escapes_bars():
+    lines = Table(ROWS, COLUMNS).to_markdown().splitlines()
+    assert lines[:2] == ["| layer | accuracy (%) | n |", "| --- | --: | --: |"]
+    assert lines[2:] == ["| fc6 | 92.3 ± 0.4 | 30 |", "| a\\|b | 50.0 | 5 |"]
+
+
+def test_csv_keeps_fractions_at_full_precision():
+    rows = list(csv.DictReader(io.StringIO(Table(ROWS, COLUMNS).to_csv())))
+    assert rows[0] == {
+        "layer": "fc6",
+        "accuracy": "0.923",
+        "accuracy_std": "0.004",
+        "n": "30",
+    }
+    assert rows[1]["accuracy_std"] == ""
+
+
+def test_an_empty_table_has_its_headings():
+    assert Table([], ("a", "b")).to_csv() == "a,b\n"
+    assert Table([], ("a", "b")).to_text().splitlines()[0] == "a  b"
+
+
+class Collector(HTMLParser):
+    VOID = frozenset({"meta", "img", "br", "link"})
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.open, self.text = [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "srcset", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def evil_page():
+    evil = '<script>alert("1")</script>&amp;'
+    png = figure_png(plot_learning_curve([1], [Series("SVM", [0.5])]))
+    return evil, ReportPage(
+        title=evil,
+        summary=evil,
+        tables=[Table([{evil: evil}], caption=evil)],
+        figures=[ReportFigure(png, evil, '" onerror="alert(1)')],
+        provenance={evil: evil},
+        warnings=[evil],
+    )
+
+
+def test_the_page_is_escaped_balanced_and_self_contained(tmp_path):
+    evil, page = evil_page()
+    save_html(page, tmp_path / "page.html")
+    parser = Collector()
+    parser.feed((tmp_path / "page.html").read_text("utf-8"))
+    assert parser.open == []
+    assert "script" not in parser.tags
+    assert parser.text.count(evil) == 10
+    assert len(parser.links) == 1
+    assert parser.links[0].startswith("data:image/png;base64,")
+    assert "url(" not in render_html(page)
+    assert "@import" not in render_html(page)
+
+
+def test_an_attribute_cannot_be_broken_out_of():
+    assert ' onerror="' not in render_html(evil_page()[1])
+
+
+def test_a_page_of_nothing_but_a_title_is_whole():
+    text = render_html(ReportPage("Title"))
+    assert text.startswith("<!DOCTYPE html>\n")
+    assert "<h1>Title</h1>" in text
+    assert "<h2>" not in text
+
+
+def test_a_figure_that_is_no_png_is_refused():
+    page = ReportPage("t", figures=[ReportFigure(b"GIF89a", "c", "a")])
+    with pytest.raises(ValueError, match="not a PNG"):
+        render_html(page)
+
+
+def test_a_path_with_surrogates_does_not_stop_the_report(tmp_path):
+    save_html(ReportPage("t", summary="a\udcffb"), tmp_path / "page.html")
+    assert "a\\udcffb" in (tmp_path / "page.html").read_text("utf-8")
