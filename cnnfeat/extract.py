@@ -350,8 +350,8 @@ def _forward_in_halves(
 
     if len(images) == 1:
         raise DeviceError(
-            f"{network.device}: not enough memory for one image through {network.name}; "
-            "--device cpu has more"
+            f"{network.device}: not enough memory for one image through "
+            f"{network.name}; --device cpu has more"
         )
     torch.cuda.empty_cache()
     half = len(images) // 2

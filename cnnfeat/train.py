@@ -67,8 +67,12 @@ def train_head(
 
     Parameters
     ----------
-    features_path, output_path : str
-    options : TrainOptions
+    features_path : str
+        A feature file.
+    output_path : str
+        The head file to write.
+    options : TrainOptions, optional
+        Layer, rows, scaling and C.
 
     Returns
     -------

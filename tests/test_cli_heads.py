@@ -81,7 +81,9 @@ def test_stored_head_scores_as_the_file_says(head, colour_features, tmp_path):
         paths = features["images/path"].asstr()[:].tolist()
         classes = file["classes"].asstr()[:]
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
-    predicted = dict(zip(paths, classes[(X @ coef.T + intercept).argmax(1)], strict=True))
+    predicted = dict(
+        zip(paths, classes[(X @ coef.T + intercept).argmax(1)], strict=True)
+    )
     with open(predictions, newline="") as text:
         for row in csv.DictReader(text):
             assert row["predicted"] == predicted[row["path"]]

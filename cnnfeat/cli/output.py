@@ -53,12 +53,11 @@ def echo_table(
             json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
         )
         return
-    cells = [[_cell(row[name]) for name in columns] for row in rows]
-    table = [list(columns.values()), *cells]
-    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    for line in table:
-        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        click.echo("  ".join(padded).rstrip())
+    from cnnfeat.report.tables import Column, Table
+
+    shown = [{name: _cell(row[name]) for name in columns} for row in rows]
+    headings = [Column(name, title) for name, title in columns.items()]
+    click.echo(Table(shown, headings).to_text())
 
 
 def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
