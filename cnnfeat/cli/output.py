@@ -47,7 +47,10 @@ def echo_table(
     as_json: bool,
     key: str,
 ) -> None:
-    """Print rows as a text table with headings `columns`, or as JSON under `key`."""
+    """Print rows as a text table with headings `columns`, or as JSON under `key`.
+
+    A heading that ends in " %" shows fractions as percentages.
+    """
     if as_json:
         click.echo(
             json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
@@ -55,8 +58,11 @@ def echo_table(
         return
     from cnnfeat.report.tables import Column, Table
 
-    shown = [{name: _cell(row[name]) for name in columns} for row in rows]
-    headings = [Column(name, title) for name, title in columns.items()]
+    shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
+    headings = [
+        Column(name, title.removesuffix(" %"), percent=title.endswith(" %"))
+        for name, title in columns.items()
+    ]
     click.echo(Table(shown, headings).to_text())
 
 
@@ -77,6 +83,12 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
     return _cell(value)
+
+
+def _table_cell(value: Any) -> Any:
+    """Return numbers as they are, so that the table aligns them, the rest as text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if value is None or is_number else _cell(value)
 
 
 def _cell(value: Any) -> str:
