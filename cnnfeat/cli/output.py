@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,10 +34,8 @@ def echo_report(record: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_finite(record), ensure_ascii=False))
         return
-    width = max((len(key) for key in record), default=0)
-    for key, value in record.items():
-        if value not in (None, "", [], {}):
-            click.echo(f"{key.replace('_', ' '):<{width}}  {_shown(key, value)}")
+    for line in _lines(record):
+        click.echo(line)
 
 
 def echo_table(
@@ -77,11 +75,34 @@ def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
     echo_report(record, as_json=as_json)
 
 
+def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield the fields one a line; records inside stand indented below their name."""
+    shown = {key: value for key, value in record.items() if not _is_empty(value)}
+    width = max((len(key) for key in shown), default=0)
+    for key, value in shown.items():
+        name = f"{indent}{key.replace('_', ' ') if not indent else key:<{width}}"
+        records = value if _all_mappings(value) else [value]
+        if isinstance(records[0], Mapping):
+            yield name.rstrip()
+            for inner in records:
+                yield from _lines(inner, indent + "  ")
+        else:
+            yield f"{name}  {_shown(key, value)}".rstrip()
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
+
+
+def _all_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+
+
 def _shown(key: str, value: Any) -> str:
-    if key.endswith("accuracy") and isinstance(value, float):
+    if "accuracy" in key and isinstance(value, float):
         return f"{100 * value:.2f} %"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
+    if "accuracy" in key and isinstance(value, tuple | list):
+        return " to ".join(f"{100 * bound:.2f} %" for bound in value)
     return _cell(value)
 
 
