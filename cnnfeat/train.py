@@ -122,3 +122,67 @@ def train_head(
         converged=fit.converged,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
+    """Return the rows to train on and those held out (none without a draw)."""
+    from cnnfeat.errors import SplitError
+    from cnnfeat.splits import Split, draw_split, usable_rows
+
+    usable = usable_rows(
+        features.labels, features.ok, features.class_names, options.exclude_classes
+    )
+    if options.train_per_class is not None:
+        return draw_split(
+            features.labels,
+            features.paths,
+            features.class_names,
+            usable=usable,
+            train_per_class=options.train_per_class,
+            test_per_class=options.test_per_class,
+            seed=options.seed,
+        )
+    if options.test_per_class is not None:
+        raise SplitError(
+            "--test-per-class draws from the rows that --train-per-class leaves: "
+            "give both"
+        )
+    if not usable.any():
+        raise SplitError(
+            f"{features.path} has no labelled image to train on: extract class "
+            "folders, or a manifest with a label column"
+        )
+    return Split(train=np.flatnonzero(usable), test=np.empty(0, np.int64))
+
+
+def _to_head(
+    features: "FeatureFile",
+    names: tuple[str, ...],
+    split: "Split",
+    fit: "HeadFit",
+    options: TrainOptions,
+) -> "Head":
+    from cnnfeat.store import Head
+
+    return Head(
+        kind=options.kind,
+        coef=fit.coef.astype(np.float32),
+        intercept=fit.intercept.astype(np.float32),
+        class_names=tuple(features.class_names[label] for label in fit.classes),
+        scaler=fit.transform.to_arrays(),
+        training_paths=tuple(features.paths[row] for row in split.train),
+        heldout_paths=tuple(features.paths[row] for row in split.test),
+        layer="+".join(names),
+        layer_specs=tuple(features.layers[name] for name in names),
+        hyperparameters={
+            **asdict(options),
+            "C": fit.C,
+            "C_grid": list(options.C or fit.validation) or [fit.C],
+            "validation_accuracy": fit.validation,
+            "solver": fit.solver,
+            "n_iter": fit.n_iter,
+            "converged": fit.converged,
+        },
+        provenance=features.provenance,
+        root=features.root,
+    )
