@@ -167,8 +167,12 @@ def test_hinge_is_handed_to_scikit_learn():
 def test_dropout_follows_its_seed_and_zero_changes_nothing(kind):
     X, y = make_data(40, 9, 3)
     first = kind(dropout=0.5, random_state=1).fit(X, y).coef_
-    np.testing.assert_array_equal(kind(dropout=0.5, random_state=1).fit(X, y).coef_, first)
-    assert np.abs(kind(dropout=0.5, random_state=2).fit(X, y).coef_ - first).max() > 1e-3
+    np.testing.assert_array_equal(
+        kind(dropout=0.5, random_state=1).fit(X, y).coef_, first
+    )
+    assert (
+        np.abs(kind(dropout=0.5, random_state=2).fit(X, y).coef_ - first).max() > 1e-3
+    )
     with pytest.raises(DataError, match="dropout must be at least 0 and below 1"):
         kind(dropout=1.0).fit(X, y)
 

@@ -83,7 +83,7 @@ def _inverse(H: Tensor) -> Tensor:
     return torch.cholesky_inverse(factor).to(H.dtype)
 
 
-def _dot(A: Tensor, B: Tensor, separable: bool) -> Tensor:
+def dot(A: Tensor, B: Tensor, separable: bool) -> Tensor:
     """Return the inner product per problem: one a column, or one over all."""
     if separable:
         return (A * B).sum(0)
@@ -118,15 +118,15 @@ def conjugate_gradients(
     live = torch.arange(gradient.shape[1], device=gradient.device)
     d, s, r = D, S, -gradient
     z = preconditioner(r)
-    q, rz = z, _dot(r, z, separable)
+    q, rz = z, dot(r, z, separable)
     for step in range(1, CG_MAX_ITER + 1):
         scores = rows.forward(q)
         Hq = rows.adjoint(loss.curvature(state, scores)).addcmul_(penalty, q)
-        alpha = rz / _dot(q, Hq, separable).clamp_min(torch.finfo(r.dtype).tiny)
+        alpha = rz / dot(q, Hq, separable).clamp_min(torch.finfo(r.dtype).tiny)
         d = torch.addcmul(d, q, alpha)
         s = torch.addcmul(s, scores, alpha)
         r = torch.addcmul(r, Hq, alpha, value=-1)
-        running = _dot(r, r, separable).sqrt() > enough
+        running = dot(r, r, separable).sqrt() > enough
         n_running = int(running.sum())
         if n_running == 0 or step == CG_MAX_ITER:
             D[:, live], S[:, live] = d, s
@@ -137,7 +137,7 @@ def conjugate_gradients(
             d, s, r, q = (A[:, running] for A in (d, s, r, q))
             loss, state = loss.columns(running), state[:, running]
         z = preconditioner(r)
-        previous, rz = rz, _dot(r, z, separable)
+        previous, rz = rz, dot(r, z, separable)
         q = torch.addcmul(z, q, rz / previous)
     return _Direction(D, S, step)
 
@@ -152,8 +152,8 @@ def line_search(
     """
     separable = loss.separable
     weighted = penalty * D
-    linear = _dot(weighted.double(), W.double(), separable)
-    square = _dot(weighted.double(), D.double(), separable)
+    linear = dot(weighted.double(), W.double(), separable)
+    square = dot(weighted.double(), D.double(), separable)
     t = torch.ones_like(linear)
     low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
     _, start, _ = loss.along(F, S, torch.zeros_like(t))
@@ -240,8 +240,8 @@ class _Descent:
         rows, w, separable = self.rows, self.w, self.loss.separable
         losses, G, self.state = self.loss.evaluate(self.f)
         self.gradient = rows.adjoint(G).addcmul_(self.penalty, w)
-        gaps = 0.5 * _dot(self.gradient, self.gradient, separable).double()
-        values = losses + 0.5 * _dot(self.penalty * w, w, separable).double()
+        gaps = 0.5 * dot(self.gradient, self.gradient, separable).double()
+        values = losses + 0.5 * dot(self.penalty * w, w, separable).double()
         problems = self.live if separable else slice(None)
         self.value[problems], self.gap[problems] = values, gaps
         running = gaps > self.settings.tol * values

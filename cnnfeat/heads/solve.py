@@ -21,6 +21,8 @@ from cnnfeat.heads.newton import (
     Settings,
     Solution,
     conjugate_gradients,
+    dot,
+    line_search,
     minimise,
 )
 from cnnfeat.heads.rows import Rows
@@ -92,13 +94,13 @@ class Problem:
     plan: Plan
     dtype: torch.dtype
     penalise_intercept: bool
-    K: Tensor | None = None  # float64, without the intercept
+    K: Tensor | None = None  # in the working dtype, without the intercept
     _reduced: Rows | None = None
 
     def gram(self) -> Tensor:
         """Return K in the working dtype, computed once."""
         if self.K is None:
-            self.K = self.rows.gram(self.dtype)
+            self.K = self.rows.gram(self.dtype).to(self.dtype)
         if not bool(self.K.diagonal().isfinite().all()):
             raise DataError(
                 "squared row norms overflow; divide the features by a constant or "
@@ -121,7 +123,8 @@ class Problem:
             jitter = (largest or 1.0) * (JITTER if self.dtype.itemsize < 8 else 1e-14)
             failed = True
             while failed:
-                shifted = K.clone()
+                shifted = K.double()
+                shifted = shifted.clone() if shifted is K else shifted
                 shifted.diagonal().add_(jitter)
                 L, info = torch.linalg.cholesky_ex(shifted)
                 failed, jitter = bool(info), jitter * 10
@@ -141,7 +144,7 @@ def solve(
     penalty = problem.penalty(rows.p)
     W = penalty.new_zeros(rows.p, k) if start is None else start.to(dtype)
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram().to(dtype) if exact else None
+    K = problem.gram() if exact else None
     solution = minimise(rows, loss.to(dtype), penalty, W, settings, K)
     return _finish_primal(problem, loss, settings, solution, K)
 
@@ -166,68 +169,63 @@ def _solve_gram(
     """Solve in the span of the rows; `start` is the weights in that basis or None."""
     reduced, dtype = problem.reduced(), problem.dtype
     penalty = problem.penalty(reduced.p)
-    W = penalty.new_zeros(reduced.p, k) if start is None else start
+    V = penalty.new_zeros(reduced.p, k) if start is None else start
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram().to(dtype) if exact else None
-    solution = minimise(reduced, loss.to(dtype), penalty, W, settings, K)
-    exact_loss = loss.to(torch.float64)
-    free = not problem.penalise_intercept and problem.rows.intercept != 0
-    beta = -exact_loss.evaluate(solution.F.double())[1]
-    b = solution.W[-1:].double() if free else None
-    n_iter = solution.n_iter
-    for _ in range(REFINEMENTS):
-        W, value, gap, G, state = _measure(problem, exact_loss, beta, b)
-        if bool((gap <= settings.tol * value).all()) or n_iter >= settings.max_iter:
+    K = problem.gram() if exact else None
+    solution = minimise(reduced, loss.to(dtype), penalty, V, settings, K)
+    return _finish_gram(problem, loss, settings, solution)
+
+
+def _finish_gram(
+    problem: Problem, loss: Loss, settings: Settings, first: Solution
+) -> Fit:
+    """Map the weights back, verify with X in float64, refine where needed."""
+    rows, exact_loss = problem.rows, loss.to(torch.float64)
+    penalty = problem.penalty(rows.p).double()
+    beta, W = _from_basis(problem, first.W)
+    F, n_iter = rows.forward(W), first.n_iter
+    for attempt in range(REFINEMENTS + 1):
+        losses, G, state = exact_loss.evaluate(F)
+        gradient = rows.adjoint(G) + penalty * W
+        value = losses + 0.5 * dot(penalty * W, W, loss.separable)
+        gap = 0.5 * dot(gradient, gradient, loss.separable)
+        done = bool((gap <= settings.tol * value).all())
+        if done or attempt == REFINEMENTS or n_iter >= settings.max_iter:
             break
         n_iter += 1
-        beta, b = _refine(problem, loss, beta, b, G, state)
-    done = bool((gap <= settings.tol * value).all())
-    return Fit(W, value, gap, n_iter, "gram", done, solution.W)
+        change, D = _from_basis(
+            problem, _basis_direction(problem, loss, beta + G, gradient, state)
+        )
+        S = rows.forward(D)
+        t = line_search(exact_loss, penalty, W, F, D, S)
+        beta, W, F = beta + t * change, W + t * D, F + t * S
+    return Fit(W, value, gap, n_iter, "gram", done, first.W)
 
 
-def _measure(
-    problem: Problem, loss: Loss, beta: Tensor, b: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return weights, objective, gap, dL/dF and curvature state, all from X."""
-    rows = problem.rows
-    W = rows.adjoint(beta)
-    if b is not None:
-        W[-1:] = b
-    losses, G, state = loss.evaluate(rows.forward(W))
-    penalty = problem.penalty(rows.p).double()
-    gradient = rows.adjoint(G) + penalty * W
-    squares, norms = (penalty * W * W).sum(0), (gradient * gradient).sum(0)
-    if not loss.separable:
-        squares, norms = squares.sum().reshape(1), norms.sum().reshape(1)
-    return W, losses + 0.5 * squares, 0.5 * norms, G, state
+def _from_basis(problem: Problem, V: Tensor) -> tuple[Tensor, Tensor]:
+    """Return β and weights W = Xᵀ β, both float64, of the weights V in the basis.
+
+    V = Lᵀ β, so lengths are kept: what rounding does to β in directions that the
+    features hardly span does not reach W.
+    """
+    n, L = problem.rows.n, problem.reduced().X
+    beta = torch.linalg.solve_triangular(L.T, V[:n], upper=True).double()  # type: ignore[union-attr]
+    W = problem.rows.adjoint(beta)
+    W[problem.rows.d :] = V[n:].double()
+    return beta, W
 
 
-def _refine(
-    problem: Problem,
-    loss: Loss,
-    beta: Tensor,
-    b: Tensor | None,
-    G: Tensor,
-    state: Tensor,
-) -> tuple[Tensor, Tensor | None]:
-    """Take one Newton step in β from an exact gradient: δβ = −(β + G + D s)."""
+def _basis_direction(
+    problem: Problem, loss: Loss, residual: Tensor, gradient: Tensor, state: Tensor
+) -> Tensor:
+    """Return the Newton direction in the basis, from a gradient Xᵀ residual."""
     reduced, dtype = problem.reduced(), problem.dtype
     penalty, fast = problem.penalty(reduced.p), loss.to(dtype)
-    gradient = reduced.adjoint((beta + G).to(dtype))
-    if b is not None:
-        gradient[-1] = reduced.intercept * G.sum(0).to(dtype)
+    g = reduced.adjoint(residual.to(dtype))
+    g[problem.rows.n :] = gradient[problem.rows.d :].to(dtype)
     state = state.to(dtype)
-    weights = fast.row_weights(state)
-    norms = (gradient * gradient).sum(0)
-    norms = norms if loss.separable else norms.sum().reshape(1)
-    direction = conjugate_gradients(
-        reduced,
-        fast,
-        state,
-        penalty,
-        gradient,
-        Preconditioner(reduced, penalty, weights),
-        0.01 * norms.sqrt(),
-    )
-    change = fast.curvature(state, direction.S).double()
-    return beta - (beta + G + change), None if b is None else b + direction.D[-1:]
+    preconditioner = Preconditioner(reduced, penalty, fast.row_weights(state))
+    enough = 0.01 * dot(g, g, loss.separable).sqrt()
+    return conjugate_gradients(
+        reduced, fast, state, penalty, g, preconditioner, enough
+    ).D
