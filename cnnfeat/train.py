@@ -8,8 +8,22 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    pass
+    from cnnfeat.heads import FeatureTransform, LinearSVM, Softmax
+    from cnnfeat.splits import Split
+    from cnnfeat.store import FeatureFile, Head
+
+# C when none is given. What counts is C times the squared norm of a row (multiplying
+# features by s equals dividing C by s^2), so rows of norm 20 want a 400th of what unit
+# rows want.
+DEFAULT_GRIDS: dict[str, tuple[float, ...]] = {
+    "l2": (0.1, 1.0, 10.0, 100.0),
+    "mean-norm": (0.0001, 0.001, 0.01, 0.1),
+    "standard": (0.00001, 0.0001, 0.001, 0.01),
+    "none": (0.0001, 0.01, 1.0, 100.0),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,6 @@ class TrainReport:
     validation_accuracy: dict[str, float]
     solver: str
     n_iter: int
-    converged: bool
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,9 +113,7 @@ def train_head(
     with open_features(features_path) as features:
         names = features.resolve(options.layer)
         split = _training_split(features, options)
-        X = features.read("+".join(names), split.train)
-        widths = tuple(features.layers[name].n_features for name in names)
-        fit = fit_head(X, _inner_labels(features, split, options), widths, options)
+        fit = _fit(features, names, split, options)
         head = _to_head(features, names, split, fit, options)
         n_left_out = features.n_images - len(split.train) - len(split.test)
     save_head(output_path, head, overwrite=options.overwrite)
@@ -115,11 +126,10 @@ def train_head(
         n_left_out=n_left_out,
         n_classes=len(head.class_names),
         n_features=head.coef.shape[1],
-        C=fit.C,
+        C=float(fit.head.C),
         validation_accuracy={str(C): score for C, score in fit.validation.items()},
-        solver=fit.solver,
-        n_iter=fit.n_iter,
-        converged=fit.converged,
+        solver=fit.head.solver_,
+        n_iter=int(fit.head.n_iter_),
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -155,20 +165,103 @@ def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
     return Split(train=np.flatnonzero(usable), test=np.empty(0, np.int64))
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """A fitted head, its transform, and the accuracy of each C that was tried."""
+
+    head: "LinearSVM | Softmax"
+    transform: "FeatureTransform"
+    validation: dict[float, float]
+
+
+def _fit(
+    features: "FeatureFile",
+    names: tuple[str, ...],
+    split: "Split",
+    options: TrainOptions,
+) -> _Fit:
+    """Choose C inside the training rows, then fit to all of them."""
+    from cnnfeat.heads import FeatureTransform
+
+    X = features.read("+".join(names), split.train)
+    y = features.labels[split.train]
+    transform = FeatureTransform(
+        options.scale,
+        signed_sqrt=options.signed_sqrt,
+        n_components=options.n_components,
+        widths=tuple(features.layers[name].n_features for name in names),
+    )
+    X = transform.fit(X).transform(X)
+    grid = options.C or DEFAULT_GRIDS[options.scale]
+    validation = _validate(features, split, X, y, grid, options) if grid[1:] else {}
+    # Of equal scores the smaller C: the simpler head.
+    C = min(grid, key=lambda C: (-validation.get(C, 0.0), C))
+    return _Fit(_make_head(C, options).fit(X, y), transform, validation)
+
+
+def _make_head(C: float, options: TrainOptions) -> "LinearSVM | Softmax":
+    from cnnfeat.heads import LinearSVM, Softmax
+    from cnnfeat.networks import resolve_device
+
+    make = {"svm": LinearSVM, "softmax": Softmax}[options.kind]
+    head: LinearSVM | Softmax = make(
+        C,
+        dropout=options.dropout,
+        random_state=options.seed,
+        device=str(resolve_device(options.device)),
+    )
+    return head
+
+
+def _validate(
+    features: "FeatureFile",
+    split: "Split",
+    X: np.ndarray,
+    y: np.ndarray,
+    grid: tuple[float, ...],
+    options: TrainOptions,
+) -> dict[float, float]:
+    """Return the mean per-class accuracy of each C on rows inside the training rows."""
+    from cnnfeat.heads import weights_per_class
+    from cnnfeat.metrics import evaluate_scores
+    from cnnfeat.splits import inner_split
+
+    inner = inner_split(
+        split.train,
+        features.labels,
+        features.paths,
+        features.class_names,
+        seed=options.seed,
+    )
+    train, test = (
+        np.searchsorted(split.train, rows) for rows in (inner.train, inner.test)
+    )
+    accuracy = {}
+    for C in grid:
+        head = _make_head(C, options).fit(X[train], y[train])
+        coef, intercept = weights_per_class(head)
+        index = np.searchsorted(head.classes_, y[test])
+        result = evaluate_scores(X[test] @ coef.T + intercept, index, len(coef))
+        accuracy[C] = result.mean_per_class_accuracy
+    return accuracy
+
+
 def _to_head(
     features: "FeatureFile",
     names: tuple[str, ...],
     split: "Split",
-    fit: "HeadFit",
+    fit: _Fit,
     options: TrainOptions,
 ) -> "Head":
+    from cnnfeat.heads import weights_per_class
     from cnnfeat.store import Head
 
+    coef, intercept = weights_per_class(fit.head)
     return Head(
         kind=options.kind,
-        coef=fit.coef.astype(np.float32),
-        intercept=fit.intercept.astype(np.float32),
-        class_names=tuple(features.class_names[label] for label in fit.classes),
+        coef=coef,
+        intercept=intercept,
+        class_names=tuple(features.class_names[label] for label in fit.head.classes_),
         scaler=fit.transform.to_arrays(),
         training_paths=tuple(features.paths[row] for row in split.train),
         heldout_paths=tuple(features.paths[row] for row in split.test),
@@ -176,12 +269,10 @@ def _to_head(
         layer_specs=tuple(features.layers[name] for name in names),
         hyperparameters={
             **asdict(options),
-            "C": fit.C,
-            "C_grid": list(options.C or fit.validation) or [fit.C],
-            "validation_accuracy": fit.validation,
-            "solver": fit.solver,
-            "n_iter": fit.n_iter,
-            "converged": fit.converged,
+            "C": float(fit.head.C),
+            "validation_accuracy": {str(C): a for C, a in fit.validation.items()},
+            "solver": fit.head.solver_,
+            "n_iter": int(fit.head.n_iter_),
         },
         provenance=features.provenance,
         root=features.root,

@@ -200,7 +200,7 @@ def test_damaged_feature_files_are_named(colour_features, tmp_path, damage, head
 def test_info_tells_of_both_kinds_of_file(head, colour_features):
     features = succeed("info", colour_features)
     assert features["n_images"] == 24
-    assert succeed("info", head)["n_train"] == 15
+    assert succeed("info", head)["n_training"] == 15
 
 
 def test_failed_images_are_neither_trained_on_nor_scored(colour_dir, tmp_path):

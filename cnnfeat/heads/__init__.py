@@ -5,13 +5,17 @@ the verbs import it inside their functions.
 """
 
 from cnnfeat.heads.base import HeadConvergenceWarning
+from cnnfeat.heads.per_class import weights_per_class
 from cnnfeat.heads.rows import RowSource
 from cnnfeat.heads.softmax import Softmax
 from cnnfeat.heads.svm import LinearSVM
+from cnnfeat.heads.transform import FeatureTransform
 
 __all__ = [
+    "FeatureTransform",
     "HeadConvergenceWarning",
     "LinearSVM",
     "RowSource",
     "Softmax",
+    "weights_per_class",
 ]
