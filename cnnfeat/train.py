@@ -11,19 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from cnnfeat.heads import FeatureTransform, LinearSVM, Softmax
+    from cnnfeat.heads import LinearHead, SplitFit
     from cnnfeat.splits import Split
     from cnnfeat.store import FeatureFile, Head
-
-# C when none is given. What counts is C times the squared norm of a row (multiplying
-# features by s equals dividing C by s^2), so rows of norm 20 want a 400th of what unit
-# rows want.
-DEFAULT_GRIDS: dict[str, tuple[float, ...]] = {
-    "l2": (0.1, 1.0, 10.0, 100.0),
-    "mean-norm": (0.0001, 0.001, 0.01, 0.1),
-    "standard": (0.00001, 0.0001, 0.001, 0.01),
-    "none": (0.0001, 0.01, 1.0, 100.0),
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +117,7 @@ def train_head(
         n_classes=len(head.class_names),
         n_features=head.coef.shape[1],
         C=float(fit.head.C),
-        validation_accuracy={str(C): score for C, score in fit.validation.items()},
+        validation_accuracy=_validation(fit),
         solver=fit.head.solver_,
         n_iter=int(fit.head.n_iter_),
         seconds=round(time.monotonic() - started, 3),
@@ -165,47 +155,42 @@ def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
     return Split(train=np.flatnonzero(usable), test=np.empty(0, np.int64))
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """A fitted head, its transform, and the accuracy of each C that was tried."""
-
-    head: "LinearSVM | Softmax"
-    transform: "FeatureTransform"
-    validation: dict[float, float]
-
-
 def _fit(
     features: "FeatureFile",
     names: tuple[str, ...],
     split: "Split",
     options: TrainOptions,
-) -> _Fit:
+) -> "SplitFit":
     """Choose C inside the training rows, then fit to all of them."""
-    from cnnfeat.heads import FeatureTransform
+    from cnnfeat.heads import FeatureTransform, default_grid, fit_splits
 
     X = features.read("+".join(names), split.train)
-    y = features.labels[split.train]
     transform = FeatureTransform(
         options.scale,
         signed_sqrt=options.signed_sqrt,
         n_components=options.n_components,
-        widths=tuple(features.layers[name].n_features for name in names),
+        part_widths=[features.layers[name].n_features for name in names],
     )
-    X = transform.fit(X).transform(X)
-    grid = options.C or DEFAULT_GRIDS[options.scale]
-    validation = _validate(features, split, X, y, grid, options) if grid[1:] else {}
-    # Of equal scores the smaller C: the simpler head.
-    C = min(grid, key=lambda C: (-validation.get(C, 0.0), C))
-    return _Fit(_make_head(C, options).fit(X, y), transform, validation)
+    grid = options.C or default_grid(transform.fit(X).transform(X))
+    (fit,) = fit_splits(
+        make_head(options),
+        X,
+        features.labels[split.train],
+        [np.arange(len(X))],
+        grid,
+        transform=transform,
+        inner=[_inner_rows(features, split, options.seed)] if grid[1:] else None,
+    )
+    return fit
 
 
-def _make_head(C: float, options: TrainOptions) -> "LinearSVM | Softmax":
+def make_head(options: TrainOptions) -> "LinearHead":
+    """Return the estimator that the options name, not yet fitted."""
     from cnnfeat.heads import LinearSVM, Softmax
     from cnnfeat.networks import resolve_device
 
     make = {"svm": LinearSVM, "softmax": Softmax}[options.kind]
-    head: LinearSVM | Softmax = make(
-        C,
+    head: LinearHead = make(
         dropout=options.dropout,
         random_state=options.seed,
         device=str(resolve_device(options.device)),
@@ -213,17 +198,10 @@ def _make_head(C: float, options: TrainOptions) -> "LinearSVM | Softmax":
     return head
 
 
-def _validate(
-    features: "FeatureFile",
-    split: "Split",
-    X: np.ndarray,
-    y: np.ndarray,
-    grid: tuple[float, ...],
-    options: TrainOptions,
-) -> dict[float, float]:
-    """Return the mean per-class accuracy of each C on rows inside the training rows."""
-    from cnnfeat.heads import weights_per_class
-    from cnnfeat.metrics import evaluate_scores
+def _inner_rows(
+    features: "FeatureFile", split: "Split", seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the training rows (as positions) C is fitted and chosen on."""
     from cnnfeat.splits import inner_split
 
     inner = inner_split(
@@ -231,31 +209,33 @@ def _validate(
         features.labels,
         features.paths,
         features.class_names,
-        seed=options.seed,
+        seed=seed,
     )
-    train, test = (
+    fitted, chosen_on = (
         np.searchsorted(split.train, rows) for rows in (inner.train, inner.test)
     )
-    accuracy = {}
-    for C in grid:
-        head = _make_head(C, options).fit(X[train], y[train])
-        coef, intercept = weights_per_class(head)
-        index = np.searchsorted(head.classes_, y[test])
-        result = evaluate_scores(X[test] @ coef.T + intercept, index, len(coef))
-        accuracy[C] = result.mean_per_class_accuracy
-    return accuracy
+    return fitted, chosen_on
+
+
+def _validation(fit: "SplitFit") -> dict[str, float]:
+    """Return the mean per-class accuracy inside the training rows of each C."""
+    if fit.choice is None:
+        return {}
+    scores = zip(fit.choice.grid, fit.choice.scores, strict=True)
+    return {f"{C:g}": score for C, score in scores}
 
 
 def _to_head(
     features: "FeatureFile",
     names: tuple[str, ...],
     split: "Split",
-    fit: _Fit,
+    fit: "SplitFit",
     options: TrainOptions,
 ) -> "Head":
     from cnnfeat.heads import weights_per_class
     from cnnfeat.store import Head
 
+    assert fit.transform is not None
     coef, intercept = weights_per_class(fit.head)
     return Head(
         kind=options.kind,
@@ -270,7 +250,7 @@ def _to_head(
         hyperparameters={
             **asdict(options),
             "C": float(fit.head.C),
-            "validation_accuracy": {str(C): a for C, a in fit.validation.items()},
+            "validation_accuracy": _validation(fit),
             "solver": fit.head.solver_,
             "n_iter": int(fit.head.n_iter_),
         },
