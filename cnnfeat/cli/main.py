@@ -24,6 +24,8 @@ COMMANDS = {
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
+    "benchmark": ("benchmark", "Repeat a paper's experiment: layers, heads, splits."),
+    "splits": ("splits", "Draw a protocol's training and test rows as CSV."),
     "download": ("download", "Fetch, check and unpack a published data set."),
 }
 

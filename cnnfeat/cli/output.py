@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from cnnfeat.benchmark import BenchmarkReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.train import TrainReport
 
@@ -86,6 +87,17 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
             err=True,
         )
     echo_report(report.to_dict(), as_json=as_json)
+
+
+def echo_benchmark(report: "BenchmarkReport", *, as_json: bool) -> None:
+    """Print a benchmark's tables and notes, or one JSON object."""
+    if as_json:
+        echo_report(report.to_dict(), as_json=True)
+        return
+    for table in report.tables():
+        click.echo(f"{table.to_text()}\n")
+    for note in report.protocol.notes:
+        click.echo(f"Note: {note}")
 
 
 def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:

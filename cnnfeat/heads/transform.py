@@ -28,6 +28,7 @@ from cnnfeat.heads.rows import BLOCK_BYTES, RowSource
 
 SCALES = ("mean-norm", "l2", "standard", "none")
 MEAN_NORM = 20.0  # R-CNN's target
+_STORED = {"scale", "signed_sqrt", "part_widths", "shift", "factor", "n_features_in"}
 
 
 def row_blocks(X: Any) -> Iterator[tuple[slice, Tensor]]:
@@ -237,7 +238,19 @@ class FeatureTransform:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Any]) -> Self:
-        """Return the transform that `to_arrays` described."""
+        """Return the transform that `to_arrays` described.
+
+        Raises
+        ------
+        DataError
+            If a setting or an array is missing.
+        """
+        missing = sorted(_STORED - arrays.keys())
+        if missing:
+            raise DataError(
+                f"the stored scaler lacks {', '.join(missing)}: the head file is "
+                "damaged or of another version; train the head again"
+            )
         components = arrays.get("components")
         scale = arrays["scale"]
         transform = cls(

@@ -30,6 +30,7 @@ from cnnfeat.networks.architectures import (
     unknown_network,
 )
 from cnnfeat.networks.network import Network, WeightsRecord, resolve_device
+from cnnfeat.networks.pixels import PIXELS, load_pixels
 
 
 def load_network(
@@ -40,7 +41,8 @@ def load_network(
     Parameters
     ----------
     name : str
-        A torchvision classification network, `timm/NAME`, or `efficientnet_lite0`.
+        A torchvision classification network, `timm/NAME`, `efficientnet_lite0`, or
+        `pixels` (the image itself, for comparison).
     weights : str or Path, default="default"
         `default` for the published ImageNet weights, `random` for the architecture's
         own initialisation, or the path of a `.pth` or `.safetensors` file.
@@ -59,6 +61,8 @@ def load_network(
         If the device is not there.
     """
     target = resolve_device(device)
+    if name == PIXELS:
+        return load_pixels(str(weights), target)
     architecture = find_architecture(name)
     if weights == "random":
         return _load_random(architecture, seed, target)

@@ -1,7 +1,9 @@
 """Reading a finished feature file, whole layers or block by block."""
 
 import difflib
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +19,7 @@ from cnnfeat.store.spec import LayerSpec
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
 _RUN_BYTES = 8 * MIB
+_PARTS = re.compile(r"(\d+)").split  # text and numbers in turn, text first
 
 
 def open_features(path: str | Path) -> "FeatureFile":
@@ -48,7 +51,7 @@ class FeatureFile:
         Why not; empty where ok.
     class_names : tuple of str
     layers : dict of str to LayerSpec
-        In the order of the alphabet.
+        In the order in which they were asked for.
     provenance : dict of str
     command, created_by : str
     """
@@ -76,7 +79,7 @@ class FeatureFile:
         self.provenance = read_attributes(file["/provenance"])
         self.layers = {
             name: _read_spec(name, dataset)
-            for name, dataset in sorted(file["/features"].items())
+            for name, dataset in sorted(file["/features"].items(), key=_place(file))
         }
         self._check_lengths()
 
@@ -259,6 +262,19 @@ class FeatureFile:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _place(file: h5py.File) -> Callable[[tuple[str, h5py.Dataset]], tuple[int, list]]:
+    """Return a sort key that puts layers in the order in which they were asked for."""
+    order: list[str] = json.loads(file.attrs.get("layer_order", "[]"))
+
+    def key(item: tuple[str, h5py.Dataset]) -> tuple[int, list]:
+        name = item[0]
+        # Without a recorded order: as people count, features.3 before features.12.
+        counted = [int(part) if part.isdecimal() else part for part in _PARTS(name)]
+        return order.index(name) if name in order else len(order), counted
+
+    return key
 
 
 def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:

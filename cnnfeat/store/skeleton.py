@@ -151,6 +151,8 @@ def _write_attributes(file: h5py.File, contents: Contents) -> None:
     file.attrs["created_by"] = f"cnnfeat {__version__}"
     file.attrs["command"] = contents.command
     file.attrs["root"] = contents.root
+    # HDF5 lists a group by the alphabet; people want the order that they asked for.
+    file.attrs["layer_order"] = json.dumps([spec.name for spec in contents.layers])
     provenance = file.create_group("provenance")
     for key, value in contents.provenance.items():
         provenance.attrs[key] = value

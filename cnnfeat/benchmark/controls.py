@@ -1,0 +1,101 @@
+"""The two comparisons that every table should have: raw pixels and random weights.
+
+Their features are files beside the feature file, extracted from the same images once
+and used again while those images are the same.
+"""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cnnfeat.errors import InputError, ProvenanceError
+from cnnfeat.extract import ExtractOptions, extract_features
+from cnnfeat.store import open_features
+
+if TYPE_CHECKING:
+    from cnnfeat.store import FeatureFile
+
+Progress = Callable[[int, int, int], None]
+
+
+def control_features(
+    features: "FeatureFile", control: str, progress: Progress | None = None
+) -> "FeatureFile":
+    """Open the control's feature file, after extracting it where it is missing.
+
+    Parameters
+    ----------
+    features : FeatureFile
+        The file to compare with; its images must be where it says.
+    control : {"pixels", "random"}
+    progress : callable, optional
+        As for `extract_features`.
+
+    Raises
+    ------
+    InputError
+        If the images are gone.
+    ProvenanceError
+        If they are not those of the feature file any more.
+    """
+    path = features.path.with_suffix(f".control-{control}.h5")
+    if not path.exists():
+        _check_images(features)
+        extract_features(
+            features.root,
+            str(path),
+            _options(features, control),
+            progress=progress,
+            command=f"control {control} of {features.path.name}",
+        )
+    opened = open_features(path)
+    if opened.provenance["images_sha256"] != features.provenance["images_sha256"]:
+        opened.close()
+        raise ProvenanceError(
+            f"{path} is of other images than {features.path}: remove it, and it will "
+            "be made anew"
+        )
+    return opened
+
+
+def _check_images(features: "FeatureFile") -> None:
+    from cnnfeat.images import list_images
+
+    if not os.path.exists(features.root):
+        raise InputError(
+            f"--control extracts from the images of {features.path}, and "
+            f"{features.root} is not there"
+        )
+    if list_images(features.root).fingerprint() != features.provenance["images_sha256"]:
+        raise ProvenanceError(
+            f"--control extracts from the images of {features.path}, and those in "
+            f"{features.root} are not the same: images_sha256 differs; extract again"
+        )
+
+
+def _options(features: "FeatureFile", control: str) -> ExtractOptions:
+    """Return the options that give the control, all else as in the file."""
+    if control == "pixels":
+        return ExtractOptions(model="pixels", resume=True)
+    specs = features.layers.values()
+    return ExtractOptions(
+        model=features.provenance["model"],
+        weights="random",
+        layers=tuple(spec.name for spec in specs),
+        pool=next(iter(specs)).pool,
+        crops=features.provenance["crops"],
+        precision=features.provenance["precision"],
+        resume=True,
+    )
+
+
+def control_name(control: str) -> str:
+    """Return what the control's features are called in tables."""
+    return {"pixels": "raw pixels", "random": "random weights"}[control]
+
+
+def control_layers(
+    features: "FeatureFile", control: str, layers: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the layers to measure: the same, or the only one there is."""
+    return tuple(features.layers) if control == "pixels" else layers

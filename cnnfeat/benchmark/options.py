@@ -1,0 +1,47 @@
+"""What a benchmark is asked to do."""
+
+from dataclasses import dataclass
+
+HEADS = ("svm", "softmax")
+CONTROLS = ("pixels", "random")
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """Which rows; None leaves a choice to the protocol.
+
+    `splits_file` is a CSV as `cnnfeat splits` writes it and takes the place of all
+    others; `lists_dir` is the folder of a data set's published lists.
+    """
+
+    protocol: str = "folder"
+    n_splits: int | None = None
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+    train_sizes: tuple[int, ...] = ()
+    seed: int = 0
+    splits_file: str | None = None
+    lists_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """How a benchmark is run; the defaults are those of `cnnfeat benchmark`.
+
+    `layers=()` is every layer of the file; `C=None` tries a grid that suits the scale;
+    `memory_mib=None` takes half of the machine's memory.
+    """
+
+    draw: DrawOptions = DrawOptions()
+    layers: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ("svm",)
+    controls: tuple[str, ...] = ()
+    C: tuple[float, ...] | None = None
+    scale: str = "l2"
+    signed_sqrt: bool = False
+    n_components: int | None = None
+    dropout: float = 0.0
+    device: str = "auto"
+    memory_mib: int | None = None
+    report_dir: str | None = None
+    overwrite: bool = False

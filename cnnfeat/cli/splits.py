@@ -1,0 +1,33 @@
+"""`cnnfeat splits`."""
+
+from typing import Any
+
+import click
+
+from cnnfeat.cli import options
+
+
+@click.command()
+@click.argument("source", metavar="FEATURES.h5|IMAGES")
+@options.protocol_opt
+@options.splits_output_opt
+@options.drawing_opts
+@options.overwrite_opt
+@options.json_opt
+def splits(
+    source: str, output_path: str, overwrite: bool, as_json: bool, **chosen: Any
+) -> None:
+    """Draw a protocol's training and test rows and write them as CSV.
+
+    The columns are path, split (train or test) and, for several splits, split_index.
+    `cnnfeat benchmark --splits-file` reads the same.
+
+    \b
+    $ cnnfeat splits images/ --protocol folder --train-per-class 20 -o splits.csv
+    """
+    from cnnfeat.benchmark import write_splits
+    from cnnfeat.cli.output import echo_report
+
+    draw = options.draw_options(chosen)
+    report = write_splits(source, output_path, draw, overwrite=overwrite)
+    echo_report(report.to_dict(), as_json=as_json)

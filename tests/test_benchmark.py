@@ -1,0 +1,273 @@
+"""The benchmark: statistics over splits, honest choice of C, results to redo."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import FIRST_BLOCK
+
+from cnnfeat.benchmark import BenchmarkOptions, DrawOptions, run_benchmark
+from cnnfeat.cli.main import cli
+from cnnfeat.heads import FeatureTransform, LinearSVM
+from cnnfeat.metrics import evaluate_scores
+from cnnfeat.splits import read_splits
+from cnnfeat.store import Contents, FeatureWriter, LayerSpec, open_features
+
+
+def write_features(path, n_per_class=12, n_classes=4, seed=0, poison=None):
+    """Write a feature file of two made layers, the second easier than the first."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_classes), n_per_class).astype(np.int32)
+    names = [f"class{k}" for k in range(n_classes)]
+    paths = [f"{names[k]}/{i:03d}.png" for i, k in enumerate(labels)]
+    means = rng.normal(size=(n_classes, 16))
+    noise = rng.normal(size=(len(labels), 16))
+    layers = {
+        "layer2": (means[labels] * 0.7 + noise).astype(np.float32),
+        "layer10": (means[labels] * 2.0 + noise).astype(np.float32),
+    }
+    if poison is not None:
+        layers = {name: poison(X.copy()) for name, X in layers.items()}
+    specs = [LayerSpec(name, name, (16,)) for name in layers]
+    provenance = {"model": "made", "images_sha256": "0" * 64}
+    contents = Contents(str(path.parent), paths, labels, names, specs, provenance, "")
+    with FeatureWriter(path, contents, fingerprint={}) as writer:
+        ok = np.ones(len(labels), bool)
+        writer.write(0, layers, ok, [""] * len(labels))
+        writer.finish()
+    return path
+
+
+@pytest.fixture
+def features_path(tmp_path):
+    return write_features(tmp_path / "f.h5")
+
+
+def options(**changes):
+    draw = {"protocol": "folder", "train_per_class": 6, "n_splits": 3}
+    draw |= {key: changes.pop(key) for key in list(changes) if key in DRAW}
+    return BenchmarkOptions(draw=DrawOptions(**draw), **changes)
+
+
+DRAW = (
+    "seed",
+    "splits_file",
+    "train_per_class",
+    "n_splits",
+    "train_sizes",
+    "test_per_class",
+    "protocol",
+)
+
+
+def test_a_cell_equals_an_independent_fit_of_its_split(features_path, tmp_path):
+    folder = str(tmp_path / "report")
+    report = run_benchmark(features_path, options(report_dir=folder, C=(1.0,)))
+    with open_features(features_path) as features:
+        splits = read_splits(f"{folder}/splits.csv", features.paths)
+        X, y = features.read("layer2"), features.labels
+    cell = next(one for one in report.cells if one.layer == "layer2")
+    for split, found in zip(splits, cell.splits, strict=True):
+        transform = FeatureTransform("l2").fit(X[split.train])
+        head = LinearSVM(1.0).fit(transform.transform(X[split.train]), y[split.train])
+        scores = head.decision_function(transform.transform(X[split.test]))
+        alone = evaluate_scores(scores, y[split.test], 4)
+        assert found.accuracy == alone.accuracy
+        assert found.mean_per_class_accuracy == alone.mean_per_class_accuracy
+
+
+def test_layers_stand_in_the_order_asked_for(features_path):
+    report = run_benchmark(features_path, options(C=(1.0,)))
+    assert [cell.layer for cell in report.cells] == ["layer2", "layer10"]
+    assert report.best.layer == "layer10"
+
+
+def test_test_rows_never_influence_the_choice_of_C(tmp_path):
+    honest = run_benchmark(write_features(tmp_path / "a.h5"), options())
+    with open_features(tmp_path / "a.h5") as features:
+        labels, paths = features.labels, features.paths
+    from cnnfeat.splits import draw_split
+
+    # Spoil the rows that the first split tests on; the others may train on them.
+    split = draw_split(
+        labels,
+        paths,
+        [f"class{k}" for k in range(4)],
+        usable=np.ones(len(labels), bool),
+        train_per_class=6,
+        seed=0,
+    )
+
+    def poison(X):
+        X[split.test] = 100.0
+        return X
+
+    spoilt = run_benchmark(write_features(tmp_path / "b.h5", poison=poison), options())
+    for before, after in zip(honest.cells, spoilt.cells, strict=True):
+        assert before.splits[0].C == after.splits[0].C
+        assert before.splits[0].validation == after.splits[0].validation
+        assert after.splits[0].accuracy < before.splits[0].accuracy
+
+
+def test_splits_written_can_be_read_back_for_the_same_result(features_path, tmp_path):
+    folder = str(tmp_path / "report")
+    first = run_benchmark(features_path, options(report_dir=folder))
+    draw = DrawOptions(splits_file=f"{folder}/splits.csv")
+    again = run_benchmark(features_path, BenchmarkOptions(draw=draw))
+    for a, b in zip(first.cells, again.cells, strict=True):
+        assert a.values("accuracy") == b.values("accuracy")
+
+
+def test_the_seed_draws_the_splits(features_path):
+    runs = [
+        run_benchmark(features_path, options(seed=seed, C=(1.0,))).cells[0]
+        for seed in (0, 0, 7)
+    ]
+    assert runs[0].values("accuracy") == runs[1].values("accuracy")
+    assert runs[0].values("accuracy") != runs[2].values("accuracy")
+
+
+def test_a_learning_curve_has_a_cell_a_size_and_nested_rows(features_path, tmp_path):
+    folder = tmp_path / "report"
+    sizes = options(train_per_class=None, train_sizes=(8, 2), report_dir=str(folder))
+    report = run_benchmark(features_path, sizes)
+    assert [cell.train_per_class for cell in report.cells] == [2, 8, 2, 8]
+    with open_features(features_path) as features:
+        small, large = (
+            read_splits(folder / f"splits-{size}.csv", features.paths)
+            for size in (2, 8)
+        )
+    for few, many in zip(small, large, strict=True):
+        assert set(few.train) < set(many.train)
+    assert (folder / "learning_curve.png").exists()
+
+
+def test_concatenated_layers_are_a_row_of_their_own(features_path):
+    report = run_benchmark(features_path, options(layers=("layer2+layer10",), C=(1.0,)))
+    (cell,) = report.cells
+    assert cell.layer == "layer2+layer10"
+
+
+def test_the_report_holds_what_the_page_shows(features_path, tmp_path):
+    folder = tmp_path / "report"
+    report = run_benchmark(
+        features_path, options(report_dir=str(folder), heads=("svm", "softmax"))
+    )
+    assert {path.name for path in folder.iterdir()} == set(report.files)
+    record = json.loads((folder / "results.json").read_text())
+    with open(folder / "results.csv", newline="") as text:
+        lines = list(csv.DictReader(text))
+    assert len(lines) == len(record["rows"]) * 3
+    first = record["rows"][0]["mean_per_class_accuracy"]
+    assert first["mean"] == pytest.approx(np.mean(first["values"]))
+    assert first["std"] == pytest.approx(np.std(first["values"], ddof=1))
+    assert float(lines[0]["mean_per_class_accuracy"]) == pytest.approx(
+        first["values"][0]
+    )
+    page = (folder / "index.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<img") == len(list(folder.glob("*.png")))
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+DRAWN = ("--train-per-class", "5", "--splits", "2", "--C", "1")
+
+
+def test_the_command_prints_json(features_path):
+    result = run("benchmark", features_path, *DRAWN, "--quiet", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["n_splits"] == 2
+    assert len(record["rows"]) == 2
+    assert len(record["comparisons"]) == 1
+    assert record["comparisons"][0]["difference"] >= 0
+
+
+def test_a_report_is_not_replaced_unasked(features_path, tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "table.md").write_text("mine")
+    (folder / "notes.txt").write_text("mine too")
+    arguments = ("benchmark", features_path, *DRAWN, "--quiet", "--report", folder)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "table.md" in result.stderr
+    assert (folder / "table.md").read_text() == "mine"
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert (folder / "notes.txt").read_text() == "mine too"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--protocol", "caltech"), ("caltech", "caltech101")),
+        (("--protocol", "caltech101-zf"), ("caltech101-zf",)),
+        (("--protocol", "mit67"), ("--lists",)),
+        (("--protocol", "folder"), ("--train-per-class",)),
+        (("--train-per-class", "50"), ("class0", "12")),
+        (("--layer", "layer3", "--train-per-class", "5"), ("layer3", "layer2")),
+        (("--splits-file", "none.csv"), ("none.csv",)),
+        (("--train-per-class", "5", "--train-sizes", "2,3"), ("exclude each other",)),
+        (("--train-per-class", "5", "--control", "random"), ("images",)),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(features_path, arguments, words):
+    result = run("benchmark", features_path, "--quiet", *arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if "warning" not in line]
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--train-sizes", "2,x"), ("--control", "noise"), ("--head", "tree")],
+)
+def test_wrong_usage_is_status_2(features_path, arguments):
+    assert run("benchmark", features_path, *arguments).exit_code == 2
+
+
+def test_controls_are_extracted_once_and_join_the_table(colour_dir, tmp_path):
+    features = tmp_path / "f.h5"
+    assert run("extract", colour_dir, "-o", features, *FIRST_BLOCK).exit_code == 0
+    arguments = ("benchmark", features, *DRAWN, "--quiet", "--json")
+    arguments = (*arguments, "--control", "pixels,random", "--device", "cpu")
+    record = json.loads(run(*arguments).stdout)
+    named = {row["features"]: row["layer"] for row in record["rows"]}
+    assert named == {
+        "squeezenet1_1": "features.1",
+        "raw pixels": "pixels",
+        "random weights": "features.1",
+    }
+    control = tmp_path / "f.control-pixels.h5"
+    written = control.stat().st_mtime_ns
+    assert run(*arguments).exit_code == 0
+    assert control.stat().st_mtime_ns == written
+    with h5py.File(control) as file:
+        assert file["features/pixels"].shape == (24, 3 * 32 * 32)
+        assert file["features/pixels"][:].min() >= 0
+        assert file["features/pixels"][:].max() <= 1
+
+
+def test_splits_writes_the_rows_of_a_feature_file_and_of_images(colour_dir, tmp_path):
+    features = tmp_path / "f.h5"
+    run("extract", colour_dir, "-o", features, *FIRST_BLOCK)
+    drawn = ("--train-per-class", "3", "--splits", "2")
+    texts = []
+    for name, source in (("a.csv", features), ("b.csv", colour_dir)):
+        result = run("splits", source, "-o", tmp_path / name, *drawn, "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["n_train"] == [9, 9]
+        texts.append((tmp_path / name).read_text())
+    assert texts[0] == texts[1]
+    result = run("splits", features, "-o", tmp_path / "a.csv", *drawn)
+    assert result.exit_code == 1
+    assert "exists" in result.stderr
