@@ -1,7 +1,7 @@
 """Engines that compute from a graph: torch.compile and OpenVINO.
 
 The taps are hooks that end the pass with an exception, which compilers cannot follow.
-So the module is run once on noise while `make_fx` records the operations: what comes
+So the module is run once while `make_fx` records the operations: what comes
 out is a plain graph of just what the taps need, pooling and averaging included, for one
 batch size. The last batch is padded to it.
 """
@@ -43,7 +43,9 @@ def record_graph(module: TapModule, batch_size: int) -> fx.GraphModule:
     torch.backends.mha.set_fastpath_enabled(False)  # no compiler knows its operation
     try:
         with torch.no_grad():
-            graph = make_fx(module)(module.example(batch_size))
+            # On fake tensors, which have shapes and no values: nothing is computed.
+            record = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)
+            graph = record(module.example(batch_size))
     except _FAILURES as error:
         raise EngineError(
             f"the network is no fixed graph: {_first_line(error)}"
