@@ -2,7 +2,9 @@
 # make test        the tests
 # make check       format, lint, types, docs
 # make folder      DATA=images/ : features, a head and an evaluation of your own folder
-# make caltech101  DATA=.../101_ObjectCategories : the papers' protocol and its report
+# make caltech101  DATA=.../101_ObjectCategories : a paper's protocol and its report; also
+#                  caltech101-decaf and caltech101-zf
+#   MODEL=NAME WEIGHTS=PATH LAYERS='a b' POOL=avg TRAIN=30 choose what is extracted
 #
 # Outputs are files: make redoes what changed and nothing else. An interrupted run goes on
 # where it stopped.
@@ -18,7 +20,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CNNFEAT := $(BIN)/cnnfeat
 
-.PHONY: help demo test test-slow check format docs clean folder caltech101 settings
+PROTOCOLS := caltech101 caltech101-decaf caltech101-zf
+
+.PHONY: help demo test test-slow check format docs clean folder settings $(PROTOCOLS)
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -54,7 +58,7 @@ docs: $(INSTALLED)
 DEMO := results/demo
 DEMO_LAYERS := blocks.0 blocks.2 blocks.4 blocks.6 global_pool
 
-demo: $(DEMO)/table.md
+demo: $(DEMO)/table.txt
 	@cat $(DEMO)/table.txt
 
 data/digits: data/make_digits.py | $(INSTALLED)
@@ -65,10 +69,10 @@ $(DEMO)/digits.h5: data/digits | $(INSTALLED)
 	mkdir -p $(@D)
 	$(CNNFEAT) extract data/digits -o $@ --resume --pool avg $(DEMO_LAYERS:%=--layer %)
 
-$(DEMO)/table.md: $(DEMO)/digits.h5 | $(INSTALLED)
+$(DEMO)/table.txt: $(DEMO)/digits.h5 | $(INSTALLED)
 	$(CNNFEAT) benchmark $< --protocol folder --train-per-class 50 --splits 3 \
 	  --head svm --head softmax --control pixels,random \
-	  --report $(DEMO) --overwrite > $(DEMO)/table.txt
+	  --report $(DEMO) --overwrite > $@
 
 # ---------------------------------------------------------------- pipelines
 
@@ -77,8 +81,6 @@ WEIGHTS ?= default
 LAYERS ?=
 POOL ?= none
 TRAIN ?= 30
-TEST ?= 50
-SPLITS ?= 5
 NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
 OUT = results/$(NAME)/$(subst /,-,$(MODEL))
 
@@ -89,8 +91,8 @@ SETTINGS = $(MODEL) $(WEIGHTS) $(LAYERS) $(POOL)
 folder: $(if $(DATA),$(OUT)/evaluation.json,data-is-missing)
 	@cat $(OUT)/evaluation.json
 
-caltech101: $(if $(DATA),$(OUT)/report/index.html,data-is-missing)
-	@cat $(OUT)/report/table.txt
+$(PROTOCOLS): %: $(if $(DATA),$(OUT)/%/table.txt,data-is-missing)
+	@cat $(OUT)/$@/table.txt
 
 .PHONY: data-is-missing
 data-is-missing:
@@ -102,7 +104,9 @@ $(OUT)/settings: settings
 	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' > $@
 
 $(OUT)/features.h5: $(OUT)/settings $(DATA_FOLDERS) | $(INSTALLED)
-	rm -f $@
+	# An interrupted run goes on, unless the images or the settings are newer than it.
+	@test -z "$$(find $^ -maxdepth 0 -newer $@.part 2>/dev/null)" || rm -f $@.part*
+	@rm -f $@
 	$(CNNFEAT) extract "$(DATA)" -o $@ --resume --model $(MODEL) --weights $(WEIGHTS) \
 	  --pool $(POOL) $(LAYERS:%=--layer %)
 
@@ -112,10 +116,11 @@ $(OUT)/head.h5: $(OUT)/features.h5 | $(INSTALLED)
 $(OUT)/evaluation.json: $(OUT)/head.h5 | $(INSTALLED)
 	$(CNNFEAT) evaluate $< $(OUT)/features.h5 --json > $@
 
-$(OUT)/report/index.html: $(OUT)/features.h5 | $(INSTALLED)
+# CLASSIFY: what `cnnfeat benchmark` is told besides the protocol.
+CLASSIFY ?= --head svm --head softmax
+$(PROTOCOLS:%=$(OUT)/%/table.txt): $(OUT)/%/table.txt: $(OUT)/features.h5 | $(INSTALLED)
 	mkdir -p $(@D)
-	$(CNNFEAT) benchmark $< --protocol caltech101 --head svm --head softmax \
-	  --report $(@D) --overwrite > $(OUT)/report/table.txt
+	$(CNNFEAT) benchmark $< --protocol $* $(CLASSIFY) --report $(@D) --overwrite > $@
 
 clean:
 	rm -rf results build .pytest_cache .mypy_cache .ruff_cache

@@ -60,12 +60,17 @@ def evaluate_head(
 
     Parameters
     ----------
-    head_path, features_path : str
+    head_path : str
+        A head file.
+    features_path : str
+        A feature file.
     rows : {"heldout", "all"}
         On the file that the head was trained from: the rows drawn for the test, or all
-        usable rows. On another file all usable rows are scored, classes matched by name.
-    confusion_path, predictions_path : str, optional
-        Where to draw the confusion matrix (PNG) and list the predictions (CSV).
+        usable rows. On another file all of them are scored, classes matched by name.
+    confusion_path : str, optional
+        Where to draw the confusion matrix, as PNG.
+    predictions_path : str, optional
+        Where to list the predictions, as CSV.
     overwrite : bool
         Replace those two where they exist.
 
@@ -163,8 +168,8 @@ def _labels_by_name(head: "Head", features: "FeatureFile") -> np.ndarray:
 def _why_nothing(head_path: str, features_path: str, rows: str) -> str:
     if rows == "heldout":
         return (
-            f"{head_path} was trained on every labelled image of {features_path}: train "
-            "with --train-per-class to hold some out, or give --rows all"
+            f"{head_path} was trained on every labelled image of {features_path}: "
+            "train with --train-per-class to hold some out, or give --rows all"
         )
     return f"{features_path} has no image of a class that {head_path} knows"
 
@@ -213,6 +218,6 @@ def _write_predictions(
 
 
 def _draw_confusion(path: str, class_names: tuple[str, ...], result: "Scores") -> None:
-    from cnnfeat.report import plot_confusion, save_figure
+    from cnnfeat.report import plot_confusion_matrix, save_figure
 
-    save_figure(plot_confusion(result.confusion, class_names), path)
+    save_figure(plot_confusion_matrix(result.confusion, class_names), path)

@@ -69,7 +69,7 @@ def colour_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# Quick and deterministic: a real network, random weights, stopped after its first block.
+# Quick and deterministic: a real network with random weights, its first block alone.
 FIRST_BLOCK = (
     *("--model", "squeezenet1_1", "--weights", "random", "--device", "cpu"),
     *("--layer", "features.1", "--pool", "avg", "--workers", "0", "--quiet"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cnnfeat.errors import OutputError
 from cnnfeat.report import (
     Column,
     ConfusedPair,
@@ -180,7 +181,7 @@ def test_a_saved_figure_is_a_png_and_the_same_each_time(tmp_path):
         assert image.format == "PNG"
         assert image.size == (750, 630)
         assert "Software" not in image.info
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OutputError, match="missing"):
         save_figure(draw(), tmp_path / "missing/plot.png")
 
 

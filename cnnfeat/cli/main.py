@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from typing import Any, TextIO
+from typing import IO, Any
 
 import click
 
@@ -24,6 +24,7 @@ COMMANDS = {
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
+    "download": ("download", "Fetch, check and unpack a published data set."),
 }
 
 _EXIT_ERROR = 1
@@ -35,7 +36,7 @@ class _OneLineError(click.ClickException):
 
     exit_code = _EXIT_ERROR
 
-    def show(self, file: TextIO | None = None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""
         click.echo(f"cnnfeat: {' '.join(self.message.split())}", err=True)
 

@@ -4,13 +4,14 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from cnnfeat.extract import ExtractReport
+    from cnnfeat.train import TrainReport
 
 _MAX_FAILURES_LISTED = 20
 
@@ -34,10 +35,8 @@ def echo_report(record: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_finite(record), ensure_ascii=False))
         return
-    width = max((len(key) for key in record), default=0)
-    for key, value in record.items():
-        if value not in (None, "", [], {}):
-            click.echo(f"{key.replace('_', ' '):<{width}}  {_shown(key, value)}")
+    for line in _lines(record):
+        click.echo(line)
 
 
 def echo_table(
@@ -47,18 +46,23 @@ def echo_table(
     as_json: bool,
     key: str,
 ) -> None:
-    """Print rows as a text table with headings `columns`, or as JSON under `key`."""
+    """Print rows as a text table with headings `columns`, or as JSON under `key`.
+
+    A heading that ends in " %" shows fractions as percentages.
+    """
     if as_json:
         click.echo(
             json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
         )
         return
-    cells = [[_cell(row[name]) for name in columns] for row in rows]
-    table = [list(columns.values()), *cells]
-    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
-    for line in table:
-        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        click.echo("  ".join(padded).rstrip())
+    from cnnfeat.report.tables import Column, Table
+
+    shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
+    headings = [
+        Column(name, title.removesuffix(" %"), percent=title.endswith(" %"))
+        for name, title in columns.items()
+    ]
+    click.echo(Table(shown, headings).to_text())
 
 
 def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
@@ -72,12 +76,53 @@ def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
     echo_report(record, as_json=as_json)
 
 
+def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> None:
+    """Print what was trained; with `verbose`, how it was solved on stderr."""
+    if verbose:
+        click.echo(
+            f"cnnfeat: {report.n_train} rows x {report.n_features} features, "
+            f"{report.n_classes} classes: solved on the {report.solver} side in "
+            f"{report.n_iter} Newton steps",
+            err=True,
+        )
+    echo_report(report.to_dict(), as_json=as_json)
+
+
+def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield the fields one a line; records inside stand indented below their name."""
+    shown = {key: value for key, value in record.items() if not _is_empty(value)}
+    width = max((len(key) for key in shown), default=0)
+    for key, value in shown.items():
+        name = f"{indent}{key.replace('_', ' ') if not indent else key:<{width}}"
+        records = value if _all_mappings(value) else [value]
+        if isinstance(records[0], Mapping):
+            yield name.rstrip()
+            for inner in records:
+                yield from _lines(inner, indent + "  ")
+        else:
+            yield f"{name}  {_shown(key, value)}".rstrip()
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
+
+
+def _all_mappings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+
+
 def _shown(key: str, value: Any) -> str:
-    if key.endswith("accuracy") and isinstance(value, float):
+    if "accuracy" in key and isinstance(value, float):
         return f"{100 * value:.2f} %"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
+    if "accuracy" in key and isinstance(value, tuple | list):
+        return " to ".join(f"{100 * bound:.2f} %" for bound in value)
     return _cell(value)
+
+
+def _table_cell(value: Any) -> Any:
+    """Return numbers as they are, so that the table aligns them, the rest as text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if value is None or is_number else _cell(value)
 
 
 def _cell(value: Any) -> str:

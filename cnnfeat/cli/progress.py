@@ -80,3 +80,27 @@ def _rich_bar(title: str) -> Iterator[Progress]:
             )
 
         yield progress
+
+
+ByteProgress = Callable[[str, int, int | None], None]
+_MIB = 1 << 20
+
+
+@contextmanager
+def byte_progress(*, quiet: bool) -> Iterator[ByteProgress | None]:
+    """Yield a callback (file name, bytes at hand, bytes in all or None), or None."""
+    if quiet:
+        yield None
+        return
+    last = 0.0
+
+    def progress(name: str, n_done: int, n_all: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = now
+        of = f" of {n_all / _MIB:.0f}" if n_all else ""
+        click.echo(f"cnnfeat: download: {name}: {n_done / _MIB:.0f}{of} MiB", err=True)
+
+    yield progress

@@ -7,11 +7,10 @@ kept alive between calls. The same figure saves to the same bytes.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnfeat.outputs import write_output
 from cnnfeat.report._palette import DPI
 
 if TYPE_CHECKING:
@@ -55,34 +54,11 @@ def figure_png(figure: Figure) -> bytes:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the figure to `path` as PNG: whole or not at all.
+    """Write the figure to `path` as PNG, whole or not at all, whatever was there.
 
     Raises
     ------
-    OSError
+    OutputError
         If the folder is missing or cannot be written; nothing is left behind.
     """
-    write_whole(path, figure_png(figure))
-
-
-def write_whole(path: str | Path, data: bytes) -> None:
-    """Write bytes beside `path` and rename them into place.
-
-    Raises
-    ------
-    OSError
-        If the folder is missing or cannot be written; nothing is left behind.
-    """
-    path = Path(path)
-    handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes files private; a report is as readable as any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    write_output(path, figure_png(figure), overwrite=True)

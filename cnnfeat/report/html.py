@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from cnnfeat.report.figures import write_whole
+from cnnfeat.outputs import write_output
 from cnnfeat.report.tables import Table
 
 _STYLE = """
@@ -127,11 +127,13 @@ def save_html(page: ReportPage, path: str | Path) -> None:
     ------
     ValueError
         If a figure is not a PNG.
-    OSError
+    OutputError
         If the folder is missing or cannot be written.
     """
     # A path that is not UTF-8 reaches us with surrogates; they may not stop a report.
-    write_whole(path, render_html(page).encode("utf-8", "backslashreplace"))
+    write_output(
+        path, render_html(page).encode("utf-8", "backslashreplace"), overwrite=True
+    )
 
 
 def _render_warnings(warnings: Sequence[str]) -> list[str]:
