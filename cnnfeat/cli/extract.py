@@ -1,10 +1,13 @@
 """`cnnfeat extract`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnfeat.cli import options
+
+if TYPE_CHECKING:
+    from cnnfeat.extract import ExtractReport
 
 
 @click.command()
@@ -19,6 +22,8 @@ from cnnfeat.cli import options
 @options.device_opt
 @options.batch_size_opt
 @options.workers_opt
+@options.engine_opt
+@options.decoder_opt
 @options.precision_opt
 @options.dtype_opt
 @options.on_error_opt
@@ -41,16 +46,48 @@ def extract(
     """
     from cnnfeat.cli.output import command_line, echo_extraction, stdin_lines
     from cnnfeat.cli.progress import progress_bar
-    from cnnfeat.extract import ExtractOptions, extract_features
+    from cnnfeat.extract import ExtractionInterrupted, ExtractOptions, extract_features
 
     options.refuse_together(chosen, "resume", "overwrite")
-    with progress_bar("extract", quiet=quiet) as progress:
-        report = extract_features(
-            images,
-            output_path,
-            ExtractOptions(**chosen),
-            stdin=stdin_lines(images),
-            progress=progress,
-            command=command_line(),
-        )
+    with progress_bar("extract", quiet=quiet) as bar:
+        try:
+            report = extract_features(
+                images,
+                output_path,
+                ExtractOptions(**chosen),
+                stdin=stdin_lines(images),
+                progress=bar
+                and (lambda done, n, failed, seconds: bar(done, n, failed)),
+                command=command_line(),
+            )
+        except ExtractionInterrupted as error:
+            raise _Interrupted(str(error)) from error
+    if not quiet:
+        echo_time(report)
     echo_extraction(report, as_json=as_json)
+
+
+class _Interrupted(click.ClickException):
+    """The rows so far are kept: one line on stderr, the shells' exit status."""
+
+    exit_code = 130  # 128 + SIGINT
+
+    def show(self, file: Any = None) -> None:
+        """Write the line."""
+        click.echo(f"cnnfeat: {self.message}", err=True)
+
+
+def echo_time(report: "ExtractReport") -> None:
+    """Say on stderr where the time went, and which stage was the limit."""
+    time = report.time
+    wait = time["wait_for_images"] + time["wait_for_writer"]
+    click.echo(
+        f"cnnfeat: {report.seconds:.1f} s: start {time['start']:.1f}, decode "
+        f"{time['decode']:.1f} (beside the rest), forward {time['forward']:.1f}, write "
+        f"{time['write']:.1f} (beside the rest), wait {wait:.1f}; engine "
+        f"{report.engine}; the limit was {_LIMITS[time['limit']]}",
+        err=True,
+    )
+
+
+_LIMITS = {"decode": "decoding", "forward": "the network", "write": "the disk"}

@@ -142,10 +142,11 @@ pool_opt = click.option(
 )
 crops_opt = click.option(
     "--crops",
-    type=click.Choice(["center", "ten"]),
+    type=click.Choice(["center", "ten", "ten-stacked"]),
     default="center",
     show_default=True,
-    help="One centre crop, or the average over four corners, centre and mirror images.",
+    help="One centre crop; or four corners, centre and the mirror image of each, "
+    "averaged or all ten kept.",
 )
 device_opt = click.option(
     "--device",
@@ -170,6 +171,22 @@ workers_opt = click.option(
     metavar="N",
     help="Processes that decode images; 0: decode in the main one.  [default: as many "
     "as pay on this machine]",
+)
+engine_opt = click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network: PyTorch as it is, torch.compile, or OpenVINO; auto: "
+    "the fastest that pays for its start-up.",
+)
+decoder_opt = click.option(
+    "--decoder",
+    type=click.Choice(["pil", "fast"]),
+    default="pil",
+    show_default=True,
+    help="fast: decode large JPEGs at reduced scale; features differ slightly, and the "
+    "two are never mixed.",
 )
 precision_opt = click.option(
     "--precision",

@@ -4,6 +4,17 @@ Plain re-exports: importing this package imports torch, so the command line does
 inside command bodies only.
 """
 
+from cnnfeat.networks.engines import (
+    ENGINES,
+    N_CROPS,
+    EagerEngine,
+    Engine,
+    EngineError,
+    TapModule,
+    check_agreement,
+    stored_shape,
+)
+from cnnfeat.networks.graphs import CompileEngine, OpenVINOEngine
 from cnnfeat.networks.layers import Tap, paper_names, resolve_layers
 from cnnfeat.networks.network import Network, WeightsRecord, resolve_device
 from cnnfeat.networks.pooling import pool_activation, pooled_shape
@@ -12,12 +23,21 @@ from cnnfeat.networks.summary import LayerInfo, layer_table
 from cnnfeat.networks.taps import Tapper
 
 __all__ = [
+    "ENGINES",
+    "N_CROPS",
+    "CompileEngine",
+    "EagerEngine",
+    "Engine",
+    "EngineError",
     "LayerInfo",
     "Network",
     "NetworkEntry",
+    "OpenVINOEngine",
     "Tap",
+    "TapModule",
     "Tapper",
     "WeightsRecord",
+    "check_agreement",
     "layer_table",
     "list_networks",
     "load_network",
@@ -26,4 +46,5 @@ __all__ = [
     "pooled_shape",
     "resolve_device",
     "resolve_layers",
+    "stored_shape",
 ]

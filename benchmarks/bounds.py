@@ -1,0 +1,119 @@
+"""What the machine can do at most: decoding, computing and writing, each alone.
+
+Prints one JSON object: {"images_per_second": …}. Run by `extract.py`.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from cnnfeat.images import default_workers, list_images, load_batches
+from cnnfeat.networks import (
+    CompileEngine,
+    EagerEngine,
+    EngineError,
+    OpenVINOEngine,
+    TapModule,
+    load_network,
+    resolve_layers,
+    stored_shape,
+)
+
+
+def decode_rate(images, network, n_images):
+    """Images a second by as many processes as there are cores, after they started."""
+    image_list = list_images(images)
+    batches = load_batches(
+        image_list,
+        network.weights.preprocessing,
+        batch_size=32,
+        workers=default_workers(),
+    )
+    n_done, started = 0, None
+    for batch in batches:
+        if started is None:  # the first batch waited for the processes to start
+            started = time.perf_counter()
+            continue
+        n_done += len(batch.ok)
+        if n_done >= n_images:
+            break
+    batches.close()
+    return n_done / (time.perf_counter() - started)
+
+
+def forward_rates(network, taps, pool, batch_size, seconds):
+    """Images a second on one synthetic batch in each engine that can be had."""
+    module = TapModule(network, taps, pool=pool)
+    engines = {"eager": lambda: EagerEngine(module)}
+    if network.device.type == "cpu":
+        threads = default_workers()
+        engines["openvino"] = lambda: OpenVINOEngine(module, batch_size, threads)
+    engines["compile"] = lambda: CompileEngine(module, batch_size)
+    rates = {}
+    images = module.example(batch_size).cpu().numpy()
+    for name, build in engines.items():
+        try:
+            rates[name] = forward_rate(build(), images, seconds)
+        except EngineError as error:
+            print(error, flush=True)
+    return rates
+
+
+def forward_rate(engine, images, seconds):
+    engine(images)
+    in_flight, n_done, started = deque(), 0, time.perf_counter()
+    while time.perf_counter() - started < seconds or in_flight:
+        if time.perf_counter() - started < seconds:
+            in_flight.append(engine.start(images))
+            if len(in_flight) < engine.depth:
+                continue
+        engine.finish(in_flight.popleft())
+        n_done += len(images)
+    return n_done / (time.perf_counter() - started)
+
+
+def disk_rate(folder, row_bytes, n_rows):
+    """Rows a second into a plain file, synced at the end."""
+    path = Path(folder) / "disk-alone"
+    block = np.random.default_rng(0).bytes(row_bytes * 32)
+    started = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(max(1, n_rows // 32)):
+            file.write(block)
+        os.fsync(file.fileno())
+    rate = max(1, n_rows // 32) * 32 / (time.perf_counter() - started)
+    path.unlink()
+    return rate
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("images")
+    parser.add_argument("folder")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--layer")
+    parser.add_argument("--pool", default="none")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--n-images", type=int, default=2000)
+    chosen = parser.parse_args()
+    network = load_network(chosen.model, weights=chosen.weights, device=chosen.device)
+    taps = resolve_layers(network, [chosen.layer] if chosen.layer else [])
+    forward = forward_rates(
+        network, taps, chosen.pool, chosen.batch_size, chosen.seconds
+    )
+    decode = decode_rate(chosen.images, network, chosen.n_images)
+    row_bytes = 4 * int(np.prod(stored_shape(taps[0], chosen.pool, "center")))
+    disk = disk_rate(chosen.folder, row_bytes, chosen.n_images)
+    print(json.dumps({"forward": forward, "decode": decode, "disk": disk}))
+
+
+if __name__ == "__main__":
+    main()

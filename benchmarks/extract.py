@@ -1,0 +1,333 @@
+"""How fast `cnnfeat extract` is, and what it costs, beside the loop a user would write.
+
+    python benchmarks/extract.py IMAGES [--weights-dir DIR] [--part NAME]... [--quick]
+
+Every figure is a whole process, started cold and timed from outside; its memory is the
+sum over the process and those it started, sampled. Tables are markdown, on stdout.
+About 35 minutes on two cores, 5 with --quick. Nothing else should run meanwhile.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cnnfeat import list_images
+
+HERE = Path(__file__).parent
+SQUEEZENET = "squeezenet1_1"
+LITE0 = "efficientnet_lite0"
+EIGHT = (*(f"features.{k}" for k in (3, 4, 6, 7, 9, 10, 11, 12)),)
+FIRST_BLOCK = ("features.0", "features.1", "features.2")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One process: what it printed, its wall time, its peak memory."""
+
+    seconds: float
+    peak_mib: float
+    printed: dict
+
+
+def process_tree(pid):
+    """Return the process and all that descend from it (Linux)."""
+    found, todo = [], [pid]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                todo += map(int, children.split())
+        except OSError:
+            continue
+    return found
+
+
+def memory_mib(pids):
+    """Return the resident memory of the processes, shared pages counted in each."""
+    pages = 0
+    for pid in pids:
+        try:
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        except OSError:
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def measure(*command):
+    """Run `python COMMAND…`, which prints one JSON object last; return `Measured`."""
+    started, peak = time.monotonic(), 0.0
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        arguments = [sys.executable, *map(str, command)]
+        process = subprocess.Popen(arguments, stdout=out, stderr=err)
+        while process.poll() is None:
+            peak = max(peak, memory_mib(process_tree(process.pid)))
+            time.sleep(0.1)
+        seconds = time.monotonic() - started
+        out.seek(0)
+        err.seek(0)
+        printed, said = out.read().strip().splitlines(), err.read()
+    if process.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{said}")
+    return Measured(seconds, peak, json.loads(printed[-1]))
+
+
+class Bench:
+    """The images, the weights and the folder for outputs of one run."""
+
+    def __init__(self, chosen, folder):
+        self.chosen, self.folder = chosen, Path(folder)
+        self.output = self.folder / "features.h5"
+        self.paths = [
+            f"{images.root}/{path}"
+            for images in [list_images(chosen.images)]
+            for path in images.paths
+        ]
+
+    def manifest(self, n_rows, paths=None):
+        """Write a list of `n_rows` images, even or repeated; return its path."""
+        paths = paths or self.paths
+        picked = np.linspace(0, len(paths) - 1, min(n_rows, len(paths))).astype(int)
+        path = self.folder / f"{n_rows}-{abs(hash(paths[0])) % 10**6}.csv"
+        with path.open("w", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(["path"])
+            for k in range(n_rows):
+                lines.writerow([paths[picked[k % len(picked)]]])
+        return path
+
+    def network(self, model):
+        """Return --model and --weights: the published ones where they are at hand."""
+        weights = "default"
+        if model != LITE0:
+            file = Path(self.chosen.weights_dir or ".") / f"{model}.pth"
+            weights = str(file) if file.exists() else "random"
+        return ["--model", model, "--weights", weights]
+
+    def cnnfeat(self, images, *options):
+        """Time one `cnnfeat extract`."""
+        self.output.unlink(missing_ok=True)
+        command = ["-m", "cnnfeat", "extract", images, "-o", self.output]
+        device = ["--device", self.chosen.device]
+        return measure(*command, *device, "--json", "--quiet", *options)
+
+    def plain(self, images, n_workers, *options):
+        """Time one plain loop."""
+        script = HERE / "plain_loop.py"
+        output = self.folder / "plain.h5"
+        workers = ["--workers", n_workers, "--device", self.chosen.device]
+        return measure(script, images, output, *workers, *options)
+
+
+def table(title, columns, rows):
+    """Print a markdown table."""
+    print(f"\n### {title}\n")
+    print("| " + " | ".join(columns) + " |")
+    print("|" + " --- |" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+    sys.stdout.flush()
+
+
+def spread(values, digits=1):
+    """Return the median with the smallest and largest, or the only value."""
+    values = sorted(values)
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    middle = float(np.median(values))
+    return f"{middle:.{digits}f} ({values[0]:.{digits}f} to {values[-1]:.{digits}f})"
+
+
+def speed(bench):
+    """Against the plain loop and against the bound, for two networks."""
+    quick = bench.chosen.quick
+    n_images = 600 if quick else len(bench.paths)
+    images = bench.manifest(n_images)
+    rows, bounds = [], []
+    for model, layer in ((SQUEEZENET, "features.12"), (LITE0, None)):
+        options = bench.network(model) + (["--layer", layer] if layer else [])
+        few = bench.manifest(120 if quick else 480)
+        trials = {
+            n: bench.plain(few, n, *options).seconds
+            for n in ((0, 2) if quick else (0, 1, 2, 4))
+        }
+        n_workers = min(trials, key=trials.get)
+        plain = bench.plain(images, n_workers, *options)
+        ours = [bench.cnnfeat(images, *options) for _ in range(bench.chosen.repeats)]
+        bound = bench_bounds(bench, images, options)
+        seconds = [run.seconds for run in ours]
+        rate = n_images / float(np.median(seconds))
+        engine = ours[0].printed["engine"]
+        rows.append(
+            [
+                f"{model} {layer or '(before the classifier)'}",
+                n_images,
+                f"{spread(seconds)} ({engine})",
+                f"{plain.seconds:.1f} ({n_workers} workers)",
+                f"{spread([plain.seconds / s for s in seconds], 2)}",
+                f"{spread([n_images / s / bound['both'] for s in seconds], 2)}",
+                f"{max(run.peak_mib for run in ours):.0f}",
+                f"{plain.peak_mib:.0f}",
+            ]
+        )
+        rates = ", ".join(f"{k} {v:.0f}" for k, v in bound["forward"].items())
+        cells = [rates, f"{bound['decode']:.0f}", f"{bound['disk']:.0f}"]
+        bounds.append([model, *cells, f"{bound['both']:.0f}", f"{rate:.0f}"])
+    columns = ("work", "images", "cnnfeat, s", "plain loop, s", "times faster")
+    more = ("of the bound", "cnnfeat, MiB", "plain loop, MiB")
+    table("Whole process, cold", (*columns, *more), rows)
+    columns = ("network", "forward alone", "decode alone", "disk alone")
+    more = ("1 / (1/forward + 1/decode)", "cnnfeat")
+    table("Bounds, images a second", (*columns, *more), bounds)
+
+
+def bench_bounds(bench, images, options):
+    """Return the rates of `bounds.py`, and `both` on shared cores."""
+    script, device = HERE / "bounds.py", ["--device", bench.chosen.device]
+    seconds = ["--seconds", 3 if bench.chosen.quick else 15]
+    n_images = ["--n-images", 500 if bench.chosen.quick else 3000]
+    arguments = [images, bench.folder, *options, *device, *seconds, *n_images]
+    bound = measure(script, *arguments).printed
+    best = max(bound["forward"].values())
+    return {**bound, "both": 1 / (1 / best + 1 / bound["decode"])}
+
+
+def layers(bench):
+    """Layers tapped in one pass, pooled, and depth of the deepest."""
+    n_images = 300 if bench.chosen.quick else 2000
+    images = bench.manifest(n_images)
+    network = bench.network(SQUEEZENET)
+    taps = {f"{n} of 8": EIGHT[-n:] for n in (1, 2, 4, 8)}
+    taps |= {f"up to {name}": (name,) for name in ("features.6", "features.9")}
+    taps["the first block only"] = FIRST_BLOCK[-1:]
+    found = {}
+    for title, names in taps.items():
+        options = [word for name in names for word in ("--layer", name)]
+        runs = [
+            bench.cnnfeat(images, *network, *options, "--pool", "avg")
+            for _ in range(bench.chosen.repeats)
+        ]
+        found[title] = [compute_seconds(run) for run in runs], runs
+    base = float(np.median(found["1 of 8"][0]))
+    rows = [
+        [
+            title,
+            spread([run.seconds for run in runs]),
+            spread(seconds),
+            f"{np.median(seconds) / base:.2f}",
+            runs[0].printed["engine"],
+        ]
+        for title, (seconds, runs) in found.items()
+    ]
+    title = f"{SQUEEZENET}, {n_images} images, pooled: layers in one pass, and depth"
+    columns = ("layers", "whole process, s", "without start-up, s", "ratio", "engine")
+    table(title, columns, rows)
+
+
+def compute_seconds(run):
+    """Return the run's time without start-up, which does not grow with the images."""
+    return run.printed["seconds"] - run.printed["time"]["start"]
+
+
+def memory(bench):
+    """Growth of the peak with the number of rows, on a cheap layer."""
+    sizes = (300, 3000) if bench.chosen.quick else (1000, 10_000, 100_000)
+    options = [*bench.network(SQUEEZENET), "--layer", "features.1", "--pool", "avg"]
+    rows, base = [], None
+    for n_rows in sizes:
+        run = bench.cnnfeat(bench.manifest(n_rows), *options, "--engine", "eager")
+        base = base or run.peak_mib
+        cells = [f"{run.seconds:.0f}", f"{run.peak_mib:.0f}", run.peak_mib / base]
+        rows.append([f"{n_rows:,}", *cells[:2], f"{cells[2]:.3f}"])
+    title = f"Peak memory ({SQUEEZENET} features.1, pooled: a cheap layer; repeated)"
+    table(title, ("rows", "s", "peak, MiB", "against the first"), rows)
+
+
+def crops(bench):
+    """One crop against ten."""
+    n_images = 100 if bench.chosen.quick else 500
+    images = bench.manifest(n_images)
+    rows = []
+    for name in ("center", "ten", "ten-stacked"):
+        run = bench.cnnfeat(images, *bench.network(SQUEEZENET), "--crops", name)
+        rows.append([name, f"{compute_seconds(run):.1f}", f"{run.peak_mib:.0f}"])
+    columns = ("crops", "without start-up, s", "peak, MiB")
+    table(f"{SQUEEZENET}, {n_images} images: crops", columns, rows)
+
+
+def sizes(bench):
+    """Image size, by both decoders."""
+    n_images = 60 if bench.chosen.quick else 200
+    rows = []
+    for megapixels in (0.1, 1.0, 12.0):
+        images = bench.manifest(n_images, enlarged(bench, megapixels))
+        for decoder in ("pil", "fast"):
+            options = [*bench.network(SQUEEZENET), "--decoder", decoder]
+            run = bench.cnnfeat(images, *options, "--engine", "eager")
+            per_image = 1000 * run.printed["time"]["decode"] / n_images
+            cells = [f"{per_image:.1f}", f"{n_images / compute_seconds(run):.0f}"]
+            limit = run.printed["time"]["limit"]
+            rows.append([megapixels, decoder, *cells, limit, f"{run.peak_mib:.0f}"])
+    columns = ("megapixels", "decoder", "decode, ms an image", "images a second")
+    title = f"{SQUEEZENET}, {n_images} JPEGs: image size"
+    table(title, (*columns, "limit", "peak, MiB"), rows)
+
+
+def enlarged(bench, megapixels, n_images=10):
+    """Write images enlarged to so many pixels, with noise as cameras have."""
+    rng = np.random.default_rng(0)
+    found = []
+    for k, source in enumerate(bench.paths[:: len(bench.paths) // n_images][:n_images]):
+        with Image.open(source) as image:
+            scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+            size = round(image.width * scale), round(image.height * scale)
+            pixels = np.asarray(image.convert("RGB").resize(size), dtype=np.int16)
+        noisy = np.clip(pixels + rng.integers(-6, 7, pixels.shape), 0, 255)
+        path = bench.folder / f"{megapixels}-{k}.jpg"
+        Image.fromarray(noisy.astype(np.uint8)).save(path, quality=92)
+        found.append(str(path))
+    return found
+
+
+PARTS = {
+    "speed": speed,
+    "layers": layers,
+    "memory": memory,
+    "crops": crops,
+    "sizes": sizes,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", help="a folder of class folders, such as Caltech-101")
+    parser.add_argument("--weights-dir", help="where squeezenet1_1.pth lies")
+    parser.add_argument("--part", action="append", choices=PARTS, help="default: all")
+    parser.add_argument("--quick", action="store_true", help="fewer images")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of cnnfeat")
+    parser.add_argument("--device", default="auto")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cnnfeat-benchmark-") as folder:
+        bench = Bench(chosen, folder)
+        print(f"{len(bench.paths)} images, {len(os.sched_getaffinity(0))} cores")
+        for part in chosen.part or PARTS:
+            started = time.monotonic()
+            PARTS[part](bench)
+            print(f"\n({part}: {time.monotonic() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

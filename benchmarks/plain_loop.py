@@ -1,0 +1,73 @@
+"""The loop that a user would write: torchvision, DataLoader, one HDF5 write at end.
+
+Prints one JSON object: images, seconds, images_per_second. Run by `extract.py`.
+"""
+
+import argparse
+import json
+import time
+
+import h5py
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from cnnfeat import list_images, load_network
+from cnnfeat.networks import resolve_layers
+
+
+class Images(Dataset):
+    def __init__(self, image_list, constants):
+        self.paths = [f"{image_list.root}/{path}" for path in image_list.paths]
+        mode = transforms.InterpolationMode(constants.interpolation)
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize(constants.resize_size, mode),
+                transforms.CenterCrop(constants.crop_size),
+                transforms.ToTensor(),
+                transforms.Normalize(constants.mean, constants.std),
+            ]
+        )
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, k):
+        return self.transform(Image.open(self.paths[k]).convert("RGB"))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("images")
+    parser.add_argument("output")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--layer")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", default="auto")
+    chosen = parser.parse_args()
+    started = time.monotonic()
+    # The loaders are cnnfeat's, so that both sides have the same weights and images.
+    network = load_network(chosen.model, weights=chosen.weights, device=chosen.device)
+    images = Images(list_images(chosen.images), network.weights.preprocessing)
+    names = [chosen.layer] if chosen.layer else []
+    layer = resolve_layers(network, names)[0].module
+    extractor = create_feature_extractor(network.module, {layer: "features"}).eval()
+    loader = DataLoader(images, chosen.batch_size, num_workers=chosen.workers)
+    features = []
+    with torch.no_grad():
+        for batch in loader:
+            out = extractor(batch.to(network.device))["features"]
+            features.append(out.cpu().numpy())
+    with h5py.File(chosen.output, "w") as file:
+        file["features"] = np.concatenate(features)
+    seconds = time.monotonic() - started
+    print(json.dumps({"n_images": len(images), "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()

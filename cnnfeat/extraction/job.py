@@ -1,0 +1,204 @@
+"""One extraction before its first row: images, network, taps, and what the file says.
+
+Provenance is everything needed to redo the work; the fingerprint is the part of it that
+must be the same for one run to go on where another stopped.
+"""
+
+import json
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cnnfeat._version import __version__
+from cnnfeat.extraction.planning import (
+    choose_batch_size,
+    choose_engine,
+    earlier_choices,
+)
+from cnnfeat.images import Batch, ImageList, list_images, load_batches
+from cnnfeat.networks import (
+    N_CROPS,
+    Engine,
+    Network,
+    Tap,
+    TapModule,
+    load_network,
+    resolve_layers,
+    stored_shape,
+)
+from cnnfeat.store import Contents, FeatureWriter, LayerSpec
+
+if TYPE_CHECKING:
+    from cnnfeat.extract import ExtractOptions
+
+# A run may only go on from another when these fields of the provenance agree.
+_SAME_JOB = (
+    "images_sha256",
+    "model",
+    "weights_sha256",
+    "preprocessing",
+    "crops",
+    "precision",
+    "device",
+    "decoder",
+    "engine",
+)
+# As the fingerprint calls it: a row's last bits depend on its place in the batch.
+_BATCH_SIZE = "rows per batch"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is known before the engine is chosen.
+
+    Attributes
+    ----------
+    batch_size : int
+        Images that go through the network at once.
+    engine : str
+        As asked for, or as the unfinished file to resume says.
+    """
+
+    options: "ExtractOptions"
+    image_list: ImageList
+    network: Network
+    taps: list[Tap]
+    module: TapModule
+    batch_size: int
+    engine: str
+
+    def shape_of(self, tap: Tap) -> tuple[int, ...]:
+        """Return the shape of one image's features."""
+        return stored_shape(tap, self.options.pool, self.options.crops)
+
+    def batches(self, first_row: int, workers: int) -> Generator[Batch, None, None]:
+        """Return the batches from `first_row` on, decoded by `workers` processes."""
+        return load_batches(  # type: ignore[return-value]
+            self.image_list,
+            self.network.weights.preprocessing,
+            batch_size=self.batch_size,
+            crops="center" if self.options.crops == "center" else "ten",
+            workers=workers,
+            first_row=first_row,
+            decoder=self.options.decoder,
+        )
+
+    def choose_engine(self) -> Engine:
+        """Return the engine asked for, or the one that suits; see `planning`."""
+
+        def first_batch() -> np.ndarray:
+            images = next(self.batches(0, workers=0)).images
+            return images.transpose(0, 1, 3, 4, 2)  # (m, n_crops, h, w, 3), as it lies
+
+        n_images = len(self.image_list)
+        return choose_engine(
+            self.engine, self.module, self.batch_size, n_images, first_batch
+        )
+
+    def open_writer(self, path: str, engine: str, command: str) -> FeatureWriter:
+        """Return the writer of the output, at the row where the run begins."""
+        contents = Contents(
+            root=self.image_list.root,
+            paths=self.image_list.paths,
+            labels=self.image_list.labels,
+            class_names=self.image_list.class_names,
+            layers=[self._spec(tap) for tap in self.taps],
+            provenance=self.provenance(engine),
+            command=command,
+        )
+        return FeatureWriter(
+            path,
+            contents,
+            overwrite=self.options.overwrite,
+            resume=self.options.resume,
+            fingerprint={
+                _BATCH_SIZE: str(self.batch_size),
+                **{key: contents.provenance[key] for key in _SAME_JOB},
+            },
+        )
+
+    def _spec(self, tap: Tap) -> LayerSpec:
+        return LayerSpec(
+            name=tap.name,
+            layer=tap.address,
+            shape=self.shape_of(tap),
+            pool=self.options.pool,
+            before_nonlinearity=tap.before_nonlinearity,
+            dtype=self.options.dtype,
+        )
+
+    def provenance(self, engine: str) -> dict[str, str]:
+        """Return everything needed to redo the work, as strings."""
+        options, record = self.options, self.network.weights
+        is_random = options.weights == "random"
+        libraries = ["torch", "torchvision", "timm", "pillow"]
+        if engine == "openvino":
+            libraries.append("openvino")
+        return {
+            "images_sha256": self.image_list.fingerprint(),
+            "model": self.network.name,
+            "weights": record.source,
+            "weights_sha256": record.sha256,
+            "weights_seed": str(options.weights_seed) if is_random else "",
+            "preprocessing": json.dumps(record.preprocessing.to_dict(), sort_keys=True),
+            "crops": options.crops,
+            "precision": options.precision,
+            "device": self.network.device.type,
+            "device_name": _device_name(self.network.device),
+            "decoder": options.decoder,
+            "engine": engine,
+            "batch_size": str(self.batch_size),
+            "cnnfeat": __version__,
+            **{name: version(name) for name in libraries},
+        }
+
+
+def prepare_job(
+    images: str,
+    stdin: Iterable[str] | None,
+    options: "ExtractOptions",
+    output_path: str,
+) -> Job:
+    """List the images, load the network, find the layers.
+
+    The job's `module` holds hooks on the network until it is closed.
+    """
+    image_list = list_images(images, stdin=stdin)
+    network = load_network(
+        options.model,
+        weights=options.weights,
+        seed=options.weights_seed,
+        device=options.device,
+    )
+    taps = resolve_layers(network, options.layers)
+    earlier = earlier_choices(output_path) if options.resume else {}
+    asked = options.batch_size or int(earlier.get(_BATCH_SIZE, 0)) or None
+    is_auto = options.engine == "auto"
+    return Job(
+        options,
+        image_list,
+        network,
+        taps,
+        TapModule(
+            network,
+            taps,
+            pool=options.pool,
+            crops=options.crops,
+            precision=options.precision,
+        ),
+        choose_batch_size(
+            asked,
+            len(image_list),
+            N_CROPS[options.crops],
+            network.device.type == "cuda",
+        ),
+        earlier.get("engine", "auto") if is_auto else options.engine,
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

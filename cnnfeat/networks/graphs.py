@@ -1,0 +1,187 @@
+"""Engines that compute from a graph: torch.compile and OpenVINO.
+
+The taps are hooks that end the pass with an exception, which compilers cannot follow.
+So the module is run once while `make_fx` records the operations: what comes
+out is a plain graph of just what the taps need, pooling and averaging included, for one
+batch size. The last batch is padded to it.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from cnnfeat.networks.engines import (
+    Engine,
+    EngineError,
+    TapModule,
+    _CudaLane,
+    pad_batch,
+    quiet_compilers,
+)
+
+# What compilers raise on networks that they cannot take; anything else is our error.
+_FAILURES = (
+    *(RuntimeError, ImportError, OSError, TypeError, ValueError),
+    *(LookupError, AttributeError, AssertionError),
+)
+
+
+def record_graph(module: TapModule, batch_size: int) -> fx.GraphModule:
+    """Return the operations between a batch of uint8 crops and the taps' features.
+
+    Raises
+    ------
+    EngineError
+        If the network does something that no fixed graph holds.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # no compiler knows its operation
+    try:
+        with torch.no_grad():
+            # On fake tensors, which have shapes and no values: nothing is computed.
+            record = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)
+            graph = record(module.example(batch_size))
+    except _FAILURES as error:
+        raise EngineError(
+            f"the network is no fixed graph: {_first_line(error)}"
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+class CompileEngine(Engine):
+    """The graph by torch.compile: weights frozen on the CPU, CUDA graphs on a GPU.
+
+    Raises
+    ------
+    EngineError
+        If there is no C++ compiler, or the network cannot be compiled.
+    """
+
+    name = "compile"
+
+    def __init__(self, module: TapModule, batch_size: int) -> None:
+        self._names = module.names
+        self._batch_size = batch_size
+        on_gpu = module.device.type == "cuda"
+        self._lane = _CudaLane(module.device) if on_gpu else None
+        self.depth = 2 if on_gpu else 1
+        how: dict[str, Any] = (
+            {"mode": "reduce-overhead"} if on_gpu else {"options": {"freezing": True}}
+        )
+        module.to(memory_format=torch.channels_last)
+        graph = record_graph(module, batch_size)
+        try:
+            with quiet_compilers(), torch.no_grad():
+                self._compiled = torch.compile(graph, dynamic=False, **how)
+                self._compiled(module.example(batch_size))
+        except _FAILURES as error:
+            raise EngineError(f"torch.compile: {_first_line(error)}") from error
+
+    def start(self, images: np.ndarray) -> Any:
+        """Compute on the CPU; only queue the work on a GPU."""
+        padded = pad_batch(images, self._batch_size)
+        with torch.no_grad():
+            if self._lane:
+                return len(images), self._lane.send(self._compiled, padded)
+            return len(images), self._compiled(torch.from_numpy(padded))
+
+    def finish(self, ticket: Any) -> dict[str, np.ndarray]:
+        """Return the features, on the host, without those of the padding."""
+        n_rows, outputs = ticket
+        tensors = self._lane.receive(outputs) if self._lane else outputs
+        return {
+            name: tensor.numpy()[:n_rows]
+            for name, tensor in zip(self._names, tensors, strict=True)
+        }
+
+
+class OpenVINOEngine(Engine):
+    """The graph by OpenVINO on the CPU, one batch on each half of the cores.
+
+    Two batches in flight need no barrier between cores within a layer, and leave a core
+    that decodes images in peace.
+
+    Raises
+    ------
+    EngineError
+        If the package is missing, or the network cannot be converted.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        module: TapModule,
+        batch_size: int,
+        n_threads: int,
+        precision: str = "fp32",
+    ) -> None:
+        if module.device.type != "cpu":
+            raise EngineError("openvino runs on the CPU here: give --device cpu")
+        self._names = module.names
+        self._batch_size = batch_size
+        self.depth = min(2, n_threads)
+        settings = {
+            # Its own default on CPUs with bf16 units would be bf16.
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[
+                precision
+            ],
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": self.depth,
+            "INFERENCE_NUM_THREADS": n_threads,
+        }
+        compiled = _compile_openvino(module, batch_size, settings)
+        self._free = [compiled.create_infer_request() for _ in range(self.depth)]
+
+    def start(self, images: np.ndarray) -> Any:
+        """Begin a batch in the background."""
+        request = self._free.pop()
+        padded = pad_batch(images, self._batch_size)
+        request.start_async([padded], share_inputs=True)
+        return len(images), padded, request  # `padded` must outlive the request
+
+    def finish(self, ticket: Any) -> dict[str, np.ndarray]:
+        """Wait for the batch; copy its features, since the request is used again."""
+        n_rows, _, request = ticket
+        request.wait()
+        self._free.append(request)
+        return {
+            name: request.get_output_tensor(k).data[:n_rows].copy()
+            for k, name in enumerate(self._names)
+        }
+
+
+def _compile_openvino(
+    module: TapModule, batch_size: int, settings: dict[str, Any]
+) -> Any:
+    # Reporting of its use to its makers is off, whatever the user's settings.
+    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineError(
+            "openvino is not installed: pip install 'cnnfeat[openvino]'"
+        ) from error
+    frontend = openvino.frontend
+    try:
+        with quiet_compilers(), torch.no_grad():
+            graph = record_graph(module, batch_size)
+            example = (module.example(batch_size),)
+            model = openvino.convert_model(torch.export.export(graph, example))
+            return openvino.Core().compile_model(model, "CPU", settings)
+    except (*_FAILURES, frontend.OpConversionFailure, frontend.GeneralFailure) as error:
+        raise EngineError(f"openvino: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines: Sequence[str] = [s for s in str(error).splitlines() if s.strip()]
+    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"[:200]

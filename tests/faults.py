@@ -1,0 +1,62 @@
+"""What the fault tests run in child processes: the real command, made to go wrong."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import warnings
+
+
+def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at=None):
+    """Run `cnnfeat extract` with a commit after every batch, and exit as it does.
+
+    sleeps: seconds added to each batch; stalls_at: the batch that takes a minute;
+    dies_at: the number of the fsync during which the process kills itself.
+    """
+    os.dup2(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.argv = ["cnnfeat", "extract", *arguments]
+    import torch
+
+    from cnnfeat.cli.main import main
+    from cnnfeat.extraction import pipeline
+    from cnnfeat.networks import EagerEngine
+
+    torch.set_num_threads(1)
+    pipeline.SECONDS_BETWEEN_COMMITS = -1.0
+    start, fsync, counts = EagerEngine.start, os.fsync, {"batch": 0, "fsync": 0}
+
+    def slow_start(self, images):
+        counts["batch"] += 1
+        time.sleep(60 if counts["batch"] == stalls_at else sleeps)
+        return start(self, images)
+
+    def fatal_fsync(descriptor):
+        counts["fsync"] += 1
+        if counts["fsync"] == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(descriptor)
+
+    EagerEngine.start, os.fsync = slow_start, fatal_fsync
+    with warnings.catch_warnings():
+        main()
+
+
+def worker_pids(pid):
+    """Return the processes that process `pid` has started (Linux)."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as children:
+                found += map(int, children.read().split())
+    return found
+
+
+def wait_until(is_true, seconds=60.0):
+    """Wait until the condition holds; AssertionError if it never does."""
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
