@@ -208,7 +208,7 @@ def test_a_report_is_not_replaced_unasked(features_path, tmp_path):
     [
         (("--protocol", "caltech"), ("caltech", "caltech101")),
         (("--protocol", "caltech101-zf"), ("caltech101-zf",)),
-        (("--protocol", "mit67"), ("--lists",)),
+        (("--protocol", "mit67"), ("mit67", "--protocol folder")),
         (("--protocol", "folder"), ("--train-per-class",)),
         (("--train-per-class", "50"), ("class0", "12")),
         (("--layer", "layer3", "--train-per-class", "5"), ("layer3", "layer2")),
