@@ -84,7 +84,9 @@ class PredictReport:
                     [one.path, *([k] if several else []), label, f"{score:.6g}", ""]
                 )
             if one.error:
-                writer.writerow([one.path, *([""] if several else []), "", "", one.error])
+                writer.writerow(
+                    [one.path, *([""] if several else []), "", "", one.error]
+                )
         return text.getvalue()
 
 

@@ -40,7 +40,8 @@ def finetune(
 
     options.require_any(output=output_path, show_augment=show_augment_path)
     options.refuse_together(chosen, "resume", "overwrite")
-    asked, lines = FinetuneOptions(**chosen), stdin_lines(images)
+    asked = FinetuneOptions(**chosen)
+    lines = tuple(stdin_lines(images) or ()) or None  # read once, used twice
     if show_augment_path:
         draw_augmentations(images, show_augment_path, asked, stdin=lines)
     if not output_path:

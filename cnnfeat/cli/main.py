@@ -24,6 +24,8 @@ COMMANDS = {
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
+    "finetune": ("finetune", "Adapt a network to images and keep its weights."),
+    "predict": ("predict", "Name the classes of new images."),
     "download": ("download", "Fetch, check and unpack a published data set."),
 }
 
