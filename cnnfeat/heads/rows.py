@@ -1,0 +1,148 @@
+"""Feature rows as a linear operator: in memory, or streamed in blocks of rows.
+
+The solvers ask three things of the features: scores of weights (`forward`), the sum of
+rows weighted by residuals (`adjoint`), and Gram matrices. An intercept is a virtual
+last feature of constant value, so no copy of the matrix is ever made for it.
+
+Products run in the dtype of the argument: float32 for speed, float64 for verification,
+whatever the dtype of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 64 * 2**20  # of a converted block of rows
+GRAM_COLUMNS = 8192  # features summed in float32 before the float64 accumulator
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """Anything that can hand out its rows in order, block by block.
+
+    `blocks(n_rows)` yields `(slice, array of shape (at most n_rows, n_features))`.
+    A feature file opened for one layer, wrapped by the verb, is one.
+    """
+
+    shape: tuple[int, int]
+    dtype: Any
+
+    def blocks(self, n_rows: int) -> Iterator[tuple[slice, Any]]:
+        """Yield the rows in order."""
+
+
+class Rows:
+    """Features `X` (n, d) with a virtual last column of value `intercept` (0 = none).
+
+    `X` is a tensor, or a `RowSource` that is read once per product.
+    """
+
+    def __init__(
+        self,
+        X: Tensor | RowSource,
+        intercept: float = 0.0,
+        device: torch.device | str = "cpu",
+        block_bytes: int = BLOCK_BYTES,
+    ):
+        self.X = X
+        self.intercept = intercept
+        self.n, self.d = (int(m) for m in X.shape)
+        self.p = self.d + (intercept != 0)
+        self.device = torch.device(device)
+        self.block_bytes = block_bytes
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of rows in `dtype`; one block when no conversion is needed."""
+        X = self.X
+        if isinstance(X, Tensor) and X.dtype == dtype:
+            yield slice(0, self.n), X
+            return
+        step = max(1, self.block_bytes // (dtype.itemsize * max(1, self.d)))
+        if isinstance(X, Tensor):
+            for start in range(0, self.n, step):
+                rows = slice(start, min(start + step, self.n))
+                yield rows, X[rows].to(dtype)
+            return
+        for rows, block in X.blocks(step):
+            yield rows, torch.as_tensor(block).to(self.device, dtype)
+
+    def forward(self, W: Tensor) -> Tensor:
+        """Return scores X W + intercept, (n, n_columns)."""
+        weights = W[: self.d]
+        constant = W[self.d :] * self.intercept
+        F = W.new_empty(self.n, W.shape[1])
+        for rows, block in self.blocks(W.dtype):
+            torch.mm(block, weights, out=F[rows])
+        return F.add_(constant) if self.intercept else F
+
+    def adjoint(self, R: Tensor) -> Tensor:
+        """Return Xᵀ R with the intercept's row last, (p, n_columns)."""
+        out = R.new_zeros(self.p, R.shape[1])
+        for rows, block in self.blocks(R.dtype):
+            out[: self.d].addmm_(block.T, R[rows])
+        if self.intercept:
+            out[self.d] = self.intercept * R.sum(0)
+        return out
+
+    def weighted_gram(self, a: Tensor) -> Tensor:
+        """Return Xᵀ diag(a) X with the intercept's row and column last, (p, p)."""
+        out = a.new_zeros(self.p, self.p)
+        d = self.d
+        for rows, block in self.blocks(a.dtype):
+            scaled = block * a[rows, None].sqrt()
+            add_lower_product(scaled.T, out[:d, :d])
+        if self.intercept:
+            out[d] = self.adjoint(a[:, None])[:, 0] * self.intercept
+            out[d, d] = self.intercept**2 * a.sum()
+        return out.tril_().add_(out.tril(-1).T)
+
+    def gram(self, dtype: torch.dtype) -> Tensor:
+        """Return X Xᵀ without the intercept, float64 (n, n), products in `dtype`.
+
+        Sums of `GRAM_COLUMNS` products run in `dtype`, the rest in float64. Streamed
+        rows are read once per panel of rows that fits the block size.
+        """
+        K = torch.zeros(self.n, self.n, dtype=torch.float64, device=self.device)
+        for rows, panel in self.blocks(dtype):
+            if rows.start == 0 and rows.stop == self.n:
+                _add_gram(panel, K)
+                break
+            for others, block in self.blocks(dtype):
+                if others.start >= rows.start:
+                    K[others, rows] += _product(block, panel)
+        return K.tril_().add_(K.tril(-1).T)
+
+
+def _product(A: Tensor, B: Tensor) -> Tensor:
+    """Return A Bᵀ, long sums accumulated in float64."""
+    out = torch.zeros(len(A), len(B), dtype=torch.float64, device=A.device)
+    for start in range(0, A.shape[1], GRAM_COLUMNS):
+        columns = slice(start, start + GRAM_COLUMNS)
+        out += A[:, columns] @ B[:, columns].T
+    return out
+
+
+def _add_gram(X: Tensor, K: Tensor) -> None:
+    """Add X Xᵀ to the lower triangle of K, long sums accumulated in float64."""
+    for start in range(0, X.shape[1], GRAM_COLUMNS):
+        part = X[:, start : start + GRAM_COLUMNS]
+        product = torch.zeros(len(X), len(X), dtype=X.dtype, device=X.device)
+        add_lower_product(part, product)
+        K += product
+
+
+def add_lower_product(A: Tensor, out: Tensor, n_blocks: int = 8) -> None:
+    """Add A Aᵀ to the lower triangle of `out`, block by block.
+
+    Nearly half the products of the whole are saved; above the diagonal blocks `out` is
+    left as it was.
+    """
+    step = max(64, -(-len(A) // n_blocks))
+    for start in range(0, len(A), step):
+        rows = slice(start, start + step)
+        stop = min(start + step, len(A))
+        out[rows, :stop].addmm_(A[rows], A[:stop].T)
