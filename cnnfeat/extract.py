@@ -7,6 +7,7 @@ no more than a few batches are in memory, whatever the number of images.
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnfeat._version import __version__
-from cnnfeat.errors import DeviceError, ImageError
+from cnnfeat.errors import CnnfeatWarning, DeviceError, ImageError
 
 if TYPE_CHECKING:
     import torch
@@ -129,6 +130,7 @@ def extract_features(
         seed=options.weights_seed,
         device=options.device,
     )
+    _warn_of_finetuning(image_list, network)
     taps = resolve_layers(network, options.layers)
     started = time.monotonic()
     with (
@@ -150,6 +152,23 @@ def extract_features(
         n_resumed,
         time.monotonic() - started,
     )
+
+
+def _warn_of_finetuning(image_list: "ImageList", network: "Network") -> None:
+    """Say so when the weights were fine-tuned on some of the images."""
+    from cnnfeat.networks.saving import finetuned_images
+
+    seen = finetuned_images(network.weights.metadata)
+    root = image_list.root
+    n_seen = sum(f"{root}/{path}" in seen for path in image_list.paths) if seen else 0
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of {len(image_list)} images are among those that "
+            f"{network.weights.source} was fine-tuned on: a score on them is not a "
+            "test accuracy",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
 
 
 def _open_writer(

@@ -315,9 +315,9 @@ def _score_batches(
 
 
 def _forward(classifier: _Classifier, images: np.ndarray) -> np.ndarray:
-    """Return the network's output of uint8 images (m, n_crops, 3, h, w), crops averaged.
+    """Return the network's output (m, d) for uint8 images (m, n_crops, 3, h, w).
 
-    As extraction does it: float32 (m, d), the mean over an image's crops.
+    As extraction does it: float32, the mean over an image's crops.
     """
     import torch
 

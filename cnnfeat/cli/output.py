@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _MAX_FAILURES_LISTED = 20
 _COMPARISON = {
     "model": "on the held-out images",
-    "accuracy": "accuracy (%)",
-    "mean_per_class_accuracy": "mean per class (%)",
+    "accuracy": "accuracy %",
+    "mean_per_class_accuracy": "mean per class %",
     "C": "C",
 }
 
@@ -136,15 +136,7 @@ def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:
     if not comparison:
         return
     click.echo()
-    rows = [
-        {
-            **row,
-            "accuracy": f"{100 * row['accuracy']:.2f}",
-            "mean_per_class_accuracy": f"{100 * row['mean_per_class_accuracy']:.2f}",
-        }
-        for row in comparison
-    ]
-    echo_table(rows, _COMPARISON, as_json=False, key="comparison")
+    echo_table(comparison, _COMPARISON, as_json=False, key="comparison")
 
 
 def _echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:

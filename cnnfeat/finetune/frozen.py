@@ -89,12 +89,11 @@ def _fit_and_score(
     y: np.ndarray,
     n_classes: int,
 ) -> Scores:
-    from cnnfeat.heads import FeatureTransform
+    from sklearn.preprocessing import normalize
 
     X, X_test = (_matrix(features, part) for part in (train, test))
-    transform = FeatureTransform(scale="l2").fit(X)
-    head.fit(transform.transform(X), y[train])
-    scores = np.asarray(head.decision_function(transform.transform(X_test)))
+    head.fit(normalize(X), y[train])
+    scores = np.asarray(head.decision_function(normalize(X_test)))
     if scores.ndim == 1:  # two classes: scikit-learn gives the second one's score
         scores = np.stack([-scores, scores], axis=1)
     return evaluate_scores(scores, y[test], n_classes)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnnfeat._version import __version__
-from cnnfeat.errors import OutputError
+from cnnfeat.errors import DataError, OutputError
 from cnnfeat.finetune import distributed
 from cnnfeat.finetune.checkpoint import (
     checkpoint_path,
@@ -139,7 +139,7 @@ def finetune_network(
         job = replace(job, on_epoch=_both(log, on_epoch), progress=progress)
         state = _checkpoint(output_path, material, options)
         with log:
-            ended = Trainer(job).run(state)
+            ended = _train(job, state, output_path)
     if not world.is_first:
         return None
     comparison = _compare(material, job, features)
@@ -154,6 +154,16 @@ def finetune_network(
         draw_curves(ended.history, options.curves_path)
     seconds = time.monotonic() - started
     return _report(output_path, material, job, ended, comparison, seconds)
+
+
+def _train(job: Job, state: dict[str, Any] | None, output_path: str) -> Progressed:
+    """Run to the end; a run that diverged leaves no checkpoint to go on from."""
+    try:
+        return Trainer(job).run(state)
+    except DataError:
+        if job.world.is_first:
+            checkpoint_path(output_path).unlink(missing_ok=True)
+        raise
 
 
 def _check_writable(output_path: str) -> None:

@@ -217,10 +217,10 @@ class Trainer:
         self._schedule.after_epoch(
             at.epoch * len(self._batches(0)), record.validation_accuracy
         )
+        self._checkpoint()
         if job.on_epoch and job.world.is_first:
             job.on_epoch(record)
         self._check_learning(record)
-        self._checkpoint()
 
     def _validate(self) -> tuple[float, float] | None:
         """Return mean loss and accuracy on the validation rows, if there are any."""

@@ -92,3 +92,22 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
         "path": str(path),
         "n_bytes": path.stat().st_size,
     }
+
+
+def finetuned_images(metadata: Mapping[str, Any]) -> frozenset[str]:
+    """Return the images that weights were fine-tuned on: full paths, or none."""
+    root = Path(str(metadata.get("root", "")))
+    return frozenset(str(root / path) for path in metadata.get("training_paths", []))
+
+
+def finetuned_images_of(path: str, sha256: str) -> frozenset[str]:
+    """Return the same from the weights file itself, where it is still there.
+
+    Empty where the file is gone, or has other bytes than `sha256` says.
+    """
+    there = Path(path)
+    if there.suffix not in (".safetensors", ".pth") or not there.is_file():
+        return frozenset()
+    if file_digest(there) != sha256:
+        return frozenset()
+    return finetuned_images(read_weights_metadata(there))
