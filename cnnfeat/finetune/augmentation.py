@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchvision.transforms.v2 import functional as F
 
 from cnnfeat.errors import DataError, InputError
 
@@ -187,8 +188,6 @@ def augment_image(
     -------
     tensor of shape (3, h, w), dtype=uint8
     """
-    from torchvision.transforms.v2 import functional as F
-
     flip = rng.random() < augmentation.flip
     if augmentation.is_affine:
         coefficients = _affine(augmentation, image.shape[-2:], rng)
@@ -240,8 +239,6 @@ def _random_crop(
     rng: np.random.Generator,
 ) -> torch.Tensor:
     """Return a random part resized to the crop, or the plain centre crop."""
-    from torchvision.transforms.v2 import functional as F
-
     if augmentation.crop_area == augmentation.crop_aspect == (1.0, 1.0):
         return F.center_crop(image, list(crop_size))
     height, width = image.shape[-2:]
@@ -258,8 +255,6 @@ def _random_crop(
 def _recolour(
     image: torch.Tensor, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
-    from torchvision.transforms.v2 import functional as F
-
     for name in ("brightness", "contrast", "saturation"):
         reach = getattr(augmentation, name)
         if reach:

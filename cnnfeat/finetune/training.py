@@ -22,6 +22,7 @@ from cnnfeat.finetune.surgery import Trained
 _STEPS_BETWEEN_CHECKS = 16
 # Epochs after the warm-up in which a run may still be at chance.
 _EPOCHS_AT_CHANCE = 3
+_FLAT = 0.98  # a loss above this share of another one has not fallen
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 State = dict[str, torch.Tensor]
@@ -272,7 +273,9 @@ class Trainer:
         best = max(r.validation_accuracy or 0.0 for r in self._at.history)
         n = len(self.job.rows.validation)
         bound = 1 / k + math.sqrt((1 / k) * (1 - 1 / k) / n)
-        if best <= bound and record.loss >= 0.98 * math.log(k):
+        losses = (record.loss, record.validation_loss or math.inf)
+        falls = record.loss < _FLAT * self._at.history[0].loss
+        if best <= bound and min(losses) >= _FLAT * math.log(k) and not falls:
             lr = options.learning_rate
             raise DataError(
                 f"the run does not learn: after {record.epoch} epochs validation "
