@@ -4,14 +4,32 @@ Nothing here opens a file. Importing this package imports torch and scikit-learn
 the verbs import it inside their functions.
 """
 
-from cnnfeat.heads.base import HeadConvergenceWarning
+from cnnfeat.heads.base import HeadConvergenceWarning, LinearHead
 from cnnfeat.heads.rows import RowSource
+from cnnfeat.heads.selection import (
+    CChoice,
+    SplitFit,
+    default_grid,
+    draw_inner,
+    fit_splits,
+    select_C,
+)
 from cnnfeat.heads.softmax import Softmax
 from cnnfeat.heads.svm import LinearSVM
+from cnnfeat.heads.transform import FeatureTransform, TransformedRows
 
 __all__ = [
+    "CChoice",
+    "FeatureTransform",
     "HeadConvergenceWarning",
+    "LinearHead",
     "LinearSVM",
     "RowSource",
     "Softmax",
+    "SplitFit",
+    "TransformedRows",
+    "default_grid",
+    "draw_inner",
+    "fit_splits",
+    "select_C",
 ]
