@@ -8,8 +8,12 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
-    pass
+    from cnnfeat.heads import LinearHead, SplitFit
+    from cnnfeat.splits import Split
+    from cnnfeat.store import FeatureFile, Head
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,6 @@ class TrainReport:
     validation_accuracy: dict[str, float]
     solver: str
     n_iter: int
-    converged: bool
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,9 +103,7 @@ def train_head(
     with open_features(features_path) as features:
         names = features.resolve(options.layer)
         split = _training_split(features, options)
-        X = features.read("+".join(names), split.train)
-        widths = tuple(features.layers[name].n_features for name in names)
-        fit = fit_head(X, _inner_labels(features, split, options), widths, options)
+        fit = _fit(features, names, split, options)
         head = _to_head(features, names, split, fit, options)
         n_left_out = features.n_images - len(split.train) - len(split.test)
     save_head(output_path, head, overwrite=options.overwrite)
@@ -115,11 +116,10 @@ def train_head(
         n_left_out=n_left_out,
         n_classes=len(head.class_names),
         n_features=head.coef.shape[1],
-        C=fit.C,
-        validation_accuracy={str(C): score for C, score in fit.validation.items()},
-        solver=fit.solver,
-        n_iter=fit.n_iter,
-        converged=fit.converged,
+        C=float(fit.head.C),
+        validation_accuracy=_validation(fit),
+        solver=fit.head.solver_,
+        n_iter=int(fit.head.n_iter_),
         seconds=round(time.monotonic() - started, 3),
     )
 
@@ -155,20 +155,93 @@ def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
     return Split(train=np.flatnonzero(usable), test=np.empty(0, np.int64))
 
 
+def _fit(
+    features: "FeatureFile",
+    names: tuple[str, ...],
+    split: "Split",
+    options: TrainOptions,
+) -> "SplitFit":
+    """Choose C inside the training rows, then fit to all of them."""
+    from cnnfeat.heads import FeatureTransform, default_grid, fit_splits
+
+    X = features.read("+".join(names), split.train)
+    transform = FeatureTransform(
+        options.scale,
+        signed_sqrt=options.signed_sqrt,
+        n_components=options.n_components,
+        part_widths=[features.layers[name].n_features for name in names],
+    )
+    grid = options.C or default_grid(transform.fit(X).transform(X))
+    (fit,) = fit_splits(
+        make_head(options),
+        X,
+        features.labels[split.train],
+        [np.arange(len(X))],
+        grid,
+        transform=transform,
+        inner=[_inner_rows(features, split, options.seed)] if grid[1:] else None,
+    )
+    return fit
+
+
+def make_head(options: TrainOptions) -> "LinearHead":
+    """Return the estimator that the options name, not yet fitted."""
+    from cnnfeat.heads import LinearSVM, Softmax
+    from cnnfeat.networks import resolve_device
+
+    make = {"svm": LinearSVM, "softmax": Softmax}[options.kind]
+    head: LinearHead = make(
+        dropout=options.dropout,
+        random_state=options.seed,
+        device=str(resolve_device(options.device)),
+    )
+    return head
+
+
+def _inner_rows(
+    features: "FeatureFile", split: "Split", seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the training rows (as positions) C is fitted and chosen on."""
+    from cnnfeat.splits import inner_split
+
+    inner = inner_split(
+        split.train,
+        features.labels,
+        features.paths,
+        features.class_names,
+        seed=seed,
+    )
+    fitted, chosen_on = (
+        np.searchsorted(split.train, rows) for rows in (inner.train, inner.test)
+    )
+    return fitted, chosen_on
+
+
+def _validation(fit: "SplitFit") -> dict[str, float]:
+    """Return the mean per-class accuracy inside the training rows of each C."""
+    if fit.choice is None:
+        return {}
+    scores = zip(fit.choice.grid, fit.choice.scores, strict=True)
+    return {f"{C:g}": score for C, score in scores}
+
+
 def _to_head(
     features: "FeatureFile",
     names: tuple[str, ...],
     split: "Split",
-    fit: "HeadFit",
+    fit: "SplitFit",
     options: TrainOptions,
 ) -> "Head":
+    from cnnfeat.heads import weights_per_class
     from cnnfeat.store import Head
 
+    assert fit.transform is not None
+    coef, intercept = weights_per_class(fit.head)
     return Head(
         kind=options.kind,
-        coef=fit.coef.astype(np.float32),
-        intercept=fit.intercept.astype(np.float32),
-        class_names=tuple(features.class_names[label] for label in fit.classes),
+        coef=coef,
+        intercept=intercept,
+        class_names=tuple(features.class_names[label] for label in fit.head.classes_),
         scaler=fit.transform.to_arrays(),
         training_paths=tuple(features.paths[row] for row in split.train),
         heldout_paths=tuple(features.paths[row] for row in split.test),
@@ -176,12 +249,10 @@ def _to_head(
         layer_specs=tuple(features.layers[name] for name in names),
         hyperparameters={
             **asdict(options),
-            "C": fit.C,
-            "C_grid": list(options.C or fit.validation) or [fit.C],
-            "validation_accuracy": fit.validation,
-            "solver": fit.solver,
-            "n_iter": fit.n_iter,
-            "converged": fit.converged,
+            "C": float(fit.head.C),
+            "validation_accuracy": _validation(fit),
+            "solver": fit.head.solver_,
+            "n_iter": int(fit.head.n_iter_),
         },
         provenance=features.provenance,
         root=features.root,

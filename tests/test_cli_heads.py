@@ -92,9 +92,9 @@ def test_stored_head_scores_as_the_file_says(head, colour_features, tmp_path):
 def test_C_is_chosen_inside_the_training_rows(colour_features, tmp_path, kind):
     options = ("-o", tmp_path / "h.h5", *DRAW, "--C", "0.001,1,100")
     record = succeed(f"train-{kind}", colour_features, *options)
-    assert set(record["validation_accuracy"]) == {"0.001", "1.0", "100.0"}
+    assert set(record["validation_accuracy"]) == {"0.001", "1", "100"}
     best = max(record["validation_accuracy"].values())
-    assert record["validation_accuracy"][str(record["C"])] == best
+    assert record["validation_accuracy"][f"{record['C']:g}"] == best
 
 
 def test_the_seed_draws_the_rows(colour_features, tmp_path):
@@ -200,7 +200,7 @@ def test_damaged_feature_files_are_named(colour_features, tmp_path, damage, head
 def test_info_tells_of_both_kinds_of_file(head, colour_features):
     features = succeed("info", colour_features)
     assert features["n_images"] == 24
-    assert succeed("info", head)["n_train"] == 15
+    assert succeed("info", head)["n_training"] == 15
 
 
 def test_failed_images_are_neither_trained_on_nor_scored(colour_dir, tmp_path):

@@ -95,13 +95,13 @@ def test_last_stages_are_counted_from_the_end(colour_dir, tmp_path):
         make_tiny_network().module.state_dict(),
         weights_of(tmp_path / "w.safetensors"),
     )
-    changed = {n for n in before if not n.startswith("cl") and (before[n] != after[n]).any()}
+    changed = {
+        n for n in before if not n.startswith("cl") and (before[n] != after[n]).any()
+    }
     assert changed == {"features.3.weight", "features.3.bias"}
 
 
-def test_stored_features_train_the_head_as_the_whole_network_does(
-    colour_dir, tmp_path
-):
+def test_stored_features_train_the_head_as_the_whole_network_does(colour_dir, tmp_path):
     once = run(colour_dir, tmp_path / "a.safetensors", train="head")
     every = run(colour_dir, tmp_path / "b.safetensors", train="head", cache_mib=0)
     for one, two in zip(once.history, every.history, strict=True):
@@ -459,9 +459,7 @@ def test_kill_9_and_resume(colour_dir, tmp_path):
             changes=changes,
         )
     )
-    process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL)
     part = Path(f"{output}.part")
     while not part.exists() and process.poll() is None:
         time.sleep(0.005)

@@ -1,5 +1,6 @@
 """The parts of fine-tuning: augmentation, surgery, schedule, options."""
 
+import itertools
 import json
 import math
 
@@ -260,7 +261,7 @@ def test_cosine_warms_up_and_falls_to_zero():
     schedule = Schedule("cosine", n_steps=100, n_warmup=10, patience=1)
     factors = [schedule.at(step) for step in range(101)]
     assert factors[0] == pytest.approx(1 / 11) and factors[10] == 1.0
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
     assert factors[55] == pytest.approx(0.5) and factors[100] == pytest.approx(0)
 
 

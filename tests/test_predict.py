@@ -125,9 +125,7 @@ def test_both_kinds_of_file_come_back_whole(tuned, tmp_path, suffix):
         assert torch.equal(tensor, again.module.state_dict()[name])
 
 
-def test_features_of_tuned_weights_warn_of_training_images(
-    tuned, colour_dir, tmp_path
-):
+def test_features_of_tuned_weights_warn_of_training_images(tuned, colour_dir, tmp_path):
     output = tmp_path / "f.h5"
     where = ("--model", "squeezenet1_1", "--weights", tuned, "--device", "cpu")
     layer = ("--layer", "features.1", "--pool", "avg", "--workers", 0, "--quiet")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
     from cnnfeat.predict import PredictReport
+    from cnnfeat.train import TrainReport
 
 _MAX_FAILURES_LISTED = 20
 _COMPARISON = {
@@ -81,6 +82,18 @@ def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
     record = report.to_dict()
     del record["failures"]
     echo_report(record, as_json=as_json)
+
+
+def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> None:
+    """Print what was trained; with `verbose`, how it was solved on stderr."""
+    if verbose:
+        click.echo(
+            f"cnnfeat: {report.n_train} rows x {report.n_features} features, "
+            f"{report.n_classes} classes: solved on the {report.solver} side in "
+            f"{report.n_iter} Newton steps",
+            err=True,
+        )
+    echo_report(report.to_dict(), as_json=as_json)
 
 
 def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:

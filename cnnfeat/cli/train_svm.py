@@ -23,9 +23,9 @@ def train_svm(
     \b
     $ cnnfeat train-svm features.h5 -o svm.h5 --train-per-class 30 --C 0.1,1,10
     """
-    from cnnfeat.cli.output import echo_report
+    from cnnfeat.cli.output import echo_training
     from cnnfeat.train import TrainOptions, train_head
 
     train_options = TrainOptions(kind="svm", **chosen)
     report = train_head(features_path, output_path, train_options)
-    echo_report(report.to_dict(), as_json=as_json)
+    echo_training(report, verbose=train_options.verbose, as_json=as_json)

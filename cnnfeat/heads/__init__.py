@@ -5,6 +5,7 @@ the verbs import it inside their functions.
 """
 
 from cnnfeat.heads.base import HeadConvergenceWarning, LinearHead
+from cnnfeat.heads.per_class import weights_per_class
 from cnnfeat.heads.rows import RowSource
 from cnnfeat.heads.selection import (
     CChoice,
@@ -32,4 +33,5 @@ __all__ = [
     "draw_inner",
     "fit_splits",
     "select_C",
+    "weights_per_class",
 ]
