@@ -12,7 +12,7 @@ from conftest import write_image
 from safetensors.torch import load_file, save_file
 
 from cnnfeat.cli.main import cli
-from cnnfeat.errors import WeightsError
+from cnnfeat.errors import ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.networks import load_network
 from cnnfeat.networks.saving import finetuned_images, save_weights
@@ -88,9 +88,33 @@ def test_json_and_an_output_file(tuned, colour_dir, tmp_path):
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["n_images"] == len(report["predictions"]) == 24
-    rows = list(csv.DictReader(output.open()))
+    rows = list(csv.DictReader(io.StringIO(output.read_text())))
     assert [row["rank"] for row in rows[:2]] == ["1", "2"]
     assert invoke(*arguments).exit_code == 1  # not overwritten
+
+
+def test_heads_predict_as_they_are_evaluated(colour_dir, colour_features, tmp_path):
+    for command, score in (("train-svm", "score"), ("train-softmax", "probability")):
+        head, table = tmp_path / f"{command}.h5", tmp_path / f"{command}.csv"
+        trained = invoke(command, colour_features, "-o", head, "--train-per-class", 4)
+        assert trained.exit_code == 0, trained.output
+        scored = invoke("evaluate", head, colour_features, "--predictions", table)
+        assert scored.exit_code == 0, scored.output
+        expected = {
+            row["path"]: row["predicted"]
+            for row in csv.DictReader(io.StringIO(table.read_text()))
+        }
+        report = predict_images(str(head), str(colour_dir), OPTIONS)
+        assert report.score == score and len(expected) == 12
+        for one in report.predictions:
+            assert one.labels[0] == expected.get(one.path, one.labels[0])
+
+
+def test_a_head_refuses_another_model(colour_dir, colour_features, tmp_path):
+    invoke("train-svm", colour_features, "-o", tmp_path / "h.h5", "--C", 1)
+    options = PredictOptions(model="alexnet", device="cpu", workers=0)
+    with pytest.raises(ProvenanceError, match="leave --model out"):
+        predict_images(str(tmp_path / "h.h5"), str(colour_dir), options)
 
 
 def test_weights_without_a_name_need_one(tuned, tmp_path, colour_dir):
