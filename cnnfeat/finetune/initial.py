@@ -16,6 +16,7 @@ from cnnfeat.store import Head, load_head
 # A dense transform is probed with the identity matrix; beyond this it would not fit.
 _MAX_DENSE = 8192
 _TOLERANCE = 1e-3
+_MARGIN = 2.0  # other images score lower than those looked at
 
 
 def init_from_head(network: Network, head_path: str, class_names: list[str]) -> None:
@@ -136,4 +137,4 @@ def lift_above_relu(tail: Tail, features: torch.Tensor) -> None:
     with torch.no_grad():
         lowest = float(tail.classifier(features).min())
         if lowest < 0:
-            tail.classifier.bias.sub_(lowest)  # type: ignore[operator]
+            tail.classifier.bias.sub_(_MARGIN * lowest)  # type: ignore[operator]

@@ -23,7 +23,7 @@ from cnnfeat.finetune.surgery import (
 from cnnfeat.finetune.tail import Tail, split_tail
 from cnnfeat.finetune.training import Job
 
-_N_LIFTED = 64  # training images that `lift_above_relu` looks at
+_N_LIFTED = 128  # training images that `lift_above_relu` looks at
 
 
 def prepare_job(
@@ -42,7 +42,9 @@ def prepare_job(
         nn.SyncBatchNorm.convert_sync_batchnorm(network.module)
     tail = split_tail(network)
     if tail is not None and options.init:
-        some = material.rows.training[:_N_LIFTED]
+        # Rows are sorted by class: take them from all over.
+        training = material.rows.training
+        some = training[:: max(1, len(training) // _N_LIFTED)]
         inputs = torch.stack(list(classifier_inputs(material, some).values()))
         lift_above_relu(tail, inputs.to(network.device))
     features = _features_to_keep(material, options, tail, world)
