@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from cnnfeat.errors import CnnfeatError, CnnfeatWarning
     from cnnfeat.evaluate import EvaluationReport, evaluate_head
     from cnnfeat.extract import ExtractOptions, ExtractReport, extract_features
+    from cnnfeat.finetune import (
+        FinetuneOptions,
+        FinetuneReport,
+        finetune_network,
+    )
     from cnnfeat.heads import FeatureTransform, LinearSVM, Softmax
     from cnnfeat.images import ImageList, Preprocessing, list_images
     from cnnfeat.networks import Network, Tapper, layer_table, load_network
+    from cnnfeat.predict import predict_images
     from cnnfeat.splits import Split, draw_split
     from cnnfeat.store import FeatureFile, Head, load_head, open_features, save_head
     from cnnfeat.train import TrainOptions, TrainReport, train_head
@@ -27,6 +33,8 @@ _MODULE_OF = {
     "ExtractReport": "extract",
     "FeatureFile": "store",
     "FeatureTransform": "heads",
+    "FinetuneOptions": "finetune",
+    "FinetuneReport": "finetune",
     "Head": "store",
     "ImageList": "images",
     "LinearSVM": "heads",
@@ -40,11 +48,13 @@ _MODULE_OF = {
     "draw_split": "splits",
     "evaluate_head": "evaluate",
     "extract_features": "extract",
+    "finetune_network": "finetune",
     "layer_table": "networks",
     "list_images": "images",
     "load_head": "store",
     "load_network": "networks",
     "open_features": "store",
+    "predict_images": "predict",
     "save_head": "store",
     "train_head": "train",
 }
@@ -57,6 +67,8 @@ __all__ = [
     "ExtractReport",
     "FeatureFile",
     "FeatureTransform",
+    "FinetuneOptions",
+    "FinetuneReport",
     "Head",
     "ImageList",
     "LinearSVM",
@@ -71,11 +83,13 @@ __all__ = [
     "draw_split",
     "evaluate_head",
     "extract_features",
+    "finetune_network",
     "layer_table",
     "list_images",
     "load_head",
     "load_network",
     "open_features",
+    "predict_images",
     "save_head",
     "train_head",
 ]

@@ -101,6 +101,7 @@ def evaluate_head(
         y = _labels_by_name(head, features)[chosen]
         if not len(chosen):
             raise DataError(_why_nothing(head_path, features_path, rows))
+        _warn_of_finetuning(features, chosen)
         scores = score_rows(head, features, layer, chosen)
         paths = [features.paths[row] for row in chosen]
         n_left_out = features.n_images - len(chosen)
@@ -154,6 +155,25 @@ def _warn_of_training_images(head: "Head", features: "FeatureFile", rows: str) -
             "not a test accuracy",
             CnnfeatWarning,
             stacklevel=4,
+        )
+
+
+def _warn_of_finetuning(features: "FeatureFile", rows: np.ndarray) -> None:
+    """Say so when the network was fine-tuned on images that are scored.
+
+    The weights file tells, for as long as it is where the features' provenance says.
+    """
+    from cnnfeat.networks.saving import finetuned_images_of
+
+    told = features.provenance
+    seen = finetuned_images_of(told.get("weights", ""), told.get("weights_sha256", ""))
+    n_seen = sum(f"{features.root}/{features.paths[row]}" in seen for row in rows)
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of the scored images are among those that the network was "
+            "fine-tuned on: this is not a test accuracy",
+            CnnfeatWarning,
+            stacklevel=3,
         )
 
 

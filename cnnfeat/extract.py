@@ -7,6 +7,7 @@ no more than a few batches are in memory, whatever the number of images.
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnfeat.errors import ImageError
+from cnnfeat.errors import CnnfeatWarning, ImageError
 from cnnfeat.extraction.interrupts import ExtractionInterrupted, StopOnSignal
 from cnnfeat.outputs import check_folder, check_output
 
 if TYPE_CHECKING:
     from cnnfeat.extraction.job import Job
     from cnnfeat.extraction.pipeline import StageSeconds
-    from cnnfeat.images import Batch
-    from cnnfeat.networks import Engine
+    from cnnfeat.images import Batch, ImageList
+    from cnnfeat.networks import Engine, Network
     from cnnfeat.store import FeatureWriter
 
 __all__ = [
@@ -142,6 +143,7 @@ def extract_features(
     started, seconds = time.monotonic(), StageSeconds()
     with seconds.measure("start"):
         job = prepare_job(images, stdin, options, output_path)
+    _warn_of_finetuning(job.image_list, job.network)
     try:
         with seconds.measure("start"):
             engine = job.choose_engine()
@@ -158,6 +160,23 @@ def extract_features(
         job.module.close()
     elapsed = time.monotonic() - started
     return _report(output_path, job, engine, failures, n_resumed, seconds, elapsed)
+
+
+def _warn_of_finetuning(image_list: "ImageList", network: "Network") -> None:
+    """Say so when the weights were fine-tuned on some of the images."""
+    from cnnfeat.networks.saving import finetuned_images
+
+    seen = finetuned_images(network.weights.metadata)
+    root = image_list.root
+    n_seen = sum(f"{root}/{path}" in seen for path in image_list.paths) if seen else 0
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of {len(image_list)} images are among those that "
+            f"{network.weights.source} was fine-tuned on: a score on them is not a "
+            "test accuracy",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
 
 
 def _check_output(output_path: str, options: ExtractOptions) -> None:

@@ -20,12 +20,14 @@ COMMANDS = {
     "extract": ("extract", "Tap a network's layers on images into an HDF5 file."),
     "layers": ("layers", "List the layers of a network that can be tapped."),
     "models": ("models", "List the networks that can be loaded."),
-    "info": ("info", "Tell what a feature or head file holds."),
+    "info": ("info", "Tell what a feature, head or weights file holds."),
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
     "benchmark": ("benchmark", "Repeat a paper's experiment: layers, heads, splits."),
     "splits": ("splits", "Draw a protocol's training and test rows as CSV."),
+    "finetune": ("finetune", "Adapt a network to images and keep its weights."),
+    "predict": ("predict", "Name the classes of new images."),
     "download": ("download", "Fetch, check and unpack a published data set."),
 }
 

@@ -12,9 +12,17 @@ import click
 if TYPE_CHECKING:
     from cnnfeat.benchmark import BenchmarkReport
     from cnnfeat.extract import ExtractReport
+    from cnnfeat.finetune import FinetuneReport
+    from cnnfeat.predict import PredictReport
     from cnnfeat.train import TrainReport
 
 _MAX_FAILURES_LISTED = 20
+_COMPARISON = {
+    "model": "on the held-out images",
+    "accuracy": "accuracy %",
+    "mean_per_class_accuracy": "mean per class %",
+    "C": "C",
+}
 
 
 def command_line() -> str:
@@ -121,6 +129,47 @@ def _is_empty(value: Any) -> bool:
 
 def _all_mappings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+
+
+def echo_predictions(
+    report: "PredictReport", output_path: str | None, *, as_json: bool
+) -> None:
+    """Print predictions: as JSON, as CSV, or a summary where the CSV is in a file."""
+    record = report.to_dict()
+    failed = [(one.path, one.error) for one in report.predictions if one.error]
+    _echo_failures(failed, "in the predictions")
+    if as_json:
+        echo_report(record, as_json=True)
+    elif output_path:
+        del record["predictions"]
+        echo_report({"output": output_path, **record}, as_json=False)
+    else:
+        click.echo(report.to_csv(), nl=False)
+
+
+def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:
+    """Print what a fine-tuning did, and the table of frozen and fine-tuned networks."""
+    _echo_failures(report.failures, "left out")
+    record = report.to_dict()
+    del record["failures"]
+    if as_json:
+        echo_report(record, as_json=True)
+        return
+    comparison = record.pop("comparison")
+    del record["history"]
+    echo_report(record, as_json=False)
+    if not comparison:
+        return
+    click.echo()
+    echo_table(comparison, _COMPARISON, as_json=False, key="comparison")
+
+
+def _echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
+    """Name images that could not be read on stderr, the first of them."""
+    for path, reason in failures[:_MAX_FAILURES_LISTED]:
+        click.echo(f"cnnfeat: failed: {path}: {reason}", err=True)
+    if (more := len(failures) - _MAX_FAILURES_LISTED) > 0:
+        click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
 
 
 def _shown(key: str, value: Any) -> str:

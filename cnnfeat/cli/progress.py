@@ -4,8 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from cnnfeat.finetune import EpochRecord
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -22,6 +26,25 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
             yield progress
     else:
         yield _occasional_line(title)
+
+
+def epoch_lines(
+    n_epochs: int, *, quiet: bool
+) -> "Callable[[EpochRecord], None] | None":
+    """Return a callback that tells each epoch's loss and accuracy on stderr."""
+    if quiet:
+        return None
+
+    def tell(record: "EpochRecord") -> None:
+        accuracy = record.validation_accuracy
+        valid = "" if accuracy is None else f", validation {100 * accuracy:.1f} %"
+        click.echo(
+            f"cnnfeat: epoch {record.epoch} of {n_epochs}: loss {record.loss:.4f}"
+            f"{valid}, {record.images_per_second:.1f} images a second",
+            err=True,
+        )
+
+    return tell
 
 
 def _occasional_line(title: str) -> Progress:

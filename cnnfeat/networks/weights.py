@@ -52,7 +52,8 @@ def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
     -------
     state : dict of str to tensor, on the CPU
     metadata : dict
-        The JSON under the safetensors key `cnnfeat`; empty where there is none.
+        The JSON under the key `cnnfeat` (safetensors metadata, or beside the state
+        dict of a `.pth`); empty where there is none.
 
     Raises
     ------
@@ -67,7 +68,9 @@ def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return _state_dict_in(_load_tensors(path), path), {}
+    loaded = _load_tensors(path)
+    text = loaded.get("cnnfeat", "{}") if isinstance(loaded, dict) else "{}"
+    return _state_dict_in(loaded, path), _our_metadata(text, path)
 
 
 def _load_tensors(path: Path) -> Any:
@@ -126,13 +129,18 @@ def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, Any]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
+    return state, _our_metadata(metadata.get("cnnfeat", "{}"), path)
+
+
+def _our_metadata(text: Any, path: Path) -> dict[str, Any]:
+    """Return the JSON object that cnnfeat keeps beside the tensors."""
     try:
-        ours = json.loads(metadata.get("cnnfeat", "{}"))
-    except json.JSONDecodeError as error:
+        ours = json.loads(text)
+    except (TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     if not isinstance(ours, dict):
         raise _damaged(path, ValueError("its cnnfeat metadata is not an object"))
-    return state, ours
+    return ours
 
 
 def _state_dict_in(loaded: Any, path: Path) -> StateDict:

@@ -1,0 +1,102 @@
+"""Several processes that train one network, as `torchrun` starts them.
+
+Each process takes every `size`-th image of a batch; gradients are averaged by
+DistributedDataParallel. The processes of one batch see the same images as one process
+would, so the loss curve is the same to rounding.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnfeat.errors import DataError
+
+
+@dataclass(frozen=True)
+class World:
+    """The place of one process among all; alone by default."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """True for the one process that writes and prints."""
+        return self.rank == 0
+
+    def share(self, batch: np.ndarray) -> np.ndarray:
+        """Return this process's part of a batch."""
+        return batch[self.rank :: self.size]
+
+    def sum(self, values: list[float], device: torch.device) -> list[float]:
+        """Return the sums over all processes."""
+        if self.size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Return whether the flag is set in some process."""
+        return self.sum([float(flag)], device)[0] > 0
+
+
+def find_world() -> World:
+    """Return this process's place from torchrun's environment."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    return World(int(os.environ.get("RANK", "0")) if size > 1 else 0, size)
+
+
+def local_device(device: str, world: World) -> str:
+    """Return the device of this process: with `auto`, one CUDA device each."""
+    if world.size > 1 and device == "auto" and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return device
+
+
+def check_world(world: World, n_train: int, batch_size: int) -> None:
+    """Refuse more processes than a batch has images.
+
+    Raises
+    ------
+    DataError
+        If a process would have nothing to do.
+    """
+    if world.size > n_train:
+        raise DataError(
+            f"{world.size} processes for {n_train} training images: give torchrun "
+            f"--nproc-per-node {n_train} or fewer"
+        )
+    if world.size > batch_size:
+        raise DataError(
+            f"{world.size} processes share a batch of {batch_size}: give --batch-size "
+            f"{world.size} or more"
+        )
+
+
+@contextmanager
+def joined(world: World, device: torch.device) -> Iterator[None]:
+    """Join the other processes for as long as the block runs; nothing when alone."""
+    if world.size == 1:
+        yield
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def wrap(module: nn.Module, world: World, device: torch.device) -> nn.Module:
+    """Return the module as the processes train it together."""
+    if world.size == 1:
+        return module
+    from torch.nn.parallel import DistributedDataParallel
+
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)

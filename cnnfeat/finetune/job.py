@@ -1,0 +1,104 @@
+"""What is trained on what: the whole network on images, or its tail on features."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnfeat.finetune.augmentation import read_augmentation
+from cnnfeat.finetune.distributed import World
+from cnnfeat.finetune.initial import lift_above_relu
+from cnnfeat.finetune.material import Material, classifier_inputs
+from cnnfeat.finetune.options import FinetuneOptions
+from cnnfeat.finetune.rows import fits
+from cnnfeat.finetune.sources import Features, FeatureSource, Source
+from cnnfeat.finetune.surgery import (
+    decide_statistics,
+    find_classifier,
+    prepare,
+    trained_modules,
+)
+from cnnfeat.finetune.tail import Tail, split_tail
+from cnnfeat.finetune.training import Job
+
+_N_LIFTED = 128  # training images that `lift_above_relu` looks at
+
+
+def prepare_job(
+    material: Material,
+    options: FinetuneOptions,
+    world: World,
+    save: Callable[[dict[str, Any]], None],
+) -> tuple[Job, Features]:
+    """Return what is trained on what, and the frozen features for the comparison."""
+    network = material.network
+    on_cuda = network.device.type == "cuda"
+    statistics = decide_statistics(
+        options.batch_norm, options.batch_size, world.size, on_cuda
+    )
+    if statistics and world.size > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network.module)
+    tail = split_tail(network)
+    if tail is not None and options.init:
+        # Rows are sorted by class: take them from all over.
+        training = material.rows.training
+        some = training[:: max(1, len(training) // _N_LIFTED)]
+        inputs = torch.stack(list(classifier_inputs(material, some).values()))
+        lift_above_relu(tail, inputs.to(network.device))
+    features = _features_to_keep(material, options, tail, world)
+    model: nn.Module = network.module
+    source: Source = material.images
+    if tail is not None and _runs_tail_alone(material, options, tail):
+        model, source = tail, FeatureSource(features, network.device)
+    job = Job(
+        model=model,
+        module=network.module,
+        trained=prepare(
+            network,
+            trained_modules(network, options.train, options.n_stages),
+            dropout=options.dropout,
+            statistics=statistics,
+            tail_only=model is tail,
+        ),
+        source=source,
+        rows=material.rows,
+        y=material.y,
+        n_classes=len(material.class_names),
+        options=options,
+        world=world,
+        device=network.device,
+        save=save,
+    )
+    return job, features
+
+
+def _runs_tail_alone(
+    material: Material, options: FinetuneOptions, tail: Tail | None
+) -> bool:
+    """Return whether what is frozen runs once, and its features fit the memory."""
+    rows = material.rows
+    shape = find_classifier(material.network).input
+    row_bytes = 4 * int(np.prod(shape.shape if shape else (1,)))
+    return (
+        options.train == "head"
+        and tail is not None
+        and read_augmentation(options.augmentation).changes_nothing
+        and fits(len(rows.training) + len(rows.test), row_bytes, options.cache_mib)
+    )
+
+
+def _features_to_keep(
+    material: Material, options: FinetuneOptions, tail: Tail | None, world: World
+) -> Features:
+    """Return the classifier's inputs of all rows, where someone needs them.
+
+    Whole for a tail that is trained alone; averaged over the image for the comparison.
+    """
+    alone = _runs_tail_alone(material, options, tail)
+    compares = options.frozen and world.is_first and len(material.rows.test)
+    if not alone and not compares:
+        return {}
+    everything = np.concatenate([material.rows.training, material.rows.test])
+    return classifier_inputs(material, everything, pool=not alone)

@@ -1,0 +1,23 @@
+"""The verb that tells what any file of cnnfeat's holds."""
+
+from pathlib import Path
+from typing import Any
+
+_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def describe_file(path: str) -> dict[str, Any]:
+    """Return what a feature, head or weights file holds, as JSON can hold it.
+
+    Raises
+    ------
+    StoreError, WeightsError
+        If the file is none of these, or damaged.
+    """
+    if Path(path).suffix in _WEIGHTS_SUFFIXES:
+        from cnnfeat.networks.saving import weights_summary
+
+        return weights_summary(path)
+    from cnnfeat.store import file_summary
+
+    return file_summary(path)

@@ -1,0 +1,103 @@
+"""The classifier started from a head file: same scores, or a reason why not."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import make_tiny_network
+
+from cnnfeat.errors import DataError, ProvenanceError
+from cnnfeat.finetune.initial import fold_scaler, init_from_head
+from cnnfeat.finetune.surgery import replace_classifier
+from cnnfeat.finetune.tail import classifier_input
+from cnnfeat.heads import FeatureTransform
+from cnnfeat.store import Head, LayerSpec, save_head
+
+CLASSES = ["ant", "bee", "cat"]
+
+
+def make_head(path, scale, *, layer="classifier:in", names=CLASSES, sha256=None):
+    """A head with random weights whose scaler was fitted on random features."""
+    rng = np.random.default_rng(0)
+    X = rng.random((30, 96), dtype=np.float32)
+    head = Head(
+        kind="svm",
+        coef=rng.normal(size=(len(names), 96)),
+        intercept=rng.normal(size=len(names)),
+        class_names=tuple(names),
+        scaler=FeatureTransform(scale=scale).fit(X).to_arrays(),
+        training_paths=("a",),
+        heldout_paths=(),
+        layer=layer,
+        layer_specs=(LayerSpec(layer, layer, (96,)),),
+        hyperparameters={"C": 1.0},
+        provenance={
+            "model": "tiny",
+            "weights_sha256": sha256 or make_tiny_network().weights.sha256,
+        },
+    )
+    save_head(path, head)
+    return head
+
+
+def new_network():
+    return replace_classifier(make_tiny_network(), 3, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("scale", ["none", "mean-norm", "standard"])
+def test_the_network_scores_as_the_head(tmp_path, scale):
+    path = tmp_path / "h.h5"
+    head = make_head(path, scale, names=["cat", "ant", "bee"])  # another order
+    network = new_network()
+    init_from_head(network, str(path), CLASSES)
+    images = torch.rand(4, 3, 32, 32)
+    features = classifier_input(network, images).numpy()
+    transform = FeatureTransform.from_arrays(head.scaler)
+    expected = transform.transform(features) @ head.coef.T + head.intercept
+    found = network.module(images).numpy()
+    order = [head.class_names.index(name) for name in CLASSES]
+    np.testing.assert_allclose(found, expected[:, order], rtol=1e-3, atol=1e-3)
+
+
+def test_principal_components_are_folded_in(tmp_path):
+    rng = np.random.default_rng(1)
+    X = rng.random((30, 96), dtype=np.float32)
+    transform = FeatureTransform(scale="none", n_components=5).fit(X)
+    head = Head(
+        kind="svm",
+        coef=rng.normal(size=(3, 96)),
+        intercept=np.zeros(3),
+        class_names=tuple(CLASSES),
+        scaler=transform.to_arrays(),
+        training_paths=(),
+        heldout_paths=(),
+        layer="f",
+        layer_specs=(LayerSpec("f", "f", (96,)),),
+        hyperparameters={},
+        provenance={},
+    )
+    object.__setattr__(
+        head, "coef", rng.normal(size=(3, transform.transform(X).shape[1]))
+    )
+    weight, bias = fold_scaler(head, "h.h5")
+    expected = transform.transform(X) @ head.coef.T + head.intercept
+    np.testing.assert_allclose(X @ weight.T + bias, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_row_normalisation_is_refused_with_a_cure(tmp_path):
+    make_head(tmp_path / "h.h5", "l2")
+    with pytest.raises(DataError, match="train it with --scale mean-norm"):
+        init_from_head(new_network(), str(tmp_path / "h.h5"), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"names": ["ant", "bee", "dog"]}, "other classes .*: cat, dog"),
+        ({"layer": "features.0"}, "96 features of features.0"),
+        ({"sha256": "0"}, "weights_sha256"),
+    ],
+)
+def test_heads_of_something_else_are_refused(tmp_path, changes, match):
+    make_head(tmp_path / "h.h5", "none", **changes)
+    with pytest.raises(ProvenanceError, match=match):
+        init_from_head(new_network(), str(tmp_path / "h.h5"), CLASSES)

@@ -1,0 +1,197 @@
+"""Predicting with weights; the way of a fine-tuned network through every command."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import write_image
+from safetensors.torch import load_file, save_file
+
+from cnnfeat.cli.main import cli
+from cnnfeat.errors import ProvenanceError, WeightsError
+from cnnfeat.finetune import FinetuneOptions, finetune_network
+from cnnfeat.networks import load_network
+from cnnfeat.networks.saving import finetuned_images, save_weights
+from cnnfeat.predict import PredictOptions, predict_images
+
+OPTIONS = PredictOptions(device="cpu", workers=0, top=3)
+
+
+@pytest.fixture(scope="module")
+def tuned(colour_dir, tmp_path_factory):
+    """A real architecture with random weights, its classifier fitted for an epoch."""
+    path = tmp_path_factory.mktemp("tuned") / "tuned.safetensors"
+    options = FinetuneOptions(
+        model="squeezenet1_1",
+        weights="random",
+        train="head",
+        epochs=30,
+        lr=0.05,
+        patience=0,
+        train_per_class=4,
+        device="cpu",
+        workers=0,
+        frozen=False,
+    )
+    finetune_network(str(colour_dir), str(path), options)
+    return path
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def test_probabilities_are_the_networks_own(tuned, colour_dir):
+    report = predict_images(str(tuned), str(colour_dir), OPTIONS)
+    assert report.n_images == 24 and report.n_failed == 0
+    network = load_network("squeezenet1_1", weights=tuned, device="cpu")
+    assert network.weights.class_names == ("blue", "green", "red")
+    for one in report.predictions:
+        assert sum(one.scores) == pytest.approx(1, abs=1e-5)
+        assert list(one.scores) == sorted(one.scores, reverse=True)
+        assert set(one.labels) == {"blue", "green", "red"}
+
+
+def test_batch_size_changes_nothing(tuned, colour_dir):
+    first, second = (
+        predict_images(
+            str(tuned),
+            str(colour_dir),
+            PredictOptions(device="cpu", workers=0, batch_size=size),
+        )
+        for size in (1, 24)
+    )
+    for one, two in zip(first.predictions, second.predictions, strict=True):
+        assert one.scores == pytest.approx(two.scores, abs=1e-5)
+
+
+def test_csv_lists_failed_images(tuned, tmp_path):
+    write_image(tmp_path / "a.png", seed=1)
+    (tmp_path / "b.png").write_bytes(b"broken")
+    result = invoke("predict", tuned, tmp_path, "--device", "cpu", "--workers", 0)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["path"] for row in rows] == ["a.png", "b.png"]
+    assert list(rows[0]) == ["path", "label", "probability", "error"]
+    assert rows[1]["label"] == "" and "not an image" in rows[1]["error"]
+    assert "b.png" in result.stderr
+
+
+def test_json_and_an_output_file(tuned, colour_dir, tmp_path):
+    output = tmp_path / "p.csv"
+    arguments = ("predict", tuned, colour_dir, "-o", output, "--top", 2, "--json")
+    result = invoke(*arguments, "--device", "cpu", "--workers", 0, "--quiet")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["n_images"] == len(report["predictions"]) == 24
+    rows = list(csv.DictReader(io.StringIO(output.read_text())))
+    assert [row["rank"] for row in rows[:2]] == ["1", "2"]
+    assert invoke(*arguments).exit_code == 1  # not overwritten
+
+
+def test_heads_predict_as_they_are_evaluated(colour_dir, colour_features, tmp_path):
+    for command, score in (("train-svm", "score"), ("train-softmax", "probability")):
+        head, table = tmp_path / f"{command}.h5", tmp_path / f"{command}.csv"
+        trained = invoke(command, colour_features, "-o", head, "--train-per-class", 4)
+        assert trained.exit_code == 0, trained.output
+        scored = invoke("evaluate", head, colour_features, "--predictions", table)
+        assert scored.exit_code == 0, scored.output
+        expected = {
+            row["path"]: row["predicted"]
+            for row in csv.DictReader(io.StringIO(table.read_text()))
+        }
+        report = predict_images(str(head), str(colour_dir), OPTIONS)
+        assert report.score == score and len(expected) == 12
+        for one in report.predictions:
+            assert one.labels[0] == expected.get(one.path, one.labels[0])
+
+
+def test_a_head_refuses_another_model(colour_dir, colour_features, tmp_path):
+    invoke("train-svm", colour_features, "-o", tmp_path / "h.h5", "--C", 1)
+    options = PredictOptions(model="alexnet", device="cpu", workers=0)
+    with pytest.raises(ProvenanceError, match="leave --model out"):
+        predict_images(str(tmp_path / "h.h5"), str(colour_dir), options)
+
+
+def test_weights_without_a_name_need_one(tuned, tmp_path, colour_dir):
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(tuned), bare)
+    with pytest.raises(WeightsError, match="give --model NAME"):
+        predict_images(str(bare), str(colour_dir), OPTIONS)
+    options = PredictOptions(model="squeezenet1_1", device="cpu", workers=0)
+    with pytest.raises(WeightsError, match="does not name its 3 classes"):
+        predict_images(str(bare), str(colour_dir), options)
+
+
+def test_info_tells_where_weights_came_from(tuned):
+    result = invoke("info", tuned, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["kind"] == "weights" and told["model"] == "squeezenet1_1"
+    assert told["started_from"]["weights"] == "random"
+    assert told["n_classes"] == 3 and told["n_training"] == 12
+    assert "random" in invoke("info", tuned).stdout
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_both_kinds_of_file_come_back_whole(tuned, tmp_path, suffix):
+    network = load_network("squeezenet1_1", weights=tuned, device="cpu")
+    path = tmp_path / f"w{suffix}"
+    save_weights(path, network.module.state_dict(), network.weights.metadata)
+    again = load_network("squeezenet1_1", weights=path, device="cpu")
+    assert again.weights.class_names == network.weights.class_names
+    assert again.weights.preprocessing == network.weights.preprocessing
+    for name, tensor in network.module.state_dict().items():
+        assert torch.equal(tensor, again.module.state_dict()[name])
+
+
+def test_features_of_tuned_weights_warn_of_training_images(tuned, colour_dir, tmp_path):
+    output = tmp_path / "f.h5"
+    where = ("--model", "squeezenet1_1", "--weights", tuned, "--device", "cpu")
+    layer = ("--layer", "features.1", "--pool", "avg", "--workers", 0, "--quiet")
+    result = invoke("extract", colour_dir, "-o", output, *where, *layer)
+    assert result.exit_code == 0, result.output
+    assert "12 of 24 images are among those that" in result.stderr
+    network = load_network("squeezenet1_1", weights=tuned, device="cpu")
+    assert len(finetuned_images(network.weights.metadata)) == 12
+
+
+def test_finetune_command(colour_dir, tmp_path):
+    output, sheet = tmp_path / "w.safetensors", tmp_path / "sheet.png"
+    result = invoke(
+        *("finetune", colour_dir, "-o", output, "--model", "squeezenet1_1"),
+        *("--weights", "random", "--train", "head", "--epochs", 2, "--json"),
+        *("--train-per-class", 4, "--test-per-class", 2, "--device", "cpu"),
+        *("--workers", 0, "--show-augment", sheet),
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [row["model"] for row in report["comparison"]] == [
+        "frozen SVM",
+        "frozen softmax",
+        "fine-tuned head",
+    ]
+    assert "epoch 2 of 2" in result.stderr
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to do: give --output or --show-augment"),
+        (("-o", "w.pth", "--train", "tail"), "is not head, last:N or all"),
+        (("-o", "w.pth", "--resume", "--overwrite"), "contradict"),
+    ],
+)
+def test_wrong_usage(colour_dir, arguments, message):
+    result = invoke("finetune", colour_dir, *arguments)
+    assert result.exit_code == 2 and message in result.stderr
+
+
+def test_predictions_have_finite_scores(tuned, colour_dir):
+    report = predict_images(str(tuned), str(colour_dir), OPTIONS)
+    assert np.isfinite([one.scores for one in report.predictions]).all()
