@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 GROUP_ELEMENTS = 2**22  # of the padded blocks that are factorised together
-MAX_ACTIVE = 768  # rows; with more, conjugate gradients cost less
+MAX_ACTIVE = 448  # rows; with more, conjugate gradients cost less
 
 
 def solve_active_sets(

@@ -182,6 +182,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         C: float,
         weights: NDArray[np.float64],
         start: Tensor | None = None,
+        verify: bool = True,
     ) -> Fit:
         """Return the solution for class indices (n,) and weights (n,) at C."""
         device = problem.rows.device
@@ -194,7 +195,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             problem.dtype,
         )
         n_columns = n_classes if n_classes > 2 else 1
-        settings = Settings(self.tol, self.max_iter)
+        settings = Settings(self.tol, self.max_iter, verify)
         fit = solve(problem, loss, n_columns, settings, start)
         if not fit.converged:
             warnings.warn(

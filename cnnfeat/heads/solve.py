@@ -9,6 +9,7 @@ from there until the tolerance holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -144,15 +145,22 @@ def solve(
     penalty = problem.penalty(rows.p)
     W = penalty.new_zeros(rows.p, k) if start is None else start.to(dtype)
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram() if exact else None
+    K = problem.gram if exact else None
     solution = minimise(rows, loss.to(dtype), penalty, W, settings, K)
     return _finish_primal(problem, loss, settings, solution, K)
 
 
 def _finish_primal(
-    problem: Problem, loss: Loss, settings: Settings, first: Solution, K: Tensor | None
+    problem: Problem,
+    loss: Loss,
+    settings: Settings,
+    first: Solution,
+    K: Callable[[], Tensor] | None,
 ) -> Fit:
     """Verify in float64, and go on from there when the tolerance does not hold."""
+    if not settings.verify and first.converged(settings.tol):
+        W, value, gap = first.W.double(), first.value, first.gap
+        return Fit(W, value, gap, first.n_iter, "primal", True, first.W)
     left = replace(settings, max_iter=max(0, settings.max_iter - first.n_iter))
     penalty = problem.penalty(problem.rows.p)
     final = minimise(
@@ -171,7 +179,7 @@ def _solve_gram(
     penalty = problem.penalty(reduced.p)
     V = penalty.new_zeros(reduced.p, k) if start is None else start
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram() if exact else None
+    K = problem.gram if exact else None
     solution = minimise(reduced, loss.to(dtype), penalty, V, settings, K)
     return _finish_gram(problem, loss, settings, solution)
 
