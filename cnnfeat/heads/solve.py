@@ -16,18 +16,16 @@ import torch
 from torch import Tensor
 
 from cnnfeat.errors import DataError
-from cnnfeat.heads.losses import Loss, SquaredHinge
-from cnnfeat.heads.newton import (
+from cnnfeat.heads.conjugate_gradients import (
     Preconditioner,
-    Settings,
-    Solution,
     conjugate_gradients,
     dot,
-    line_search,
-    minimise,
 )
+from cnnfeat.heads.losses import Loss, SquaredHinge
+from cnnfeat.heads.newton import Settings, Solution, line_search, minimise
 from cnnfeat.heads.rows import Rows
 
+SOLVERS = ("auto", "primal", "gram")
 TYPICAL_PRODUCTS = 40  # Hessian products of a fit, for choosing the side
 JITTER = 1e-6  # of the largest squared row norm, added to K in float32
 REFINEMENTS = 8
@@ -49,8 +47,11 @@ def plan_solver(
     Raises
     ------
     DataError
-        If `solver="gram"` is asked for and K does not fit the budget in bytes.
+        For an unknown `solver`, or if `solver="gram"` is asked for and K does
+        not fit the budget in bytes.
     """
+    if solver not in SOLVERS:
+        raise DataError(f"solver must be one of {', '.join(SOLVERS)}; found {solver!r}")
     gram_bytes = 2 * 8 * n * n  # K and its factor
     fits = budget is None or gram_bytes <= budget
     if solver == "gram" and not fits:
