@@ -219,7 +219,7 @@ def test_test_rows_of_unknown_classes_are_named(colour_dir, tmp_path):
             colour_dir,
             tmp_path / "w.safetensors",
             train_per_class=None,
-            splits_path=str(tmp_path / "s.csv"),
+            splits_file=str(tmp_path / "s.csv"),
         )
 
 
@@ -232,7 +232,7 @@ def test_published_rows_are_kept(colour_dir, tmp_path):
         colour_dir,
         tmp_path / "w.safetensors",
         train_per_class=None,
-        splits_path=str(tmp_path / "s.csv"),
+        splits_file=str(tmp_path / "s.csv"),
     )
     counts = (report.n_train, report.n_validation, report.n_test, report.n_classes)
     assert counts == (6, 2, 8, 2)

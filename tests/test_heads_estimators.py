@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.errors import DataError, DeviceError, ShapeError
 from cnnfeat.heads import HeadConvergenceWarning, LinearSVM, Softmax
 
 # n, d, k, C, dtype: both sides, two classes and many, loose and tight.
@@ -93,12 +94,11 @@ def test_softmax_reaches_the_optimum_of_logistic_regression(shape):
 @pytest.mark.parametrize("shape", [(50, 8, 3), (20, 60, 4), (30, 30, 2)])
 def test_both_sides_agree(head, shape):
     X, y = make_data(*shape)
-    primal = head.set_params(solver="primal").fit(X, y)
-    coef, intercept = primal.coef_, primal.intercept_
-    gram = head.set_params(solver="gram").fit(X, y)
-    assert (primal.solver_, gram.solver_) == ("gram", "gram")  # one object, refitted
-    np.testing.assert_allclose(gram.coef_, coef, atol=1e-5)
-    np.testing.assert_allclose(gram.intercept_, intercept, atol=1e-5)
+    primal = clone(head).set_params(solver="primal").fit(X, y)
+    gram = clone(head).set_params(solver="gram").fit(X, y)
+    assert (primal.solver_, gram.solver_) == ("primal", "gram")
+    np.testing.assert_allclose(gram.coef_, primal.coef_, atol=1e-5)
+    np.testing.assert_allclose(gram.intercept_, primal.intercept_, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [LinearSVM, Softmax])
@@ -232,3 +232,15 @@ def test_too_few_steps_are_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         LinearSVM(C=100).fit(X, y)
+
+
+def test_unknown_settings_are_named():
+    X, y = make_data(10, 3, 2)
+    with pytest.raises(DataError, match="solver must be one of auto, primal, gram"):
+        LinearSVM(solver="newton").fit(X, y)
+    with pytest.raises(DeviceError, match="no device is called 'gpu'"):
+        Softmax(device="gpu").fit(X, y)
+    with pytest.raises(DataError, match="loss must be 'squared_hinge' or 'hinge'"):
+        LinearSVM(loss="log").fit(X, y)
+    with pytest.raises(DataError, match="intercept_scaling must be above 0"):
+        LinearSVM(intercept_scaling=0).fit(X, y)

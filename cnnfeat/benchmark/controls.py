@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnfeat.errors import InputError, ProvenanceError
 from cnnfeat.extract import ExtractOptions, extract_features
+from cnnfeat.extract import Progress as ExtractProgress
 from cnnfeat.store import open_features
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def control_features(
             features.root,
             str(path),
             _options(features, control),
-            progress=progress,
+            progress=_without_stages(progress),
             command=f"control {control} of {features.path.name}",
         )
     opened = open_features(path)
@@ -56,6 +57,13 @@ def control_features(
             "be made anew"
         )
     return opened
+
+
+def _without_stages(progress: Progress | None) -> ExtractProgress | None:
+    """Return a callback that leaves out where the time went."""
+    if progress is None:
+        return None
+    return lambda n_done, n_all, n_failed, _: progress(n_done, n_all, n_failed)
 
 
 def _check_images(features: "FeatureFile") -> None:

@@ -633,13 +633,6 @@ patience_opt = click.option(
     show_default=True,
     help="Stop after so many epochs without a better one; 0: never.",
 )
-splits_file_opt = click.option(
-    "--splits",
-    "splits_path",
-    default=None,
-    metavar="SPLITS.csv",
-    help="Training and test images, as `cnnfeat splits` writes them.",
-)
 split_index_opt = click.option(
     "--split-index",
     type=click.IntRange(min=0),

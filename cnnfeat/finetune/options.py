@@ -80,7 +80,7 @@ class FinetuneOptions:
     patience: int = 10
     train_per_class: int | None = None
     test_per_class: int | None = None
-    splits_path: str | None = None
+    splits_file: str | None = None
     split_index: int = 0
     exclude_classes: tuple[str, ...] = ()
     seed: int = 0
@@ -144,5 +144,5 @@ def check_options(options: FinetuneOptions, output_path: str) -> None:
             "--batch-norm train with --batch-size 1: the statistics of one image are "
             "its own; use a larger batch or --batch-norm frozen"
         )
-    if options.splits_path and (options.train_per_class or options.test_per_class):
-        raise DataError("--splits names the rows: leave --train-per-class out")
+    if options.splits_file and (options.train_per_class or options.test_per_class):
+        raise DataError("--splits-file names the rows: leave --train-per-class out")

@@ -179,11 +179,11 @@ def read_rows(
 def _draw(image_list: ImageList, ok: np.ndarray, options: FinetuneOptions) -> Split:
     labels, paths, names = image_list.labels, image_list.paths, image_list.class_names
     usable = usable_rows(labels, ok, names, options.exclude_classes)
-    if options.splits_path:
-        splits = read_splits(options.splits_path, paths)
+    if options.splits_file:
+        splits = read_splits(options.splits_file, paths)
         if options.split_index >= len(splits):
             raise SplitError(
-                f"--split-index {options.split_index}: {options.splits_path} has "
+                f"--split-index {options.split_index}: {options.splits_file} has "
                 f"{len(splits)} splits, counted from 0"
             )
         split = splits[options.split_index]

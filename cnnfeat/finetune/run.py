@@ -192,7 +192,7 @@ def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]
 
 
 # Said otherwise by the fields above: the same file under another name is the same.
-_MOVABLE = ("weights", "init", "splits_path", "device")
+_MOVABLE = ("weights", "init", "splits_file", "device")
 
 
 def _check_checkpoint(output_path: str, options: FinetuneOptions) -> None:

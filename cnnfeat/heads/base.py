@@ -23,7 +23,7 @@ from cnnfeat.errors import ConvergenceWarning, DataError, ShapeError
 from cnnfeat.heads.dropout import check_dropout, drop_features
 from cnnfeat.heads.losses import Loss
 from cnnfeat.heads.newton import Settings
-from cnnfeat.heads.rows import Rows, RowSource
+from cnnfeat.heads.rows import BLOCK_BYTES, Rows, RowSource
 from cnnfeat.heads.solve import Fit, Problem, plan_solver, solve
 from cnnfeat.heads.validation import (
     check_C,
@@ -33,6 +33,8 @@ from cnnfeat.heads.validation import (
     resolve_device,
     working_dtype,
 )
+
+STREAM_BYTES = 256 * 2**20  # of one block of a streamed matrix, without a budget
 
 
 class HeadConvergenceWarning(ConvergenceWarning, sklearn.exceptions.ConvergenceWarning):
@@ -171,7 +173,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             budget=self.memory_budget,
             hinge=self._kind == "svm",
         )
-        rows = Rows(X, self._intercept_value(), resolve_device(self.device, X))
+        streamed = (self.memory_budget or STREAM_BYTES * 4) // 4
+        rows = Rows(
+            X,
+            self._intercept_value(),
+            resolve_device(self.device, X),
+            BLOCK_BYTES if isinstance(X, Tensor) else streamed,
+        )
         dtype = working_dtype(X)
         return Problem(rows, plan, dtype, self._penalise_intercept, K)
 
@@ -182,6 +190,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         C: float,
         weights: NDArray[np.float64],
         start: Tensor | None = None,
+        verify: bool = True,
     ) -> Fit:
         """Return the solution for class indices (n,) and weights (n,) at C."""
         device = problem.rows.device
@@ -194,7 +203,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             problem.dtype,
         )
         n_columns = n_classes if n_classes > 2 else 1
-        settings = Settings(self.tol, self.max_iter)
+        settings = Settings(self.tol, self.max_iter, verify)
         fit = solve(problem, loss, n_columns, settings, start)
         if not fit.converged:
             warnings.warn(

@@ -17,17 +17,25 @@ its minimum. It is the stopping rule.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cnnfeat.heads.active_set import MAX_ACTIVE, solve_active_sets
+from cnnfeat.heads.conjugate_gradients import (
+    Direction,
+    Preconditioner,
+    conjugate_gradients,
+    dot,
+)
 from cnnfeat.heads.losses import Loss
 from cnnfeat.heads.rows import Rows
 
-FORCING = 0.1  # CG stops where the residual is this part of the gradient
-CG_MAX_ITER = 200
+# CG stops where the residual is this part of the gradient. Active sets change from step
+# to step, so the squared hinge does not repay more exact directions.
+FORCING_SEPARABLE, FORCING_COUPLED = 0.3, 0.1
 REFRESH_AFTER = 8  # CG steps in one Newton step that make a new preconditioner pay
 LINE_SEARCH_STEPS = 12
 
@@ -37,7 +45,8 @@ class Settings:
     """When to stop: `tol` bounds ½‖gradient‖² relative to the objective."""
 
     tol: float = 1e-7
-    max_iter: int = 100
+    max_iter: int = 200
+    verify: bool = True  # in float64, refining where the tolerance does not hold
 
 
 @dataclass
@@ -54,92 +63,6 @@ class Solution:
     def converged(self, tol: float) -> bool:
         """Return whether every problem is within `tol` of its optimum."""
         return bool((self.gap <= tol * self.value.clamp_min(1e-300)).all())
-
-
-class Preconditioner:
-    """The inverse of diag(penalty) + Xᵀ diag(a) X, shared by all columns."""
-
-    def __init__(self, rows: Rows, penalty: Tensor, a: Tensor):
-        H = rows.weighted_gram(a)
-        H.diagonal().add_(penalty[:, 0])
-        self.inverse = _inverse(H)
-
-    def __call__(self, R: Tensor) -> Tensor:
-        """Return the inverse applied to R (p, n_columns)."""
-        return self.inverse @ R
-
-
-def _inverse(H: Tensor) -> Tensor:
-    """Invert a symmetric positive definite matrix; float64 where float32 fails."""
-    factor, failed = torch.linalg.cholesky_ex(H)
-    if not failed:
-        return torch.cholesky_inverse(factor)
-    H64 = H.double()
-    ridge = H64.diagonal().abs().max() * 1e-10
-    H64.diagonal().add_(ridge + 1e-300)
-    factor, failed = torch.linalg.cholesky_ex(H64)
-    if failed:  # rounding made it indefinite: the diagonal still scales the columns
-        return torch.diag(1 / H.diagonal().clamp_min(1e-30))
-    return torch.cholesky_inverse(factor).to(H.dtype)
-
-
-def dot(A: Tensor, B: Tensor, separable: bool) -> Tensor:
-    """Return the inner product per problem: one a column, or one over all."""
-    if separable:
-        return (A * B).sum(0)
-    return (A * B).sum().reshape(1)
-
-
-@dataclass
-class _Direction:
-    """A Newton direction, its scores, and the Hessian products that it took."""
-
-    D: Tensor
-    S: Tensor
-    n_products: int
-
-
-def conjugate_gradients(
-    rows: Rows,
-    loss: Loss,
-    state: Tensor,
-    penalty: Tensor,
-    gradient: Tensor,
-    preconditioner: Preconditioner,
-    enough: Tensor,
-) -> _Direction:
-    """Return D with H D ≈ −gradient and its scores S = X D.
-
-    `enough` holds the residual norm at which a problem stops, (n_problems,). Columns
-    that have stopped leave the matrix products.
-    """
-    separable = loss.separable
-    D, S = torch.zeros_like(gradient), torch.zeros_like(state)
-    live = torch.arange(gradient.shape[1], device=gradient.device)
-    d, s, r = D, S, -gradient
-    z = preconditioner(r)
-    q, rz = z, dot(r, z, separable)
-    for step in range(1, CG_MAX_ITER + 1):
-        scores = rows.forward(q)
-        Hq = rows.adjoint(loss.curvature(state, scores)).addcmul_(penalty, q)
-        alpha = rz / dot(q, Hq, separable).clamp_min(torch.finfo(r.dtype).tiny)
-        d = torch.addcmul(d, q, alpha)
-        s = torch.addcmul(s, scores, alpha)
-        r = torch.addcmul(r, Hq, alpha, value=-1)
-        running = dot(r, r, separable).sqrt() > enough
-        n_running = int(running.sum())
-        if n_running == 0 or step == CG_MAX_ITER:
-            D[:, live], S[:, live] = d, s
-            break
-        if separable and n_running <= 0.8 * len(live):
-            D[:, live], S[:, live] = d, s
-            live, enough, rz = live[running], enough[running], rz[running]
-            d, s, r, q = (A[:, running] for A in (d, s, r, q))
-            loss, state = loss.columns(running), state[:, running]
-        z = preconditioner(r)
-        previous, rz = rz, dot(r, z, separable)
-        q = torch.addcmul(z, q, rz / previous)
-    return _Direction(D, S, step)
 
 
 def line_search(
@@ -178,7 +101,7 @@ def minimise(
     penalty: Tensor,
     W: Tensor,
     settings: Settings,
-    gram: Tensor | None = None,
+    gram: Callable[[], Tensor] | None = None,
 ) -> Solution:
     """Return the minimiser from the start W, to `settings.tol` or `max_iter`.
 
@@ -195,8 +118,9 @@ def minimise(
         weights are refined with float32 directions.
     settings : Settings
         Tolerance and most Newton steps.
-    gram : Tensor of shape (n, n), optional
-        X Xᵀ without the intercept: small active sets are then solved exactly.
+    gram : callable, optional
+        Returns X Xᵀ (n, n) without the intercept: small active sets are then solved
+        exactly. Called only once such sets are met.
 
     The loop ends early where rounding keeps the objective from falling further.
     """
@@ -220,7 +144,7 @@ class _Descent:
         penalty: Tensor,
         W: Tensor,
         settings: Settings,
-        gram: Tensor | None,
+        gram: Callable[[], Tensor] | None,
     ):
         self.rows, self.loss, self.settings, self.gram = rows, loss, settings, gram
         self.fast_penalty, self.penalty = penalty, penalty.to(W.dtype)
@@ -251,7 +175,8 @@ class _Descent:
             self._drop(running)
             gaps, values = gaps[running], values[running]
         target = (0.2 * self.settings.tol * values).sqrt()
-        self.enough = torch.maximum(FORCING * (2 * gaps).sqrt(), target)
+        forcing = FORCING_SEPARABLE if separable else FORCING_COUPLED
+        self.enough = torch.maximum(forcing * (2 * gaps).sqrt(), target)
         return True
 
     def _stalled(self) -> bool:
@@ -302,17 +227,17 @@ class _Descent:
         self.n_iter += 1
         self.n_products += direction.n_products
 
-    def _exact_direction(self, state: Tensor, gradient: Tensor) -> _Direction | None:
+    def _exact_direction(self, state: Tensor, gradient: Tensor) -> Direction | None:
         """Return −H⁻¹ gradient by Woodbury's identity where active sets are small."""
         if self.gram is None or int((state > 0).sum(0).max()) > MAX_ACTIVE:
             return None
         intercept = self.rows.intercept
         R = self.rows.forward(gradient)
-        B, failed = solve_active_sets(self.gram, intercept, state, R)
+        B, failed = solve_active_sets(self.gram(), intercept, state, R)
         if bool(failed.any()):
             return None
         D = self.rows.adjoint(B).sub_(gradient)
-        return _Direction(D, self.rows.forward(D), 1)
+        return Direction(D, self.rows.forward(D), 1)
 
     def solution(self) -> Solution:
         """Return what has been reached."""

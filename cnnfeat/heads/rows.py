@@ -101,15 +101,17 @@ class Rows:
         return out.tril_().add_(out.tril(-1).T)
 
     def gram(self, dtype: torch.dtype) -> Tensor:
-        """Return X Xᵀ without the intercept, float64 (n, n), products in `dtype`.
+        """Return X Xᵀ without the intercept, (n, n), products in `dtype`.
 
-        Sums of `GRAM_COLUMNS` products run in `dtype`, the rest in float64. Streamed
+        Sums of `GRAM_COLUMNS` products run in `dtype`; longer ones in float64. Streamed
         rows are read once per panel of rows that fits the block size.
         """
-        K = torch.zeros(self.n, self.n, dtype=torch.float64, device=self.device)
+        long = self.d > GRAM_COLUMNS
+        sums = torch.float64 if long else dtype
+        K = torch.zeros(self.n, self.n, dtype=sums, device=self.device)
         for rows, panel in self.blocks(dtype):
             if rows.start == 0 and rows.stop == self.n:
-                _add_gram(panel, K)
+                _add_gram(panel, K) if long else add_lower_product(panel, K)
                 break
             for others, block in self.blocks(dtype):
                 if others.start >= rows.start:
@@ -119,7 +121,8 @@ class Rows:
 
 def _product(A: Tensor, B: Tensor) -> Tensor:
     """Return A Bᵀ, long sums accumulated in float64."""
-    out = torch.zeros(len(A), len(B), dtype=torch.float64, device=A.device)
+    sums = torch.float64 if A.shape[1] > GRAM_COLUMNS else A.dtype
+    out = torch.zeros(len(A), len(B), dtype=sums, device=A.device)
     for start in range(0, A.shape[1], GRAM_COLUMNS):
         columns = slice(start, start + GRAM_COLUMNS)
         out += A[:, columns] @ B[:, columns].T

@@ -142,7 +142,7 @@ def _select(
     starts: list[Tensor] = []
     start = None
     for C in grid:
-        fit = model.solve_problem(problem, index, C, weights, start)
+        fit = model.solve_problem(problem, index, C, weights, start, verify=False)
         start = fit.start
         starts.append(start)
         model._keep(fit, problem)

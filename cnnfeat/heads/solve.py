@@ -9,24 +9,23 @@ from there until the tolerance holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cnnfeat.errors import DataError
-from cnnfeat.heads.losses import Loss, SquaredHinge
-from cnnfeat.heads.newton import (
+from cnnfeat.heads.conjugate_gradients import (
     Preconditioner,
-    Settings,
-    Solution,
     conjugate_gradients,
     dot,
-    line_search,
-    minimise,
 )
+from cnnfeat.heads.losses import Loss, SquaredHinge
+from cnnfeat.heads.newton import Settings, Solution, line_search, minimise
 from cnnfeat.heads.rows import Rows
 
+SOLVERS = ("auto", "primal", "gram")
 TYPICAL_PRODUCTS = 40  # Hessian products of a fit, for choosing the side
 JITTER = 1e-6  # of the largest squared row norm, added to K in float32
 REFINEMENTS = 8
@@ -48,8 +47,11 @@ def plan_solver(
     Raises
     ------
     DataError
-        If `solver="gram"` is asked for and K does not fit the budget in bytes.
+        For an unknown `solver`, or if `solver="gram"` is asked for and K does
+        not fit the budget in bytes.
     """
+    if solver not in SOLVERS:
+        raise DataError(f"solver must be one of {', '.join(SOLVERS)}; found {solver!r}")
     gram_bytes = 2 * 8 * n * n  # K and its factor
     fits = budget is None or gram_bytes <= budget
     if solver == "gram" and not fits:
@@ -144,15 +146,22 @@ def solve(
     penalty = problem.penalty(rows.p)
     W = penalty.new_zeros(rows.p, k) if start is None else start.to(dtype)
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram() if exact else None
+    K = problem.gram if exact else None
     solution = minimise(rows, loss.to(dtype), penalty, W, settings, K)
     return _finish_primal(problem, loss, settings, solution, K)
 
 
 def _finish_primal(
-    problem: Problem, loss: Loss, settings: Settings, first: Solution, K: Tensor | None
+    problem: Problem,
+    loss: Loss,
+    settings: Settings,
+    first: Solution,
+    K: Callable[[], Tensor] | None,
 ) -> Fit:
     """Verify in float64, and go on from there when the tolerance does not hold."""
+    if not settings.verify and first.converged(settings.tol):
+        W, value, gap = first.W.double(), first.value, first.gap
+        return Fit(W, value, gap, first.n_iter, "primal", True, first.W)
     left = replace(settings, max_iter=max(0, settings.max_iter - first.n_iter))
     penalty = problem.penalty(problem.rows.p)
     final = minimise(
@@ -171,7 +180,7 @@ def _solve_gram(
     penalty = problem.penalty(reduced.p)
     V = penalty.new_zeros(reduced.p, k) if start is None else start
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram() if exact else None
+    K = problem.gram if exact else None
     solution = minimise(reduced, loss.to(dtype), penalty, V, settings, K)
     return _finish_gram(problem, loss, settings, solution)
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.errors import DataError, DeviceError, ShapeError
 from cnnfeat.heads.rows import RowSource
 
 
@@ -46,7 +46,15 @@ def working_dtype(X: Any) -> torch.dtype:
 def resolve_device(device: str, X: Any) -> torch.device:
     """Return the device named; "auto" is the tensor's own, the CPU for arrays."""
     if device != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"no device is called {device!r}; use 'auto', 'cpu' or 'cuda'"
+            ) from error
+        if chosen.type == "cuda" and not torch.cuda.is_available():
+            raise DeviceError(f"device {device!r} is not there; use 'auto' or 'cpu'")
+        return chosen
     return X.device if isinstance(X, Tensor) else torch.device("cpu")
 
 
