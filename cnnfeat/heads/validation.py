@@ -60,10 +60,11 @@ def resolve_device(device: str, X: Any) -> torch.device:
 
 def check_finite(X: Tensor) -> None:
     """Raise DataError naming the first row that holds NaN or infinity."""
-    if bool(torch.isfinite(X.sum(dtype=torch.float64))):
-        return
     for start in range(0, len(X), 1024):
-        good = X[start : start + 1024].isfinite().all(1)
+        block = X[start : start + 1024]
+        if bool(block.sum().isfinite()):  # no copy; a sum may overflow: then look
+            continue
+        good = block.isfinite().all(1)
         if not bool(good.all()):
             row = start + int((~good).nonzero()[0, 0])
             raise DataError(
