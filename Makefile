@@ -29,7 +29,7 @@ help:
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[demo,openvino,dev]'
 	touch $@
 
 # ---------------------------------------------------------------- checks and tests
