@@ -36,6 +36,7 @@ def test_a_finished_file_holds_what_was_written(tmp_path):
     with h5py.File(tmp_path / "f.h5") as file:
         assert dict(file.attrs) == {
             "format": "cnnfeat-features",
+            "layer_order": '["fc7:pre", "conv1"]',
             "format_version": 1,
             "complete": True,
             "created_by": "cnnfeat 0.1.0",
