@@ -189,18 +189,21 @@ def test_the_command_prints_json(features_path):
     assert record["comparisons"][0]["difference"] >= 0
 
 
-def test_a_report_is_not_replaced_unasked(features_path, tmp_path):
+@pytest.mark.parametrize("name", ["table.md", "splits-7.csv", "confusion.png"])
+def test_a_report_is_not_replaced_unasked(features_path, tmp_path, name):
     folder = tmp_path / "report"
     folder.mkdir()
-    (folder / "table.md").write_text("mine")
+    (folder / name).write_text("mine")
     (folder / "notes.txt").write_text("mine too")
     arguments = ("benchmark", features_path, *DRAWN, "--quiet", "--report", folder)
     result = run(*arguments)
     assert result.exit_code == 1
-    assert "table.md" in result.stderr
-    assert (folder / "table.md").read_text() == "mine"
+    assert name in result.stderr
+    assert (folder / name).read_text() == "mine"
     assert run(*arguments, "--overwrite").exit_code == 0
     assert (folder / "notes.txt").read_text() == "mine too"
+    # Nothing of the earlier report is left among the files of the new one.
+    assert name != "splits-7.csv" or not (folder / name).exists()
 
 
 @pytest.mark.parametrize(
@@ -271,3 +274,20 @@ def test_splits_writes_the_rows_of_a_feature_file_and_of_images(colour_dir, tmp_
     result = run("splits", features, "-o", tmp_path / "a.csv", *drawn)
     assert result.exit_code == 1
     assert "exists" in result.stderr
+
+
+def test_one_image_a_class_needs_no_choice_of_C(features_path):
+    report = run_benchmark(features_path, options(train_per_class=1, C=(1.0,)))
+    assert report.cells[0].splits[0].n_train == 4
+
+
+def test_a_control_of_another_network_is_refused(colour_dir, tmp_path):
+    features = tmp_path / "f.h5"
+    run("extract", colour_dir, "-o", features, *FIRST_BLOCK)
+    arguments = ("benchmark", features, *DRAWN, "--quiet", "--control", "random")
+    assert run(*arguments).exit_code == 0
+    other = ("--model", "squeezenet1_0", "--overwrite")
+    run("extract", colour_dir, "-o", features, *FIRST_BLOCK, *other)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "model is 'squeezenet1_1'" in result.stderr

@@ -50,13 +50,33 @@ def control_features(
             command=f"control {control} of {features.path.name}",
         )
     opened = open_features(path)
-    if opened.provenance["images_sha256"] != features.provenance["images_sha256"]:
-        opened.close()
-        raise ProvenanceError(
-            f"{path} is of other images than {features.path}: remove it, and it will "
-            "be made anew"
-        )
+    for field, wanted in _wanted(features, control).items():
+        found = _fields(opened)[field]
+        if found != wanted:
+            opened.close()
+            raise ProvenanceError(
+                f"{path} does not go with {features.path}: {field} is {found!r}, "
+                f"expected {wanted!r}; remove it, and it will be made anew"
+            )
     return opened
+
+
+def _fields(features: "FeatureFile") -> dict[str, str]:
+    """Return what decides the features of a control, beside its random weights."""
+    fields = ("images_sha256", "model", "preprocessing", "crops")
+    layers = [f"{spec.name} ({spec.pool})" for spec in features.layers.values()]
+    return {
+        **{field: features.provenance[field] for field in fields},
+        "layers": ", ".join(layers),
+    }
+
+
+def _wanted(features: "FeatureFile", control: str) -> dict[str, str]:
+    """Return what the control's file must say."""
+    fields = _fields(features)
+    if control == "pixels":
+        return {"images_sha256": fields["images_sha256"], "model": "pixels"}
+    return fields
 
 
 def _without_stages(progress: Progress | None) -> ExtractProgress | None:

@@ -79,10 +79,6 @@ def _fit(
     trains = [np.searchsorted(rows, split.train) for split in split_set.splits]
     # One grid for all splits, so that their curves can be averaged.
     grid = options.C or default_grid(_transformed(transform, X[trains[0]]))
-    inner = [
-        _inner(features, split, held_out, options.draw.seed + index)
-        for index, split in enumerate(split_set.splits)
-    ]
     return fit_splits(
         _make_head(kind, options),
         X,
@@ -90,8 +86,21 @@ def _fit(
         trains,
         grid,
         transform=transform,
-        inner=inner if grid[1:] else None,
+        inner=_inner_rows(features, split_set, options, held_out) if grid[1:] else None,
     )
+
+
+def _inner_rows(
+    features: "FeatureFile",
+    split_set: SplitSet,
+    options: BenchmarkOptions,
+    held_out: float,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each split, positions in its training rows that C is chosen with."""
+    return [
+        _inner(features, split, held_out, options.draw.seed + index)
+        for index, split in enumerate(split_set.splits)
+    ]
 
 
 def _transformed(transform: "FeatureTransform", X: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class BenchmarkOptions:
     """How a benchmark is run; the defaults are those of `cnnfeat benchmark`.
 
     `layers=()` is every layer of the file; `C=None` tries a grid that suits the scale;
-    `memory_mib=None` takes half of the machine's memory.
+    `memory_mib` bounds the solver's square matrices, None for no bound.
     """
 
     draw: DrawOptions = DrawOptions()

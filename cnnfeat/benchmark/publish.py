@@ -37,8 +37,13 @@ if TYPE_CHECKING:
 
     from cnnfeat.store import FeatureFile
 
-# The first file says whether a report stands in a folder.
-_TABLES = ("results.json", "results.csv", "table.md", "index.html")
+# Every name that a report may write: none is replaced unasked, and with --overwrite
+# none of an earlier report is left among those of a new one.
+_OWN_NAMES = (
+    *("results.json", "results.csv", "table.md", "index.html", "splits*.csv"),
+    *("accuracy_by_layer.png", "learning_curve.png", "c_curve.png", "confusion.png"),
+    *("per_class_accuracy.png", "confused_pairs.png"),
+)
 _N_EXAMPLES = 3
 _EXAMPLE_SIDE = 160  # pixels
 
@@ -57,8 +62,13 @@ def check_report_dir(folder: str, *, overwrite: bool) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-    for name in _TABLES:
-        check_output(path / name, overwrite=overwrite)
+    for own in _own_files(path):
+        check_output(own, overwrite=overwrite)
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Return what is in `folder` under a name that a report writes."""
+    return sorted(path for name in _OWN_NAMES for path in folder.glob(name))
 
 
 def publish(
@@ -86,6 +96,9 @@ def publish(
     for name, figure in figures.items():
         write_output(folder / f"{name}.png", figure.png, overwrite=True)
     save_html(_page(report, list(figures.values())), folder / "index.html")
+    for path in _own_files(folder):
+        if path.name not in names:
+            path.unlink()
     return report
 
 
@@ -242,10 +255,11 @@ def _by_size(report: BenchmarkReport, sizes: list[int]) -> list[Series]:
 
 def _series(label: str, cells: list[Cell | None], report: BenchmarkReport) -> Series:
     values = [cell.mean_std(report.protocol.metric) if cell else None for cell in cells]
+    means = [value.mean if value else math.nan for value in values]
+    deviations = [value.std if value else math.nan for value in values]
+    has_spread = None not in deviations  # one split says nothing about its spread
     return Series(
-        label,
-        [value.mean if value else math.nan for value in values],
-        [(value.std or 0.0) if value else math.nan for value in values],
+        label, means, [one or 0.0 for one in deviations] if has_spread else None
     )
 
 
