@@ -5,10 +5,13 @@ choice of C, fit). Nothing here looks at a row that is not a training row.
 """
 
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from cnnfeat.errors import CnnfeatWarning
 
 if TYPE_CHECKING:
     from cnnfeat.heads import LinearHead, SplitFit
@@ -181,6 +184,13 @@ def _fit(
         transform=transform,
         inner=[_inner_rows(features, split, options.seed)] if grid[1:] else None,
     )
+    if fit.choice is not None and fit.choice.is_at_edge:
+        warnings.warn(
+            f"C = {fit.choice.C:g}, the largest that was tried, was the best: try "
+            "larger ones with --C",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
     return fit
 
 

@@ -70,6 +70,7 @@ def run_benchmark(
         cells = _measure(
             sources, split_sets, options, protocol.inner_held_out, progress
         )
+        told += _edges(cells)
         used = classes_of(split_sets, features.labels)
         report = BenchmarkReport(
             protocol=protocol,
@@ -94,6 +95,25 @@ def _draw(
     for message in told:
         warnings.warn(message, CnnfeatWarning, stacklevel=3)
     return split_sets, told
+
+
+def _edges(cells: Sequence[Cell]) -> list[str]:
+    """Warn where the largest C that was tried was the best; return what was said."""
+    n_fits = sum(len(cell.splits) for cell in cells)
+    at_edge = [
+        cell.name
+        for cell in cells
+        for split in cell.splits
+        if split.validation and max(split.validation) == split.C
+    ]
+    if not at_edge:
+        return []
+    message = (
+        f"the largest C that was tried was the best in {len(at_edge)} of {n_fits} fits "
+        f"(first: {at_edge[0]}): try larger ones with --C"
+    )
+    warnings.warn(message, CnnfeatWarning, stacklevel=3)
+    return [message]
 
 
 def _network_name(features: "FeatureFile") -> str:

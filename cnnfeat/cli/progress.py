@@ -50,16 +50,17 @@ def epoch_lines(
 def _occasional_line(title: str) -> Progress:
     """Return a callback that writes a line every half minute and none in between."""
     started = last = time.monotonic()
-    first: int | None = None
+    first = total = -1
 
     def progress(n_done: int, n_all: int, n_failed: int) -> None:
-        nonlocal last, first
-        first = n_done if first is None else first
+        nonlocal started, last, first, total
         now = time.monotonic()
+        if n_all != total:  # the first call, or another stage of the work
+            started, first, total = now, n_done, n_all
         if now - last < _SECONDS_BETWEEN_LINES:
             return
         last = now
-        rate = (n_done - first) / (now - started) or float("nan")
+        rate = (n_done - first) / max(now - started, 1e-9) or float("nan")
         left = (n_all - n_done) / rate
         click.echo(
             f"cnnfeat: {title}: {n_done} of {n_all}, {rate:.1f} a second, "

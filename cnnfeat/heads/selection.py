@@ -45,6 +45,11 @@ class CChoice:
     inner_train: IntRows
     validation: IntRows
 
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether a larger C than the grid holds might have been better."""
+        return len(self.grid) > 1 and self.grid[-1] == self.C
+
 
 @dataclass(frozen=True)
 class SplitFit:
@@ -55,12 +60,15 @@ class SplitFit:
     choice: CChoice | None
 
 
-def default_grid(X: Any, n_values: int = 7) -> tuple[float, ...]:
-    """Return powers of ten about 1 / (mean squared row norm of X)."""
+def default_grid(X: Any, lowest: int = -2, highest: int = 5) -> tuple[float, ...]:
+    """Return powers of ten times 1 / (mean squared row norm of X).
+
+    The grid reaches further up than down: averaged activations of early layers point
+    nearly the same way, and telling them apart takes large weights.
+    """
     total = sum(float(b.double().square().sum()) for _, b in row_blocks(X))
     unit = total / max(1, X.shape[0]) or 1.0
-    half = n_values // 2
-    return tuple(10.0**e / unit for e in range(-half, n_values - half))
+    return tuple(10.0**e / unit for e in range(lowest, highest + 1))
 
 
 def draw_inner(
