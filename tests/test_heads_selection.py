@@ -116,7 +116,7 @@ def test_a_class_with_one_row_is_named():
 
 def test_the_default_grid_follows_the_scale_of_the_features():
     X, _ = make_images(30)
-    assert len(default_grid(X)) == 8
+    assert len(default_grid(X)) == 7
     np.testing.assert_allclose(default_grid(10 * X), np.array(default_grid(X)) / 100)
 
 

@@ -60,12 +60,8 @@ class SplitFit:
     choice: CChoice | None
 
 
-def default_grid(X: Any, lowest: int = -2, highest: int = 5) -> tuple[float, ...]:
-    """Return powers of ten times 1 / (mean squared row norm of X).
-
-    The grid reaches further up than down: averaged activations of early layers point
-    nearly the same way, and telling them apart takes large weights.
-    """
+def default_grid(X: Any, lowest: int = -3, highest: int = 3) -> tuple[float, ...]:
+    """Return powers of ten, 10**lowest to 10**highest, over the mean squared row norm."""
     total = sum(float(b.double().square().sum()) for _, b in row_blocks(X))
     unit = total / max(1, X.shape[0]) or 1.0
     return tuple(10.0**e / unit for e in range(lowest, highest + 1))
