@@ -61,7 +61,7 @@ class SplitFit:
 
 
 def default_grid(X: Any, lowest: int = -3, highest: int = 3) -> tuple[float, ...]:
-    """Return powers of ten, 10**lowest to 10**highest, over the mean squared row norm."""
+    """Return powers of ten, divided by the mean squared norm of the rows."""
     total = sum(float(b.double().square().sum()) for _, b in row_blocks(X))
     unit = total / max(1, X.shape[0]) or 1.0
     return tuple(10.0**e / unit for e in range(lowest, highest + 1))
