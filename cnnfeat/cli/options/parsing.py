@@ -1,0 +1,90 @@
+"""Turning the text of options into values; anything else is wrong usage."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[F], F]
+
+
+def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator that applies several, so that the first is listed first."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def parse_device(ctx: Any, param: Any, value: str) -> str:
+    """Accept `auto`, `cpu`, `cuda` and `cuda:N`."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise click.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
+    return value
+
+
+def parse_count_or_auto(ctx: Any, param: Any, value: str) -> int | None:
+    """Turn `auto` into None and a positive whole number into an int."""
+    if value == "auto":
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither auto nor a number from 1")
+    return int(value)
+
+
+def parse_C(ctx: Any, param: Any, value: str | None) -> tuple[float, ...] | None:
+    """Turn `0.1,1,10` into positive finite floats, sorted and without repeats."""
+    if value is None:
+        return None
+    try:
+        values = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not numbers with commas") from None
+    if not all(math.isfinite(C) and C > 0 for C in values):
+        raise click.BadParameter(f"{value!r}: every C must be finite and above 0")
+    return tuple(sorted(set(values)))
+
+
+def parse_sizes(ctx: Any, param: Any, value: str | None) -> tuple[int, ...]:
+    """Turn `5,10,15` into positive whole numbers, sorted and without repeats."""
+    if value is None:
+        return ()
+    parts = value.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r} is not whole numbers from 1 with commas")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def parse_controls(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    """Turn `pixels,random` into names of controls."""
+    names = tuple(dict.fromkeys((value or "").split(","))) if value else ()
+    unknown = [name for name in names if name not in ("pixels", "random")]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is neither pixels nor random")
+    return names
+
+
+def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:
+    """Raise a usage error when two flags that contradict each other are both set."""
+    if chosen.get(first) and chosen.get(second):
+        raise click.UsageError(f"--{first} and --{second} contradict each other")
+
+
+def parse_stages(ctx: Any, param: Any, value: str) -> str:
+    """Accept `head`, `all` and `last:N` with N from 1."""
+    if not re.fullmatch(r"head|all|last:[1-9]\d*", value):
+        raise click.BadParameter(f"{value!r} is not head, last:N or all")
+    return value
+
+
+def require_any(**given: Any) -> None:
+    """Raise a usage error when none of some options is given."""
+    if not any(given.values()):
+        names = " or ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"nothing to do: give {names}")
