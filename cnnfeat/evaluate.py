@@ -128,6 +128,7 @@ def score_rows(
     transform = FeatureTransform.from_arrays(head.scaler)
     scores = np.empty((len(rows), len(head.class_names)))
     for block, X in features.blocks(layer, rows, _ROWS_PER_BLOCK):
+        features.refuse_non_finite(X, rows[block])
         scores[block] = transform.transform(X) @ head.coef.T + head.intercept
     return scores
 

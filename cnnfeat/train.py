@@ -168,6 +168,7 @@ def _fit(
     from cnnfeat.heads import FeatureTransform, default_grid, fit_splits
 
     X = features.read("+".join(names), split.train)
+    features.refuse_non_finite(X, split.train)
     transform = FeatureTransform(
         options.scale,
         signed_sqrt=options.signed_sqrt,

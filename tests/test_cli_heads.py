@@ -213,3 +213,21 @@ def test_failed_images_are_neither_trained_on_nor_scored(colour_dir, tmp_path):
     head = tmp_path / "h.h5"
     assert succeed("train-svm", features, "-o", head, *DRAW)["n_train"] == 15
     assert succeed("evaluate", head, features)["n_images"] == 7
+
+
+def test_features_that_are_not_finite_are_refused_by_name(
+    head, colour_features, tmp_path
+):
+    spoilt = tmp_path / "spoilt.h5"
+    shutil.copy(colour_features, spoilt)
+    with h5py.File(spoilt, "r+") as file:
+        file["features/features.1"][:, 3] = np.nan
+    for command in (
+        ("train-svm", spoilt, "-o", tmp_path / "h.h5"),
+        ("evaluate", head, spoilt),
+        ("benchmark", spoilt, "--train-per-class", "3", "--splits", "2", "--quiet"),
+    ):
+        message = fail(*command)
+        assert "not finite" in message
+        assert ".png" in message
+    assert not (tmp_path / "h.h5").exists()

@@ -49,6 +49,7 @@ def measure_layer(
     """
     rows = used_rows(split_sets)
     X = features.read(layer, rows)
+    features.refuse_non_finite(X, rows)
     widths = [features.layers[part].n_features for part in features.resolve(layer)]
     for kind in options.heads:
         for split_set in split_sets:

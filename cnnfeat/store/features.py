@@ -10,7 +10,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import LayerError, ShapeError, StoreError
+from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
 from cnnfeat.outputs import MIB
 from cnnfeat.store.opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.store.skeleton import FEATURES_FORMAT
@@ -198,6 +198,24 @@ class FeatureFile:
                     inside = (where >= start) & (where < start + len(block))
                     columns[inside] = block[where[inside] - start]
         return X
+
+    def refuse_non_finite(self, X: np.ndarray, rows: np.ndarray) -> None:
+        """Raise DataError if a row of X, read as `rows`, holds NaN or infinity.
+
+        `cnnfeat extract` never writes such rows as ok; other programs may.
+
+        Raises
+        ------
+        DataError
+            Names the first image.
+        """
+        finite = np.isfinite(X).all(axis=1)
+        if not finite.all():
+            row = int(np.asarray(rows)[np.flatnonzero(~finite)[0]])
+            raise DataError(
+                f"{self.path}: the features of {self.paths[row]} (row {row}) are not "
+                f"finite, and {int((~finite).sum())} rows are so: extract them again"
+            )
 
     def blocks(
         self, layer: str | None, rows: np.ndarray | None, n_rows: int
