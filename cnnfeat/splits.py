@@ -146,6 +146,31 @@ def inner_split(
     return split
 
 
+def inner_positions(
+    split: Split,
+    labels: np.ndarray,
+    paths: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    held_out: int | float = 1 / 6,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `inner_split` of a split's training rows as positions among them.
+
+    Returns
+    -------
+    ndarray, ndarray of dtype=int64
+        Positions in `split.train` to fit on, and to choose C on.
+    """
+    inner = inner_split(
+        split.train, labels, paths, class_names, held_out=held_out, seed=seed
+    )
+    fitted, chosen_on = (
+        np.searchsorted(split.train, rows) for rows in (inner.train, inner.test)
+    )
+    return fitted, chosen_on
+
+
 def _shuffled_classes(
     labels: np.ndarray,
     paths: Sequence[str],

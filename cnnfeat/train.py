@@ -213,19 +213,11 @@ def _inner_rows(
     features: "FeatureFile", split: "Split", seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return which of the training rows (as positions) C is fitted and chosen on."""
-    from cnnfeat.splits import inner_split
+    from cnnfeat.splits import inner_positions
 
-    inner = inner_split(
-        split.train,
-        features.labels,
-        features.paths,
-        features.class_names,
-        seed=seed,
+    return inner_positions(
+        split, features.labels, features.paths, features.class_names, seed=seed
     )
-    fitted, chosen_on = (
-        np.searchsorted(split.train, rows) for rows in (inner.train, inner.test)
-    )
-    return fitted, chosen_on
 
 
 def _validation(fit: "SplitFit") -> dict[str, float]:

@@ -13,7 +13,7 @@ from cnnfeat.benchmark.options import BenchmarkOptions
 from cnnfeat.benchmark.results import Cell, SplitResult
 from cnnfeat.benchmark.rows import SplitSet, classes_of, used_rows
 from cnnfeat.metrics import Scores, evaluate_scores
-from cnnfeat.splits import Split, inner_split
+from cnnfeat.splits import Split, inner_positions
 
 if TYPE_CHECKING:
     from cnnfeat.heads import FeatureTransform, LinearHead, SplitFit
@@ -99,7 +99,14 @@ def _inner_rows(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return, for each split, positions in its training rows that C is chosen with."""
     return [
-        _inner(features, split, held_out, options.draw.seed + index)
+        inner_positions(
+            split,
+            features.labels,
+            features.paths,
+            features.class_names,
+            held_out=held_out,
+            seed=options.draw.seed + index,
+        )
         for index, split in enumerate(split_set.splits)
     ]
 
@@ -122,24 +129,6 @@ def _make_head(kind: str, options: BenchmarkOptions) -> "LinearHead":
         memory_budget=None if budget is None else budget * _MIB,
     )
     return head
-
-
-def _inner(
-    features: "FeatureFile", split: Split, held_out: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions in the training rows to fit on, and to choose C on."""
-    inner = inner_split(
-        split.train,
-        features.labels,
-        features.paths,
-        features.class_names,
-        held_out=held_out,
-        seed=seed,
-    )
-    fitted, chosen_on = (
-        np.searchsorted(split.train, part) for part in (inner.train, inner.test)
-    )
-    return fitted, chosen_on
 
 
 def _cell(

@@ -3,12 +3,9 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-
-F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
 
 
 def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
