@@ -8,8 +8,9 @@ from row_source import ListSource
 from cnnfeat.heads import LinearSVM, Softmax
 from cnnfeat.heads.active_set import solve_active_sets
 from cnnfeat.heads.losses import Logistic, Multinomial, SquaredHinge
-from cnnfeat.heads.newton import Settings, line_search, minimise
+from cnnfeat.heads.newton import Settings, minimise
 from cnnfeat.heads.rows import Rows
+from cnnfeat.heads.search import line_search
 
 torch.manual_seed(0)
 N, K, D = 23, 4, 6

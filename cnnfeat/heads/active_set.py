@@ -14,8 +14,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from cnnfeat.heads.rows import Rows
+
 GROUP_ELEMENTS = 2**20  # of the padded blocks that are factorised together
-MAX_ACTIVE = 448  # rows; with more, conjugate gradients cost less
+# Multiplications of a Cholesky factorisation, m³, that the conjugate gradients of one
+# Newton step repay, as a multiple of the n p of one product with the features.
+REPAID = 40
+
+
+def worth_exact(counts: Tensor, rows: Rows) -> bool:
+    """Return whether active sets of these sizes (k,) are cheaper solved exactly."""
+    return float(counts.double().pow(3).mean()) <= REPAID * rows.n * rows.p
 
 
 def solve_active_sets(
@@ -37,30 +46,28 @@ def solve_active_sets(
     state : Tensor of shape (n, k)
         2 C_i where the row is active, 0 where it is not.
     """
-    mask = state.T > 0  # (k, n)
-    _, members = mask.nonzero(as_tuple=True)
-    counts = mask.sum(1)
-    starts = counts.cumsum(0) - counts
+    columns, members = (state.T > 0).nonzero(as_tuple=True)
+    counts = torch.bincount(columns, minlength=state.shape[1])
+    active = members.split(counts.tolist())
     B = torch.zeros_like(R)
     failed = torch.zeros(len(counts), dtype=torch.bool, device=K.device)
     for group in _groups(counts):
-        m = int(counts[group].max())
-        slots = torch.arange(m, device=K.device)
-        valid = slots < counts[group][:, None]  # (g, m)
-        index = torch.where(valid, starts[group][:, None] + slots, 0)
-        index = torch.where(valid, members[index], 0)
-        block = K[index[:, :, None], index[:, None, :]] + intercept**2  # (g, m, m)
-        block *= valid[:, :, None] & valid[:, None, :]
-        lam = torch.where(valid, 1 / state[index, group[:, None]], 1.0)
-        lam = lam.to(K.dtype)
-        block.diagonal(dim1=1, dim2=2).add_(lam)
-        target = torch.where(valid, R[index, group[:, None]], 0.0).to(K.dtype)
+        names, m = group.tolist(), int(counts[group].max())
+        block = torch.eye(m, dtype=K.dtype, device=K.device).repeat(len(names), 1, 1)
+        target = K.new_zeros(len(names), m, 1)
+        for at, name in enumerate(names):
+            rows = active[name]
+            own = block[at, : len(rows), : len(rows)]
+            own.copy_(K.index_select(0, rows).index_select(1, rows)).add_(intercept**2)
+            own.diagonal().add_(1 / state[rows, name])
+            target[at, : len(rows), 0] = R[rows, name]
         factor, info = torch.linalg.cholesky_ex(block)
-        beta = torch.cholesky_solve(target[:, :, None], factor)[:, :, 0]
+        half = torch.linalg.solve_triangular(factor, target, upper=False)
+        beta = torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, :, 0]
         failed[group] = (info != 0) | ~beta.isfinite().all(1)
-        B[index[valid], group[:, None].expand_as(index)[valid]] = beta[valid].to(
-            R.dtype
-        )
+        for at, name in enumerate(names):
+            rows = active[name]
+            B[rows, name] = beta[at, : len(rows)].to(B.dtype)
     return B, failed
 
 

@@ -14,42 +14,42 @@ from torch import Tensor
 
 from cnnfeat.heads.losses import Loss
 from cnnfeat.heads.rows import Rows
+from cnnfeat.heads.search import dot
 
 CG_MAX_ITER = 200
 
 
 class Preconditioner:
-    """The inverse of diag(penalty) + Xᵀ diag(a) X, shared by all columns."""
+    """The inverse of a symmetric positive definite H (p, p), shared by all columns."""
 
-    def __init__(self, rows: Rows, penalty: Tensor, a: Tensor):
+    def __init__(self, H: Tensor):
+        self.factor = _factor(H)
+
+    @classmethod
+    def of_rows(cls, rows: Rows, penalty: Tensor, a: Tensor) -> Preconditioner:
+        """Return the one of diag(penalty) + Xᵀ diag(a) X."""
         H = rows.weighted_gram(a)
         H.diagonal().add_(penalty[:, 0])
-        self.inverse = _inverse(H)
+        return cls(H)
 
     def __call__(self, R: Tensor) -> Tensor:
         """Return the inverse applied to R (p, n_columns)."""
-        return self.inverse @ R
+        half = torch.linalg.solve_triangular(self.factor, R, upper=False)
+        return torch.linalg.solve_triangular(self.factor.mT, half, upper=True)
 
 
-def _inverse(H: Tensor) -> Tensor:
-    """Invert a symmetric positive definite matrix; float64 where float32 fails."""
+def _factor(H: Tensor) -> Tensor:
+    """Return the Cholesky factor of H; from float64 where float32 fails."""
     factor, failed = torch.linalg.cholesky_ex(H)
     if not failed:
-        return torch.cholesky_inverse(factor)
+        return factor
     H64 = H.double()
     ridge = H64.diagonal().abs().max() * 1e-10
     H64.diagonal().add_(ridge + 1e-300)
     factor, failed = torch.linalg.cholesky_ex(H64)
     if failed:  # rounding made it indefinite: the diagonal still scales the columns
-        return torch.diag(1 / H.diagonal().clamp_min(1e-30))
-    return torch.cholesky_inverse(factor).to(H.dtype)
-
-
-def dot(A: Tensor, B: Tensor, separable: bool) -> Tensor:
-    """Return the inner product per problem: one a column, or one over all."""
-    if separable:
-        return (A * B).sum(0)
-    return (A * B).sum().reshape(1)
+        return torch.diag(H.diagonal().clamp_min(1e-30).sqrt())
+    return factor.to(H.dtype)
 
 
 @dataclass

@@ -40,6 +40,17 @@ class Loss(Protocol):
         """Return value, slope and curvature per column of t -> L(F + t S)."""
 
 
+class SeparableLoss(Loss, Protocol):
+    """A loss whose columns are problems of their own."""
+
+    @property
+    def Y(self) -> Tensor:
+        """Labels ±1, (n_rows, n_columns)."""
+
+    def scaled(self, factor: float) -> SeparableLoss:
+        """Return the same loss with every cost times `factor`."""
+
+
 def _sum_rows(A: Tensor) -> Tensor:
     return A.sum(0, dtype=torch.float64)
 
@@ -66,6 +77,10 @@ class SquaredHinge:
     def to(self, dtype: torch.dtype) -> SquaredHinge:
         """Return the same loss in another dtype."""
         return SquaredHinge(self.Y.to(dtype), self.cost.to(dtype))
+
+    def scaled(self, factor: float) -> SquaredHinge:
+        """Return the same loss with every cost times `factor`."""
+        return SquaredHinge(self.Y, self.cost * factor)
 
     def evaluate(self, F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return value per problem, dL/dF and the curvature's state."""
@@ -110,6 +125,10 @@ class Logistic:
     def to(self, dtype: torch.dtype) -> Logistic:
         """Return the same loss in another dtype."""
         return Logistic(self.Y.to(dtype), self.cost.to(dtype))
+
+    def scaled(self, factor: float) -> Logistic:
+        """Return the same loss with every cost times `factor`."""
+        return Logistic(self.Y, self.cost * factor)
 
     def evaluate(self, F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return value per problem, dL/dF and the curvature's state."""

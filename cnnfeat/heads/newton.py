@@ -23,21 +23,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnfeat.heads.active_set import MAX_ACTIVE, solve_active_sets
+from cnnfeat.heads.active_set import solve_active_sets, worth_exact
 from cnnfeat.heads.conjugate_gradients import (
     Direction,
     Preconditioner,
     conjugate_gradients,
-    dot,
 )
 from cnnfeat.heads.losses import Loss
 from cnnfeat.heads.rows import Rows
+from cnnfeat.heads.search import dot, line_search
 
 # CG stops where the residual is this part of the gradient. Active sets change from step
 # to step, so the squared hinge does not repay more exact directions.
 FORCING_SEPARABLE, FORCING_COUPLED = 0.3, 0.1
 REFRESH_AFTER = 8  # CG steps in one Newton step that make a new preconditioner pay
-LINE_SEARCH_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -65,36 +64,6 @@ class Solution:
         return bool((self.gap <= tol * self.value.clamp_min(1e-300)).all())
 
 
-def line_search(
-    loss: Loss, penalty: Tensor, W: Tensor, F: Tensor, D: Tensor, S: Tensor
-) -> Tensor:
-    """Return the step per problem that minimises the objective along D, float64.
-
-    Newton's method on the slope, which rises, inside a bracket; the full step is
-    kept where it is already within a tenth of the best.
-    """
-    separable = loss.separable
-    weighted = penalty * D
-    linear = dot(weighted.double(), W.double(), separable)
-    square = dot(weighted.double(), D.double(), separable)
-    t = torch.ones_like(linear)
-    low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
-    _, start, _ = loss.along(F, S, torch.zeros_like(t))
-    start = start + linear
-    for _ in range(LINE_SEARCH_STEPS):
-        _, slope, curve = loss.along(F, S, t)
-        slope, curve = slope + linear + t * square, curve + square
-        if bool((slope.abs() <= 0.1 * start.abs()).all()):
-            break
-        low = torch.where(slope < 0, t, low)
-        high = torch.where(slope > 0, t, high)
-        newton = t - slope / curve.clamp_min(1e-300)
-        middle = torch.where(high.isinf(), 2 * t, (low + high) / 2)
-        inside = (newton > low) & (newton < high)
-        t = torch.where(slope == 0, t, torch.where(inside, newton, middle))
-    return t
-
-
 def minimise(
     rows: Rows,
     loss: Loss,
@@ -102,6 +71,7 @@ def minimise(
     W: Tensor,
     settings: Settings,
     gram: Callable[[], Tensor] | None = None,
+    F: Tensor | None = None,
 ) -> Solution:
     """Return the minimiser from the start W, to `settings.tol` or `max_iter`.
 
@@ -121,10 +91,12 @@ def minimise(
     gram : callable, optional
         Returns X Xᵀ (n, n) without the intercept: small active sets are then solved
         exactly. Called only once such sets are met.
+    F : Tensor of shape (n, k), optional
+        Scores of the start, where they are known.
 
     The loop ends early where rounding keeps the objective from falling further.
     """
-    descent = _Descent(rows, loss, penalty, W, settings, gram)
+    descent = _Descent(rows, loss, penalty, W, settings, gram, F)
     for _ in range(settings.max_iter):
         if not descent.measure():
             break
@@ -145,10 +117,11 @@ class _Descent:
         W: Tensor,
         settings: Settings,
         gram: Callable[[], Tensor] | None,
+        F: Tensor | None,
     ):
         self.rows, self.loss, self.settings, self.gram = rows, loss, settings, gram
         self.fast_penalty, self.penalty = penalty, penalty.to(W.dtype)
-        self.W, self.F = W.clone(), rows.forward(W)
+        self.W, self.F = W.clone(), rows.forward(W) if F is None else F.clone()
         self.w, self.f = self.W, self.F
         k = W.shape[1]
         n_problems = k if loss.separable else 1
@@ -206,7 +179,7 @@ class _Descent:
         if direction is None:
             if self.preconditioner is None:
                 weights = fast_loss.row_weights(state)
-                self.preconditioner = Preconditioner(
+                self.preconditioner = Preconditioner.of_rows(
                     self.rows, self.fast_penalty, weights
                 )
             direction = conjugate_gradients(
@@ -229,7 +202,7 @@ class _Descent:
 
     def _exact_direction(self, state: Tensor, gradient: Tensor) -> Direction | None:
         """Return −H⁻¹ gradient by Woodbury's identity where active sets are small."""
-        if self.gram is None or int((state > 0).sum(0).max()) > MAX_ACTIVE:
+        if self.gram is None or not worth_exact((state > 0).sum(0), self.rows):
             return None
         intercept = self.rows.intercept
         R = self.rows.forward(gradient)

@@ -98,7 +98,7 @@ class Rows:
         if self.intercept:
             out[d] = self.adjoint(a[:, None])[:, 0] * self.intercept
             out[d, d] = self.intercept**2 * a.sum()
-        return out.tril_().add_(out.tril(-1).T)
+        return mirror_lower(out)
 
     def gram(self, dtype: torch.dtype) -> Tensor:
         """Return X Xᵀ without the intercept, (n, n), products in `dtype`.
@@ -116,7 +116,7 @@ class Rows:
             for others, block in self.blocks(dtype):
                 if others.start >= rows.start:
                     K[others, rows] += _product(block, panel)
-        return K.tril_().add_(K.tril(-1).T)
+        return mirror_lower(K)
 
 
 def _product(A: Tensor, B: Tensor) -> Tensor:
@@ -138,14 +138,24 @@ def _add_gram(X: Tensor, K: Tensor) -> None:
         K += product
 
 
-def add_lower_product(A: Tensor, out: Tensor, n_blocks: int = 8) -> None:
+def add_lower_product(A: Tensor, out: Tensor, n_blocks: int = 16) -> None:
     """Add A Aᵀ to the lower triangle of `out`, block by block.
 
     Nearly half the products of the whole are saved; above the diagonal blocks `out` is
     left as it was.
     """
-    step = max(64, -(-len(A) // n_blocks))
+    step = max(128, -(-len(A) // n_blocks))
     for start in range(0, len(A), step):
         rows = slice(start, start + step)
         stop = min(start + step, len(A))
         out[rows, :stop].addmm_(A[rows], A[:stop].T)
+
+
+def mirror_lower(A: Tensor, step: int = 512) -> Tensor:
+    """Copy the lower triangle of A onto the upper one, block by block; return A."""
+    for start in range(0, len(A), step):
+        rows = slice(start, start + step)
+        A[:start, rows] = A[rows, :start].T
+        corner = A[rows, rows]
+        corner.tril_().add_(corner.tril(-1).T)
+    return A

@@ -19,11 +19,12 @@ from cnnfeat.errors import DataError
 from cnnfeat.heads.conjugate_gradients import (
     Preconditioner,
     conjugate_gradients,
-    dot,
 )
-from cnnfeat.heads.losses import Loss, SquaredHinge
-from cnnfeat.heads.newton import Settings, Solution, line_search, minimise
+from cnnfeat.heads.losses import Logistic, Loss, SquaredHinge
+from cnnfeat.heads.newton import Settings, Solution, minimise
 from cnnfeat.heads.rows import Rows
+from cnnfeat.heads.search import dot, line_search
+from cnnfeat.heads.start import start_separable
 
 SOLVERS = ("auto", "primal", "gram")
 TYPICAL_PRODUCTS = 40  # Hessian products of a fit, for choosing the side
@@ -142,13 +143,33 @@ def solve(
     """Minimise to `settings.tol`; `start` is the weights of a nearby problem."""
     if problem.plan.side == "gram":
         return _solve_gram(problem, loss, k, settings, start)
-    rows, dtype = problem.rows, problem.dtype
-    penalty = problem.penalty(rows.p)
-    W = penalty.new_zeros(rows.p, k) if start is None else start.to(dtype)
+    solution, K = _descend(problem, problem.rows, loss, k, settings, start)
+    return _finish_primal(problem, loss, settings, solution, K)
+
+
+def _descend(
+    problem: Problem,
+    rows: Rows,
+    loss: Loss,
+    k: int,
+    settings: Settings,
+    start: Tensor | None,
+) -> tuple[Solution, Callable[[], Tensor] | None]:
+    """Minimise in the working dtype; return the solution and K where it serves."""
+    penalty, loss = problem.penalty(rows.p), loss.to(problem.dtype)
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
     K = problem.gram if exact else None
-    solution = minimise(rows, loss.to(dtype), penalty, W, settings, K)
-    return _finish_primal(problem, loss, settings, solution, K)
+    # Half the tolerance, so that rounding does not cost a step in float64.
+    settings = replace(settings, tol=settings.tol / 2)
+    W, F, n_iter = start, None, 0
+    if W is not None:
+        W = W.to(problem.dtype)
+    elif isinstance(loss, (SquaredHinge, Logistic)):
+        W, F, n_iter = start_separable(rows, loss, penalty, settings, K)
+    else:
+        W = penalty.new_zeros(rows.p, k)
+    solution = minimise(rows, loss, penalty, W, settings, K, F)
+    return replace(solution, n_iter=n_iter + solution.n_iter), K
 
 
 def _finish_primal(
@@ -176,12 +197,8 @@ def _solve_gram(
     problem: Problem, loss: Loss, k: int, settings: Settings, start: Tensor | None
 ) -> Fit:
     """Solve in the span of the rows; `start` is the weights in that basis or None."""
-    reduced, dtype = problem.reduced(), problem.dtype
-    penalty = problem.penalty(reduced.p)
-    V = penalty.new_zeros(reduced.p, k) if start is None else start
-    exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram if exact else None
-    solution = minimise(reduced, loss.to(dtype), penalty, V, settings, K)
+    reduced = problem.reduced()
+    solution, _ = _descend(problem, reduced, loss, k, settings, start)
     return _finish_gram(problem, loss, settings, solution)
 
 
@@ -215,13 +232,14 @@ def _from_basis(problem: Problem, V: Tensor) -> tuple[Tensor, Tensor]:
     """Return β and weights W = Xᵀ β, both float64, of the weights V in the basis.
 
     V = Lᵀ β, so lengths are kept: what rounding does to β in directions that the
-    features hardly span does not reach W.
+    features hardly span does not reach W. The product runs in the working dtype, which
+    is the one that W is kept in; the check that follows is of this W.
     """
     n, L = problem.rows.n, problem.reduced().X
-    beta = torch.linalg.solve_triangular(L.T, V[:n], upper=True).double()  # type: ignore[union-attr]
-    W = problem.rows.adjoint(beta)
+    beta = torch.linalg.solve_triangular(L.T, V[:n], upper=True)  # type: ignore[union-attr]
+    W = problem.rows.adjoint(beta).double()
     W[problem.rows.d :] = V[n:].double()
-    return beta, W
+    return beta.double(), W
 
 
 def _basis_direction(
@@ -233,7 +251,7 @@ def _basis_direction(
     g = reduced.adjoint(residual.to(dtype))
     g[problem.rows.n :] = gradient[problem.rows.d :].to(dtype)
     state = state.to(dtype)
-    preconditioner = Preconditioner(reduced, penalty, fast.row_weights(state))
+    preconditioner = Preconditioner.of_rows(reduced, penalty, fast.row_weights(state))
     enough = 0.01 * dot(g, g, loss.separable).sqrt()
     return conjugate_gradients(
         reduced, fast, state, penalty, g, preconditioner, enough
