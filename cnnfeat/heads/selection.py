@@ -187,7 +187,7 @@ def fit_splits(
     X: Any,
     y: NDArray[Any],
     splits: Sequence[IntRows],
-    grid: Sequence[float],
+    grid: Sequence[float] | None,
     *,
     transform: FeatureTransform | None = None,
     inner: Sequence[tuple[IntRows, IntRows]] | None = None,
@@ -199,8 +199,11 @@ def fit_splits(
 
     Parameters
     ----------
-    head, grid, seed
-        As in `select_C`; a grid of one is fitted without a choice.
+    head, seed
+        As in `select_C`.
+    grid : sequence of float or None
+        As in `select_C`; a grid of one is fitted without a choice. None is the
+        `default_grid` of each split's own training rows, once transformed.
     X : ndarray or Tensor of shape (n, d)
         Features of all images.
     y : ndarray of shape (n,)
@@ -212,7 +215,7 @@ def fit_splits(
     inner : sequence of (train, validation), optional
         For each split, indices into its own training rows.
     """
-    values, y = check_grid(grid), np.asarray(y)
+    values, y = check_grid(grid) if grid is not None else None, np.asarray(y)
     rowwise = transform is None or transform.is_rowwise
     union = np.unique(np.concatenate(splits)) if len(splits) else np.zeros(0, int)
     K = _shared_gram(head, X, y, union, transform, splits) if rowwise else None
@@ -233,7 +236,7 @@ def _fit_split(
     head: LinearHead,
     X: Any,
     y: NDArray[Any],
-    grid: tuple[float, ...],
+    grid: tuple[float, ...] | None,
     transform: FeatureTransform | None,
     inner: tuple[IntRows, IntRows] | None,
     seed: int,
@@ -243,6 +246,7 @@ def _fit_split(
     if transform is not None:
         fitted = transform.unfitted().fit(X)
         X = fitted.transform(X)
+    grid = grid or check_grid(default_grid(X))
     model, choice, start = clone(head).set_params(C=grid[0]), None, None
     if K is None and not head.dropout:
         K = _gram_of(model, X, y)

@@ -14,6 +14,7 @@ from cnnfeat.report.image_plots import (
     plot_contact_sheet,
 )
 from cnnfeat.report.plots import (
+    Reference,
     Series,
     plot_accuracy_by_layer,
     plot_c_curve,
@@ -26,6 +27,7 @@ __all__ = [
     "Column",
     "ConfusedPair",
     "MeanStd",
+    "Reference",
     "ReportFigure",
     "ReportPage",
     "Series",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _LONG_TICK = 6
 """Layer names longer than this many characters are slanted."""
+_GREYS = ("0.45", "0.65")
+_N_DASHES = 4
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,30 @@ class Series:
             )
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A number to compare with, drawn as a dashed line across a plot.
+
+    Parameters
+    ----------
+    label : str
+        For the legend: whose number, and of what.
+    mean : float
+        Fraction in [0, 1].
+    at : float, optional
+        Where on the x axis of a learning curve it was measured; marked there.
+    """
+
+    label: str
+    mean: float
+    at: float | None = None
+
+
 def plot_accuracy_by_layer(
     layers: Sequence[str],
     series: Sequence[Series],
     *,
+    references: Sequence[Reference] = (),
     title: str | None = None,
     metric: str = "mean per-class accuracy",
 ) -> Figure:
@@ -74,6 +96,8 @@ def plot_accuracy_by_layer(
         Layer names, shallow to deep.
     series : sequence of Series
         One value a layer each, as fractions.
+    references : sequence of Reference
+        Published numbers, across the whole plot.
     title : str, optional
         Drawn above.
     metric : str
@@ -96,7 +120,7 @@ def plot_accuracy_by_layer(
         title=title,
     )
     places = np.arange(len(layers))
-    _draw_series(axes, places, series)
+    _draw_series(axes, places, series, references=references)
     axes.set_xticks(places, _plain(layers))
     if max((len(name) for name in layers), default=0) > _LONG_TICK:
         axes.tick_params(axis="x", rotation=40)
@@ -110,10 +134,13 @@ def plot_learning_curve(
     train_sizes: Sequence[int],
     series: Sequence[Series],
     *,
+    references: Sequence[Reference] = (),
     title: str | None = None,
     metric: str = "mean per-class accuracy",
 ) -> Figure:
     """Draw accuracy (fractions) against the number of training images a class.
+
+    References are lines across the plot, with a mark at the size they belong to.
 
     Raises
     ------
@@ -131,7 +158,7 @@ def plot_learning_curve(
         y_label=f"{metric} (%)",
         title=title,
     )
-    _draw_series(axes, np.asarray(train_sizes), series)
+    _draw_series(axes, np.asarray(train_sizes), series, references=references)
     axes.set_xticks(list(train_sizes))
     return figure
 
@@ -274,6 +301,7 @@ def _draw_series(
     places: np.ndarray,
     series: Sequence[Series],
     order: np.ndarray | None = None,
+    references: Sequence[Reference] = (),
 ) -> None:
     """Draw each series in per cent over `places`; the published ones grey."""
     order = np.arange(len(places)) if order is None else order
@@ -286,7 +314,7 @@ def _draw_series(
         style = line_style(index)
         if one.published:
             style |= {
-                "color": ("0.45", "0.65")[n_published % 2],
+                "color": _GREYS[n_published % 2],
                 "linestyle": (":", "--")[n_published // 2 % 2],
                 "mfc": "white",
             }
@@ -296,13 +324,35 @@ def _draw_series(
         axes.errorbar(
             places[order], mean, yerr=std, label=one.label, capsize=3, **style
         )
+    _draw_references(axes, references)
     axes.grid(axis="y", alpha=0.3)
     _fit_percent_axis(axes)
-    if series:
-        n_columns = math.ceil(len(series) / 8)
-        legend = axes.legend(frameon=False, fontsize="small", ncols=n_columns)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+    if references:  # their names are long: below the plot, where they hide nothing
+        _add_legend(axes, loc="upper left", bbox_to_anchor=(0, -0.3), ncols=1)
+    elif series:
+        _add_legend(axes, ncols=math.ceil(len(series) / 8))
+
+
+def _draw_references(axes: Axes, references: Sequence[Reference]) -> None:
+    """Draw a dashed grey line for each reference; the dashes tell them apart."""
+    for index, one in enumerate(references):
+        dash = 2 + 2 * (index % _N_DASHES)
+        style: dict[str, Any] = {"color": _GREYS[index % 2], "zorder": 1}
+        axes.axhline(
+            100 * one.mean,
+            linestyle=(0, (dash, 2)),
+            linewidth=1.2,
+            label=one.label,
+            **style,
+        )
+        if one.at is not None:
+            axes.plot([one.at], [100 * one.mean], marker="_", markersize=14, **style)
+
+
+def _add_legend(axes: Axes, **placed: Any) -> None:
+    legend = axes.legend(frameon=False, fontsize="small", **placed)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _fit_percent_axis(axes: Axes) -> None:
