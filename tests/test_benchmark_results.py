@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from made_features import options, write_features
 
-from cnnfeat.benchmark import BenchmarkOptions, DrawOptions, run_benchmark
+from cnnfeat.benchmark import BenchmarkOptions, Cell, DrawOptions, run_benchmark
+from cnnfeat.benchmark.published import published_references, published_rows
 from cnnfeat.errors import CnnfeatWarning, ConvergenceWarning, InputError
 from cnnfeat.evaluate import evaluate_head
 from cnnfeat.heads import FeatureTransform, LinearSVM, select_C
+from cnnfeat.protocols import get_protocol
+from cnnfeat.report import Column
 from cnnfeat.store import open_features
 from cnnfeat.train import TrainOptions, train_head
 
@@ -244,3 +247,33 @@ def test_warnings_of_other_libraries_pass_through_and_are_not_kept():
         warnings.warn("theirs", UserWarning, stacklevel=1)
     assert [str(one.message) for one in seen] == ["ours", "theirs"]
     assert told == ["ours"]
+
+
+# -- the papers' numbers ---------------------------------------------------------------
+
+
+def cell(head, train_per_class=30):
+    return Cell("alexnet", "fc6", head, train_per_class, (), np.zeros((1, 1)))
+
+
+def test_published_numbers_stand_below_ours_as_printed():
+    protocol = get_protocol("caltech101-decaf")
+    rows = published_rows(protocol, [cell("svm")])
+    column = Column("mean_per_class_accuracy", percent=True)
+    shown = {(row["head"], row["layer"]): column.show(row[column.key]) for row in rows}
+    assert len(rows) == len(protocol.published)
+    assert shown["svm with dropout", "6"] == "86.91 ± 0.7"
+    assert shown["softmax", "6"] == "84.30"
+    assert published_rows(protocol, [cell("svm", 15)]) == []
+
+
+def test_the_best_published_number_of_each_measured_head_is_drawn():
+    protocol = get_protocol("caltech101-decaf")
+    found = published_references(protocol, [cell("svm")])
+    assert [(one.mean, one.at) for one in found] == [(0.8691, 30), (0.8477, 30)]
+    assert found[0].label == "DeCAF, svm with dropout, layer 6: 86.91 ± 0.7"
+    both = published_references(protocol, [cell("svm"), cell("softmax")])
+    assert [one.mean for one in both] == sorted(
+        (one.mean for one in both), reverse=True
+    )
+    assert len(both) == 4

@@ -14,13 +14,13 @@ from cnnfeat.report.image_plots import (
     plot_contact_sheet,
 )
 from cnnfeat.report.plots import (
-    Reference,
     Series,
     plot_accuracy_by_layer,
     plot_c_curve,
     plot_learning_curve,
     plot_training_curves,
 )
+from cnnfeat.report.references import Reference
 from cnnfeat.report.tables import Column, MeanStd, Table, format_percent
 
 __all__ = [

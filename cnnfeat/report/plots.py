@@ -11,12 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnfeat.report._palette import line_style
+from cnnfeat.report._palette import GREYS, line_style
 from cnnfeat.report.figures import new_axes, new_figure
+from cnnfeat.report.references import (
+    Reference,
+    add_legend_below,
+    draw_references,
+    mark_references,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,8 +30,6 @@ if TYPE_CHECKING:
 
 _LONG_TICK = 6
 """Layer names longer than this many characters are slanted."""
-_GREYS = ("0.45", "0.65")
-_N_DASHES = 4
 
 
 @dataclass(frozen=True)
@@ -59,25 +63,6 @@ class Series:
             raise ValueError(
                 f"series {self.label!r}: {len(self.mean)} means, {len(self.std)} stds"
             )
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A number to compare with, drawn as a dashed line across a plot.
-
-    Parameters
-    ----------
-    label : str
-        For the legend: whose number, and of what.
-    mean : float
-        Fraction in [0, 1].
-    at : float, optional
-        Where on the x axis of a learning curve it was measured; marked there.
-    """
-
-    label: str
-    mean: float
-    at: float | None = None
 
 
 def plot_accuracy_by_layer(
@@ -114,7 +99,7 @@ def plot_accuracy_by_layer(
     """
     figure, axes = new_axes(
         max(5.0, min(0.7 * len(layers) + 2.5, 16.0)),
-        4.2,
+        _height(series, references),
         x_label="layer",
         y_label=f"{metric} (%)",
         title=title,
@@ -153,12 +138,13 @@ def plot_learning_curve(
     """
     figure, axes = new_axes(
         6.0,
-        4.2,
+        _height(series, references),
         x_label="training images per class",
         y_label=f"{metric} (%)",
         title=title,
     )
     _draw_series(axes, np.asarray(train_sizes), series, references=references)
+    mark_references(axes, references)
     axes.set_xticks(list(train_sizes))
     return figure
 
@@ -314,7 +300,7 @@ def _draw_series(
         style = line_style(index)
         if one.published:
             style |= {
-                "color": _GREYS[n_published % 2],
+                "color": GREYS[n_published % 2],
                 "linestyle": (":", "--")[n_published // 2 % 2],
                 "mfc": "white",
             }
@@ -324,35 +310,22 @@ def _draw_series(
         axes.errorbar(
             places[order], mean, yerr=std, label=one.label, capsize=3, **style
         )
-    _draw_references(axes, references)
+    draw_references(axes, references)
     axes.grid(axis="y", alpha=0.3)
     _fit_percent_axis(axes)
-    if references:  # their names are long: below the plot, where they hide nothing
-        _add_legend(axes, loc="upper left", bbox_to_anchor=(0, -0.3), ncols=1)
+    if references:
+        add_legend_below(axes, len(references))
     elif series:
-        _add_legend(axes, ncols=math.ceil(len(series) / 8))
+        n_columns = math.ceil(len(series) / 8)
+        legend = axes.legend(frameon=False, fontsize="small", ncols=n_columns)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
 
-def _draw_references(axes: Axes, references: Sequence[Reference]) -> None:
-    """Draw a dashed grey line for each reference; the dashes tell them apart."""
-    for index, one in enumerate(references):
-        dash = 2 + 2 * (index % _N_DASHES)
-        style: dict[str, Any] = {"color": _GREYS[index % 2], "zorder": 1}
-        axes.axhline(
-            100 * one.mean,
-            linestyle=(0, (dash, 2)),
-            linewidth=1.2,
-            label=one.label,
-            **style,
-        )
-        if one.at is not None:
-            axes.plot([one.at], [100 * one.mean], marker="_", markersize=14, **style)
-
-
-def _add_legend(axes: Axes, **placed: Any) -> None:
-    legend = axes.legend(frameon=False, fontsize="small", **placed)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+def _height(series: Sequence[Series], references: Sequence[Reference]) -> float:
+    """Return a figure's height in inches, with room for names below the plot."""
+    n_below = len(series) + len(references) if references else 0
+    return 4.2 + 0.2 * n_below
 
 
 def _fit_percent_axis(axes: Axes) -> None:
