@@ -16,21 +16,23 @@ DRAW = (
 )
 
 
-def write_features(path, n_per_class=12, n_classes=4, seed=0, poison=None):
+def write_features(
+    path, n_per_class=12, n_classes=4, seed=0, poison=None, n_features=16
+):
     """Write a feature file of two made layers, the second easier than the first."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(n_classes), n_per_class).astype(np.int32)
     names = [f"class{k}" for k in range(n_classes)]
     paths = [f"{names[k]}/{i:03d}.png" for i, k in enumerate(labels)]
-    means = rng.normal(size=(n_classes, 16))
-    noise = rng.normal(size=(len(labels), 16))
+    means = rng.normal(size=(n_classes, n_features))
+    noise = rng.normal(size=(len(labels), n_features))
     layers = {
         "layer2": (means[labels] * 0.7 + noise).astype(np.float32),
         "layer10": (means[labels] * 2.0 + noise).astype(np.float32),
     }
     if poison is not None:
         layers = {name: poison(X.copy()) for name, X in layers.items()}
-    specs = [LayerSpec(name, name, (16,)) for name in layers]
+    specs = [LayerSpec(name, name, (n_features,)) for name in layers]
     provenance = {"model": "made", "images_sha256": "0" * 64}
     contents = Contents(str(path.parent), paths, labels, names, specs, provenance, "")
     with FeatureWriter(path, contents, fingerprint={}) as writer:

@@ -4,13 +4,15 @@ import csv
 import json
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 from made_features import options, write_features
 
 from cnnfeat.benchmark import BenchmarkOptions, Cell, DrawOptions, run_benchmark
+from cnnfeat.benchmark.layer_rows import LayerRows, open_rows
 from cnnfeat.benchmark.published import published_references, published_rows
-from cnnfeat.errors import CnnfeatWarning, ConvergenceWarning, InputError
+from cnnfeat.errors import CnnfeatWarning, ConvergenceWarning, DataError, InputError
 from cnnfeat.evaluate import evaluate_head
 from cnnfeat.heads import FeatureTransform, LinearSVM, select_C
 from cnnfeat.protocols import get_protocol
@@ -89,20 +91,28 @@ def test_the_grid_of_C_follows_each_splits_own_training_rows(tmp_path):
         )
 
 
-@pytest.mark.parametrize("index", [0, 2])
-def test_one_cell_can_be_redone_from_the_json_alone(features_path, tmp_path, index):
+def test_one_cell_can_be_redone_from_the_json_alone(features_path, tmp_path):
     folder = tmp_path / "report"
     run_benchmark(features_path, options(report_dir=str(folder), scale="mean-norm"))
     record = json.loads((folder / "results.json").read_text())
     row = record["rows"][1]
-    (rows,) = [
-        one["splits"][index]
-        for one in record["split_sets"]
-        if one["train_per_class"] == row["train_per_class"]
-    ]
-    settings = record["settings"]
+    (split_set,) = record["split_sets"]
     with open_features(record["sources"][row["features"]]) as features:
         X, y = features.read(row["layer"]), features.labels
+    for index, rows in enumerate(split_set["splits"]):
+        grid = row["C_grid"][index]
+        choice, right = redo(X, y, rows, grid, record["settings"])
+        assert row["C"][index] == choice.C
+        assert row["validation"][index] == pytest.approx(choice.scores, abs=1e-12)
+        assert row["accuracy"]["values"][index] == pytest.approx(
+            right.mean(), abs=1e-12
+        )
+        assert row["n_train"][index] == len(rows["train"])
+        assert row["n_test"][index] == len(right)
+
+
+def redo(X, y, rows, grid, settings):
+    """Return the choice of C, and which test rows are right, of one split."""
     train, test = rows["train"], rows["test"]
     transform = FeatureTransform(
         settings["scale"],
@@ -112,15 +122,11 @@ def test_one_cell_can_be_redone_from_the_json_alone(features_path, tmp_path, ind
     Z = transform.transform(X[train])
     head = LinearSVM(**settings["heads"]["svm"], random_state=rows["seed"])
     inner = tuple(
-        np.searchsorted(train, rows[key]) for key in ("inner_train", "validation")
+        np.searchsorted(train, rows[side]) for side in ("inner_train", "validation")
     )
-    choice = select_C(head, Z, y[train], row["C_grid"][index], inner=inner)
-    assert row["C"][index] == choice.C
-    assert choice.scores == pytest.approx(row["validation"][index], abs=1e-12)
+    choice = select_C(head, Z, y[train], grid, inner=inner)
     head.set_params(C=choice.C).fit(Z, y[train])
-    right = head.predict(transform.transform(X[test])) == y[test]
-    assert right.mean() == pytest.approx(row["accuracy"]["values"][index], abs=1e-12)
-    assert (len(train), len(test)) == (row["n_train"][index], row["n_test"][index])
+    return choice, head.predict(transform.transform(X[test])) == y[test]
 
 
 def test_inner_rows_divide_the_training_rows(features_path):
@@ -277,3 +283,57 @@ def test_the_best_published_number_of_each_measured_head_is_drawn():
         (one.mean for one in both), reverse=True
     )
     assert len(both) == 4
+
+
+# -- layers larger than the memory budget ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("d", "n_train", "scale", "side"),
+    [
+        (700, 20, "l2", "gram"),
+        (700, 20, "mean-norm", "gram"),
+        (700, 20, "standard", "gram"),
+        (100, 300, "l2", "primal"),
+    ],
+)
+def test_a_layer_over_the_budget_is_read_in_blocks_for_the_same_result(
+    tmp_path, monkeypatch, d, n_train, scale, side
+):
+    path = write_features(tmp_path / "f.h5", n_per_class=n_train + 60, n_features=d)
+    asked = {"layers": ("layer2",), "scale": scale, "train_per_class": n_train}
+    asked |= {"n_splits": 2, "test_per_class": 60, "C": (0.1, 1.0)}
+    (plain,) = run_benchmark(path, options(**asked)).cells
+
+    opened = []
+
+    def watched(*arguments):
+        opened.append(open_rows(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr("cnnfeat.benchmark.measure.open_rows", watched)
+    (streamed,) = run_benchmark(path, options(**asked, memory_mib=1)).cells
+    assert [type(X) for X in opened] == [LayerRows]
+    assert {split.solver for split in streamed.splits} == {side}
+    for a, b in zip(plain.splits, streamed.splits, strict=True):
+        assert_same_result(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [({"n_components": 3}, "--pca"), ({"dropout": 0.5}, "--dropout")],
+)
+def test_what_needs_a_large_layer_in_memory_says_how_much(tmp_path, change, flag):
+    path = write_features(tmp_path / "f.h5", n_per_class=50, n_features=1000)
+    asked = options(layers=("layer2",), C=(1.0,), memory_mib=1, **change)
+    expected = f"{flag} needs the 200 x 1,000 features of layer2 in memory, 2 MiB"
+    with pytest.raises(DataError, match=expected):
+        run_benchmark(path, asked)
+
+
+def test_features_that_are_not_finite_are_refused_while_streamed(tmp_path):
+    path = write_features(tmp_path / "f.h5", n_per_class=50, n_features=1000)
+    with h5py.File(path, "r+") as file:
+        file["features/layer2"][130] = np.nan
+    with pytest.raises(DataError, match=r"class2/130\.png \(row 130\) are not finite"):
+        run_benchmark(path, options(C=(1.0,), memory_mib=1, test_per_class=44))

@@ -1,9 +1,9 @@
 """Fitting and scoring: every head on every layer over all splits of a set.
 
-A layer is read once; the splits of a set share one Gram matrix where that is cheaper
-(`cnnfeat.heads.fit_splits`). The transform, the grid of C and the choice of C see the
-training rows of their own split alone, so that each split's result is that of the split
-by itself.
+A layer is read once where it fits the memory; the splits of a set share one Gram matrix
+where that is cheaper (`cnnfeat.heads.fit_splits`). The transform, the grid of C and the
+choice of C see the training rows of their own split alone, so that each split's result
+is that of the split by itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnfeat.benchmark.layer_rows import (
+    LayerRows,
+    open_rows,
+    refuse_streamed,
+    row_blocks,
+)
 from cnnfeat.benchmark.notices import convergence_of
 from cnnfeat.benchmark.options import BenchmarkOptions
 from cnnfeat.benchmark.results import Cell, SplitResult, TableRow
@@ -33,13 +39,13 @@ class _Layer:
     layer: str
     features: "FeatureFile"
     rows: np.ndarray
-    X: np.ndarray
+    X: "np.ndarray | LayerRows"
 
     def positions(self, rows: np.ndarray) -> np.ndarray:
         """Return where rows of the file stand in X."""
         return np.searchsorted(self.rows, rows)
 
-    def of(self, rows: np.ndarray) -> np.ndarray:
+    def of(self, rows: np.ndarray) -> "np.ndarray | LayerRows":
         """Return the features of rows of the file."""
         return self.X[self.positions(rows)]
 
@@ -70,11 +76,14 @@ def measure_layer(
     Raises
     ------
     DataError
-        If features are not finite; the image is named.
+        If features are not finite (the image is named), or a layer over the memory
+        budget would have to be in memory.
     """
     rows = used_rows(split_sets)
-    X = features.read(layer, rows)
-    features.refuse_non_finite(X, rows)
+    X = open_rows(features, layer, rows, memory_budget(options))
+    if isinstance(X, LayerRows) and (options.n_components or options.dropout):
+        flag = "--pca" if options.n_components else "--dropout"
+        refuse_streamed(features, layer, len(rows), flag)
     read = _Layer(name, layer, features, rows, X)
     for kind in options.heads:
         for split_set in split_sets:
@@ -135,14 +144,18 @@ def make_head(kind: str, options: BenchmarkOptions, seed: int) -> "LinearHead":
     from cnnfeat.networks import resolve_device
 
     make = {"svm": LinearSVM, "softmax": Softmax}[kind]
-    budget = options.memory_mib
     head: LinearHead = make(
         dropout=options.dropout,
         random_state=seed,
         device=str(resolve_device(options.device)),
-        memory_budget=None if budget is None else budget * _MIB,
+        memory_budget=memory_budget(options),
     )
     return head
+
+
+def memory_budget(options: BenchmarkOptions) -> int | None:
+    """Return `memory_mib` in bytes; None for no limit."""
+    return None if options.memory_mib is None else options.memory_mib * _MIB
 
 
 def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") -> Cell:
@@ -176,16 +189,17 @@ def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") 
 
 
 def _score(
-    fit: "SplitFit", X: np.ndarray, y: np.ndarray, classes: np.ndarray
+    fit: "SplitFit", X: "np.ndarray | LayerRows", y: np.ndarray, classes: np.ndarray
 ) -> Scores:
     """Score test rows; a class that a split does not train never wins."""
     from cnnfeat.heads import weights_per_class
 
     assert fit.transform is not None
     coef, intercept = weights_per_class(fit.head)
-    scores = np.full((len(X), len(classes)), -np.inf)
+    scores = np.full((len(y), len(classes)), -np.inf)
     columns = np.searchsorted(classes, fit.head.classes_)
-    scores[:, columns] = fit.transform.transform(X) @ coef.T + intercept
+    for rows, block in row_blocks(X):
+        scores[rows, columns] = fit.transform.transform(block) @ coef.T + intercept
     return evaluate_scores(scores, y, len(classes))
 
 

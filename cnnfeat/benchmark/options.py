@@ -30,7 +30,8 @@ class BenchmarkOptions:
 
     `layers=()` is every layer of the file; `C=None` tries a grid that suits the scale;
     `compare` are pairs of rows of the table, each named by words that only it has;
-    `memory_mib` bounds the solver's square matrices, None for no bound.
+    `memory_mib` bounds the features in memory and the solver's square matrices, None
+    for no bound.
     """
 
     draw: DrawOptions = DrawOptions()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads.base import LinearHead
-from cnnfeat.heads.rows import Rows
+from cnnfeat.heads.rows import RowSource
 from cnnfeat.heads.solve import Problem
 from cnnfeat.heads.transform import FeatureTransform, row_blocks
 from cnnfeat.heads.validation import check_grid
@@ -141,7 +141,9 @@ def _select(
     train, validation = inner if inner is not None else draw_inner(y, seed)
     model = clone(head).set_params(tol=max(head.tol, SELECTION_TOL))
     problem, index, weights = _prepare(model, X, y, train, K)
-    X_validation = Rows(model._as_tensor(X[validation], reset=False))
+    X_validation = X[validation]
+    if not isinstance(X_validation, RowSource):
+        X_validation = model._as_tensor(X_validation, reset=False)
     scores: list[float] = []
     starts: list[Tensor] = []
     start = None
@@ -150,7 +152,7 @@ def _select(
         start = fit.start
         starts.append(start)
         model._keep(fit, problem)
-        predicted = model.predict(X_validation.X)
+        predicted = model.predict(X_validation)
         scores.append(mean_per_class_accuracy(y[validation], predicted))
     best = int(np.argmax(scores))  # the first of equals: the smallest C
     choice = CChoice(grid[best], grid, tuple(scores), train, validation)
@@ -204,8 +206,9 @@ def fit_splits(
     grid : sequence of float or None
         As in `select_C`; a grid of one is fitted without a choice. None is the
         `default_grid` of each split's own training rows, once transformed.
-    X : ndarray or Tensor of shape (n, d)
-        Features of all images.
+    X : ndarray, Tensor or RowSource of shape (n, d)
+        Features of all images. A source is indexed by rows, as an array is, and gives a
+        source of those.
     y : ndarray of shape (n,)
         Their labels.
     splits : sequence of int64 arrays

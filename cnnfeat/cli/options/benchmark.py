@@ -86,7 +86,8 @@ memory_opt = click.option(
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="What the solver's square matrices may take, in MiB.  [default: no limit]",
+    help="What the features of a layer and the solver's square matrices may each take, "
+    "in MiB; a larger layer is read from the file in blocks.  [default: no limit]",
 )
 splits_output_opt = click.option(
     "-o",
