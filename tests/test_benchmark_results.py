@@ -152,6 +152,17 @@ def test_the_csv_holds_a_line_for_each_split_with_its_choice_of_C(
         assert line["scale"] == "none"
 
 
+def test_mistakes_are_what_is_beside_the_confusions_diagonal(features_path):
+    report = run_benchmark(features_path, options(layers=("layer2",), C=(1.0,)))
+    (cell,) = report.cells
+    counted = np.diag(np.diag(cell.confusion))
+    for row, true, predicted in cell.mistakes:
+        assert row // 12 == true
+        counted[true, predicted] += 1
+    np.testing.assert_array_equal(counted, cell.confusion)
+    assert counted.sum() == sum(split.n_test for split in cell.splits)
+
+
 # -- comparisons -----------------------------------------------------------------------
 
 

@@ -184,14 +184,15 @@ def _per_class(cell: Cell) -> np.ndarray:
 def _confused_pairs(
     report: BenchmarkReport, features: "FeatureFile"
 ) -> list[ConfusedPair]:
-    """Return the most confused pairs with images of the first split, where at hand."""
+    """Return the most confused pairs with example images, where at hand."""
     best = report.best
     if best.features != report.cells[0].features:
         return []
     read = _reader(features)
     pairs = []
     for true, predicted, count in find_confused_pairs(best.confusion, 6):
-        rows = [row for row, t, p in best.mistakes if (t, p) == (true, predicted)]
+        wrong = [row for row, t, p in best.mistakes if (t, p) == (true, predicted)]
+        rows = list(dict.fromkeys(wrong))  # a row may be wrong in several splits
         pairs.append(
             ConfusedPair(
                 report.class_names[true],

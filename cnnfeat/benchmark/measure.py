@@ -163,7 +163,7 @@ def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") 
     classes = classes_of([split_set], labels)
     results: list[SplitResult] = []
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    mistakes: tuple[tuple[int, int, int], ...] = ()
+    mistakes: list[tuple[int, int, int]] = []
     for split, fit in zip(split_set.splits, fits, strict=True):
         y = np.searchsorted(classes, labels[split.test])
         scored = _score(fit, read.of(split.test), y, classes)
@@ -171,12 +171,9 @@ def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") 
             _result(fit, scored, len(split.train), split_set.seeds[len(results)])
         )
         confusion += scored.confusion
-        if not mistakes:
-            wrong = np.flatnonzero(scored.predicted != y)
-            triples = zip(
-                split.test[wrong], y[wrong], scored.predicted[wrong], strict=True
-            )
-            mistakes = tuple((int(r), int(t), int(p)) for r, t, p in triples)
+        wrong = np.flatnonzero(scored.predicted != y)
+        triples = zip(split.test[wrong], y[wrong], scored.predicted[wrong], strict=True)
+        mistakes += [(int(r), int(t), int(p)) for r, t, p in triples]
     return Cell(
         read.name,
         read.layer,
@@ -184,7 +181,7 @@ def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") 
         split_set.train_per_class,
         tuple(results),
         confusion,
-        mistakes,
+        tuple(mistakes),
     )
 
 

@@ -63,8 +63,8 @@ class Cell(TableRow):
     """One row of the table with its results.
 
     `confusion` is summed over the splits, int64 (n_classes, n_classes), rows true;
-    `mistakes` are (row of the feature file, true class, predicted class) of the first
-    split, as positions in the benchmark's classes.
+    `mistakes` are (row of the feature file, true class, predicted class), split after
+    split; classes are positions in the benchmark's.
     """
 
     splits: tuple[SplitResult, ...]
