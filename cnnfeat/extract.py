@@ -94,7 +94,7 @@ class ExtractReport:
 
 
 def extract_features(
-    images: str,
+    images: "str | ImageList",
     output_path: str,
     options: ExtractOptions | None = None,
     *,
@@ -106,9 +106,9 @@ def extract_features(
 
     Parameters
     ----------
-    images : str
-        A folder of class folders, a folder of images, a CSV or TSV manifest, a tar, or
-        `-` for paths read from `stdin`.
+    images : str or ImageList
+        A folder of class folders, a folder of images, a CSV or TSV manifest, a tar,
+        `-` for paths read from `stdin`, or images that are listed already.
     output_path : str
         The feature file; it appears under this name when it is whole.
     options : ExtractOptions

@@ -165,7 +165,7 @@ def _fit(
     options: TrainOptions,
 ) -> "SplitFit":
     """Choose C inside the training rows, then fit to all of them."""
-    from cnnfeat.heads import FeatureTransform, default_grid, fit_splits
+    from cnnfeat.heads import FeatureTransform, fit_splits
 
     X = features.read("+".join(names), split.train)
     features.refuse_non_finite(X, split.train)
@@ -175,15 +175,15 @@ def _fit(
         n_components=options.n_components,
         part_widths=[features.layers[name].n_features for name in names],
     )
-    grid = options.C or default_grid(transform.fit(X).transform(X))
+    is_given = options.C is not None and len(options.C) == 1  # nothing to choose
     (fit,) = fit_splits(
         make_head(options),
         X,
         features.labels[split.train],
         [np.arange(len(X))],
-        grid,
+        options.C,
         transform=transform,
-        inner=[_inner_rows(features, split, options.seed)] if grid[1:] else None,
+        inner=None if is_given else [_inner_rows(features, split, options.seed)],
     )
     if fit.choice is not None and fit.choice.is_at_edge:
         warnings.warn(

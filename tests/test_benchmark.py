@@ -8,59 +8,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import FIRST_BLOCK
+from made_features import options, write_features
 
 from cnnfeat.benchmark import BenchmarkOptions, DrawOptions, run_benchmark
 from cnnfeat.cli.main import cli
 from cnnfeat.heads import FeatureTransform, LinearSVM
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.splits import read_splits
-from cnnfeat.store import Contents, FeatureWriter, LayerSpec, open_features
-
-
-def write_features(path, n_per_class=12, n_classes=4, seed=0, poison=None):
-    """Write a feature file of two made layers, the second easier than the first."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(n_classes), n_per_class).astype(np.int32)
-    names = [f"class{k}" for k in range(n_classes)]
-    paths = [f"{names[k]}/{i:03d}.png" for i, k in enumerate(labels)]
-    means = rng.normal(size=(n_classes, 16))
-    noise = rng.normal(size=(len(labels), 16))
-    layers = {
-        "layer2": (means[labels] * 0.7 + noise).astype(np.float32),
-        "layer10": (means[labels] * 2.0 + noise).astype(np.float32),
-    }
-    if poison is not None:
-        layers = {name: poison(X.copy()) for name, X in layers.items()}
-    specs = [LayerSpec(name, name, (16,)) for name in layers]
-    provenance = {"model": "made", "images_sha256": "0" * 64}
-    contents = Contents(str(path.parent), paths, labels, names, specs, provenance, "")
-    with FeatureWriter(path, contents, fingerprint={}) as writer:
-        ok = np.ones(len(labels), bool)
-        writer.write(0, layers, ok, [""] * len(labels))
-        writer.finish()
-    return path
+from cnnfeat.store import open_features
 
 
 @pytest.fixture
 def features_path(tmp_path):
     return write_features(tmp_path / "f.h5")
-
-
-def options(**changes):
-    draw = {"protocol": "folder", "train_per_class": 6, "n_splits": 3}
-    draw |= {key: changes.pop(key) for key in list(changes) if key in DRAW}
-    return BenchmarkOptions(draw=DrawOptions(**draw), **changes)
-
-
-DRAW = (
-    "seed",
-    "splits_file",
-    "train_per_class",
-    "n_splits",
-    "train_sizes",
-    "test_per_class",
-    "protocol",
-)
 
 
 def test_a_cell_equals_an_independent_fit_of_its_split(features_path, tmp_path):

@@ -16,6 +16,7 @@ from cnnfeat.report import (
     Column,
     ConfusedPair,
     MeanStd,
+    Reference,
     ReportFigure,
     ReportPage,
     Series,
@@ -59,6 +60,34 @@ def test_published_numbers_look_unlike_measured_ones():
     first, second = plot_accuracy_by_layer(["1"], [ours, theirs]).axes[0].containers
     assert second.lines[0].get_linestyle() == ":"
     assert first.lines[0].get_linestyle() == "-"
+
+
+def test_references_are_dashed_lines_named_below_ours():
+    references = [Reference("ZF", 0.862, at=30), Reference("DeCAF", 0.8477)]
+    figure = plot_accuracy_by_layer(
+        ["1", "2"], [Series("SVM", [0.4, 0.5])], references=references
+    )
+    axes = figure.axes[0]
+    across = [line for line in axes.lines if line.get_label() in ("ZF", "DeCAF")]
+    assert [line.get_ydata()[0] for line in across] == pytest.approx([86.2, 84.77])
+    assert all(line.is_dashed() for line in across)
+    assert texts(figure.legends[0].get_texts()) == ["SVM", "ZF", "DeCAF"]
+    low, high = axes.get_ylim()
+    assert low < 40
+    assert high > 86.2
+    # A layer is no number of images: nothing is marked at 30 here.
+    assert axes.get_xlim()[1] < 2
+
+
+def test_a_reference_is_marked_at_its_training_size():
+    figure = plot_learning_curve(
+        [5, 30], [Series("SVM", [0.5, 0.9])], references=[Reference("ZF", 0.862, at=30)]
+    )
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    found = [
+        tuple(line.get_xydata()[0]) for line in marks if len(line.get_xdata()) == 1
+    ]
+    assert found == [(30, pytest.approx(86.2))]
 
 
 def test_the_learning_curve_stands_at_the_training_sizes():

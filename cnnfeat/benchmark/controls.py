@@ -14,6 +14,7 @@ from cnnfeat.extract import Progress as ExtractProgress
 from cnnfeat.store import open_features
 
 if TYPE_CHECKING:
+    from cnnfeat.images import ImageList
     from cnnfeat.store import FeatureFile
 
 Progress = Callable[[int, int, int], None]
@@ -41,9 +42,8 @@ def control_features(
     """
     path = features.path.with_suffix(f".control-{control}.h5")
     if not path.exists():
-        _check_images(features)
         extract_features(
-            features.root,
+            _images_of(features),
             str(path),
             _options(features, control),
             progress=_without_stages(progress),
@@ -86,19 +86,35 @@ def _without_stages(progress: Progress | None) -> ExtractProgress | None:
     return lambda n_done, n_all, n_failed, _: progress(n_done, n_all, n_failed)
 
 
-def _check_images(features: "FeatureFile") -> None:
-    from cnnfeat.images import list_images
-
+def _images_of(features: "FeatureFile") -> "ImageList":
+    """Return the images that the file was made from, checked."""
     if not os.path.exists(features.root):
         raise InputError(
             f"--control extracts from the images of {features.path}, and "
             f"{features.root} is not there"
         )
-    if list_images(features.root).fingerprint() != features.provenance["images_sha256"]:
+    images = features_images(features)
+    if images.fingerprint() != features.provenance["images_sha256"]:
         raise ProvenanceError(
             f"--control extracts from the images of {features.path}, and those in "
             f"{features.root} are not the same: images_sha256 differs; extract again"
         )
+    return images
+
+
+def features_images(features: "FeatureFile") -> "ImageList":
+    """Return the image list that a feature file keeps, however it was listed.
+
+    Raises
+    ------
+    InputError
+        If it was a tar, and that cannot be read or holds other images now.
+    """
+    from cnnfeat.images import relist_images
+
+    return relist_images(
+        features.root, features.paths, features.labels, features.class_names
+    )
 
 
 def _options(features: "FeatureFile", control: str) -> ExtractOptions:

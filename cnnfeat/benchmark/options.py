@@ -29,13 +29,16 @@ class BenchmarkOptions:
     """How a benchmark is run; the defaults are those of `cnnfeat benchmark`.
 
     `layers=()` is every layer of the file; `C=None` tries a grid that suits the scale;
-    `memory_mib` bounds the solver's square matrices, None for no bound.
+    `compare` are pairs of rows of the table, each named by words that only it has;
+    `memory_mib` bounds the features in memory and the solver's square matrices, None
+    for no bound.
     """
 
     draw: DrawOptions = DrawOptions()
     layers: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("svm",)
     controls: tuple[str, ...] = ()
+    compare: tuple[tuple[str, str], ...] = ()
     C: tuple[float, ...] | None = None
     scale: str = "l2"
     signed_sqrt: bool = False
@@ -45,3 +48,8 @@ class BenchmarkOptions:
     memory_mib: int | None = None
     report_dir: str | None = None
     overwrite: bool = False
+
+    @property
+    def chooses_C(self) -> bool:
+        """Whether there is more than one C to choose from."""
+        return self.C is None or len(self.C) > 1

@@ -11,7 +11,13 @@ import numpy as np
 from cnnfeat.benchmark.options import DrawOptions
 from cnnfeat.errors import CnnfeatWarning, SplitError
 from cnnfeat.protocols import get_protocol, protocol_splits
-from cnnfeat.splits import Split, read_splits, splits_to_csv, usable_rows
+from cnnfeat.splits import (
+    Split,
+    inner_split,
+    read_splits,
+    splits_to_csv,
+    usable_rows,
+)
 
 if TYPE_CHECKING:
     from cnnfeat.images import ImageList
@@ -29,10 +35,61 @@ class SplitSet:
     train_per_class : int or None
         None where classes differ, as in published lists.
     splits : tuple of Split
+    seeds : tuple of int
+        One a split: draws its rows where they are drawn, its inner split and dropout.
+    inner : tuple of Split
+        For each split its training rows divided once more: `test` are the rows that C
+        is chosen on. Empty until `with_inner`.
     """
 
     train_per_class: int | None
     splits: tuple[Split, ...]
+    seeds: tuple[int, ...]
+    inner: tuple[Split, ...] = ()
+
+    def with_inner(
+        self, images: "FeatureFile | ImageList", held_out: float
+    ) -> "SplitSet":
+        """Return the same splits with inner ones, `held_out` of each class to test.
+
+        Raises
+        ------
+        SplitError
+            If no class of a split has two training rows.
+        """
+        inner = tuple(
+            inner_split(
+                split.train,
+                images.labels,
+                images.paths,
+                images.class_names,
+                held_out=held_out,
+                seed=seed,
+            )
+            for split, seed in zip(self.splits, self.seeds, strict=True)
+        )
+        return replace(self, inner=inner)
+
+    def inner_positions(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the inner splits as positions among the training rows."""
+        return [
+            (
+                np.searchsorted(split.train, inner.train),
+                np.searchsorted(split.train, inner.test),
+            )
+            for split, inner in zip(self.splits, self.inner, strict=False)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every split's seed and rows of the feature file as JSON types."""
+        splits: list[dict[str, Any]] = [
+            {"seed": seed, "train": split.train.tolist(), "test": split.test.tolist()}
+            for split, seed in zip(self.splits, self.seeds, strict=True)
+        ]
+        for entry, inner in zip(splits, self.inner, strict=False):
+            entry["inner_train"] = inner.train.tolist()
+            entry["validation"] = inner.test.tolist()
+        return {"train_per_class": self.train_per_class, "splits": splits}
 
 
 @dataclass(frozen=True)
@@ -86,7 +143,11 @@ def draw_split_sets(
         )
     sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
     return [
-        _checked(images, _drawn(replace(draw, train_per_class=size), images, usable))
+        _checked(
+            images,
+            _drawn(replace(draw, train_per_class=size), images, usable),
+            draw.seed,
+        )
         for size in sizes or [draw.train_per_class]
     ]
 
@@ -128,7 +189,7 @@ def _from_file(
         _usable_part(split, usable)
         for split in read_splits(draw.splits_file, images.paths)
     ]
-    return _checked(images, splits, draw.splits_file)
+    return _checked(images, splits, draw.seed, draw.splits_file)
 
 
 def _usable_part(split: Split, usable: np.ndarray) -> Split:
@@ -139,7 +200,10 @@ def _usable_part(split: Split, usable: np.ndarray) -> Split:
 
 
 def _checked(
-    images: "FeatureFile | ImageList", splits: Sequence[Split], source: str = "split"
+    images: "FeatureFile | ImageList",
+    splits: Sequence[Split],
+    seed: int,
+    source: str = "split",
 ) -> SplitSet:
     """Refuse splits that no head can be trained or scored on; count their size."""
     labels, names = images.labels, images.class_names
@@ -160,7 +224,11 @@ def _checked(
                 f"rows: {listed}"
             )
         sizes.update(counts.tolist())
-    return SplitSet(sizes.pop() if len(sizes) == 1 else None, tuple(splits))
+    return SplitSet(
+        sizes.pop() if len(sizes) == 1 else None,
+        tuple(splits),
+        tuple(range(seed, seed + len(splits))),
+    )
 
 
 def write_splits(

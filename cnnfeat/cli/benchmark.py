@@ -21,22 +21,27 @@ from cnnfeat.cli import options
 @options.pca_opt
 @options.dropout_opt
 @options.controls_opt
+@options.compare_opt
 @options.report_opt
 @options.memory_opt
 @options.device_opt
 @options.overwrite_opt
 @options.quiet_opt
+@options.verbose_opt
 @options.json_opt
-def benchmark(features_path: str, quiet: bool, as_json: bool, **chosen: Any) -> None:
+def benchmark(
+    features_path: str, quiet: bool, verbose: bool, as_json: bool, **chosen: Any
+) -> None:
     """Measure layers and heads of FEATURES.h5 over a paper's splits.
 
     Prints mean and standard deviation over the splits, both accuracies, the C chosen
-    inside the training rows of each split, the best row against every other on the
-    same splits, and the papers' numbers.
+    inside the training rows of each split, the papers' numbers, and the best row
+    against every other on the same splits.
 
     \b
     $ cnnfeat benchmark features.h5 --protocol caltech101-zf --report report/
     $ cnnfeat benchmark features.h5 --protocol folder --train-per-class 20 --splits 5
+    $ cnnfeat benchmark features.h5 --train-per-class 20 --compare fc6 fc7
     """
     from cnnfeat.benchmark import run_benchmark
     from cnnfeat.cli.output import echo_benchmark
@@ -46,4 +51,4 @@ def benchmark(features_path: str, quiet: bool, as_json: bool, **chosen: Any) -> 
         report = run_benchmark(
             features_path, options.benchmark_options(chosen), progress=progress
         )
-    echo_benchmark(report, as_json=as_json)
+    echo_benchmark(report, verbose=verbose, as_json=as_json)

@@ -97,8 +97,19 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
     echo_report(report.to_dict(), as_json=as_json)
 
 
-def echo_benchmark(report: "BenchmarkReport", *, as_json: bool) -> None:
-    """Print a benchmark's tables and notes, or one JSON object."""
+def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -> None:
+    """Print a benchmark's tables and notes, or one JSON object.
+
+    With `verbose`, how each fit was solved on stderr.
+    """
+    for cell in report.cells if verbose else ():
+        for index, split in enumerate(cell.splits):
+            click.echo(
+                f"cnnfeat: {cell.name}, split {index}: {split.n_train} rows, C = "
+                f"{split.C:.3g}: solved on the {split.solver} side in {split.n_iter} "
+                "Newton steps",
+                err=True,
+            )
     if as_json:
         echo_report(report.to_dict(), as_json=True)
         return

@@ -158,7 +158,7 @@ class Job:
 
 
 def prepare_job(
-    images: str,
+    images: str | ImageList,
     stdin: Iterable[str] | None,
     options: "ExtractOptions",
     output_path: str,
@@ -167,7 +167,9 @@ def prepare_job(
 
     The job's `module` holds hooks on the network until it is closed.
     """
-    image_list = list_images(images, stdin=stdin)
+    image_list = (
+        images if isinstance(images, ImageList) else list_images(images, stdin=stdin)
+    )
     network = load_network(
         options.model,
         weights=options.weights,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads.base import LinearHead
-from cnnfeat.heads.rows import Rows
+from cnnfeat.heads.rows import RowSource
 from cnnfeat.heads.solve import Problem
 from cnnfeat.heads.transform import FeatureTransform, row_blocks
 from cnnfeat.heads.validation import check_grid
@@ -141,7 +141,9 @@ def _select(
     train, validation = inner if inner is not None else draw_inner(y, seed)
     model = clone(head).set_params(tol=max(head.tol, SELECTION_TOL))
     problem, index, weights = _prepare(model, X, y, train, K)
-    X_validation = Rows(model._as_tensor(X[validation], reset=False))
+    X_validation = X[validation]
+    if not isinstance(X_validation, RowSource):
+        X_validation = model._as_tensor(X_validation, reset=False)
     scores: list[float] = []
     starts: list[Tensor] = []
     start = None
@@ -150,7 +152,7 @@ def _select(
         start = fit.start
         starts.append(start)
         model._keep(fit, problem)
-        predicted = model.predict(X_validation.X)
+        predicted = model.predict(X_validation)
         scores.append(mean_per_class_accuracy(y[validation], predicted))
     best = int(np.argmax(scores))  # the first of equals: the smallest C
     choice = CChoice(grid[best], grid, tuple(scores), train, validation)
@@ -187,7 +189,7 @@ def fit_splits(
     X: Any,
     y: NDArray[Any],
     splits: Sequence[IntRows],
-    grid: Sequence[float],
+    grid: Sequence[float] | None,
     *,
     transform: FeatureTransform | None = None,
     inner: Sequence[tuple[IntRows, IntRows]] | None = None,
@@ -199,10 +201,14 @@ def fit_splits(
 
     Parameters
     ----------
-    head, grid, seed
-        As in `select_C`; a grid of one is fitted without a choice.
-    X : ndarray or Tensor of shape (n, d)
-        Features of all images.
+    head, seed
+        As in `select_C`.
+    grid : sequence of float or None
+        As in `select_C`; a grid of one is fitted without a choice. None is the
+        `default_grid` of each split's own training rows, once transformed.
+    X : ndarray, Tensor or RowSource of shape (n, d)
+        Features of all images. A source is indexed by rows, as an array is, and gives a
+        source of those.
     y : ndarray of shape (n,)
         Their labels.
     splits : sequence of int64 arrays
@@ -212,7 +218,7 @@ def fit_splits(
     inner : sequence of (train, validation), optional
         For each split, indices into its own training rows.
     """
-    values, y = check_grid(grid), np.asarray(y)
+    values, y = check_grid(grid) if grid is not None else None, np.asarray(y)
     rowwise = transform is None or transform.is_rowwise
     union = np.unique(np.concatenate(splits)) if len(splits) else np.zeros(0, int)
     K = _shared_gram(head, X, y, union, transform, splits) if rowwise else None
@@ -233,7 +239,7 @@ def _fit_split(
     head: LinearHead,
     X: Any,
     y: NDArray[Any],
-    grid: tuple[float, ...],
+    grid: tuple[float, ...] | None,
     transform: FeatureTransform | None,
     inner: tuple[IntRows, IntRows] | None,
     seed: int,
@@ -243,6 +249,7 @@ def _fit_split(
     if transform is not None:
         fitted = transform.unfitted().fit(X)
         X = fitted.transform(X)
+    grid = grid or check_grid(default_grid(X))
     model, choice, start = clone(head).set_params(C=grid[0]), None, None
     if K is None and not head.dropout:
         K = _gram_of(model, X, y)

@@ -279,3 +279,8 @@ class TransformedRows:
         """Yield transformed rows in order."""
         for rows, block in self._source.blocks(n_rows):
             yield rows, self._transform._apply(torch.as_tensor(block))
+
+    def __getitem__(self, rows: Any) -> TransformedRows:
+        """Return the source of some rows; the one below has to allow it."""
+        source: Any = self._source
+        return TransformedRows(source[rows], self._transform)

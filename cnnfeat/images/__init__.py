@@ -10,7 +10,7 @@ from cnnfeat.images.decode import (
     DecodeLimits,
     decode_image,
 )
-from cnnfeat.images.listing import ImageList, list_images
+from cnnfeat.images.listing import ImageList, list_images, relist_images
 from cnnfeat.images.loading import Batch, default_workers, load_batches
 from cnnfeat.images.preprocessing import Preprocessing
 from cnnfeat.images.reading import Location
@@ -27,4 +27,5 @@ __all__ = [
     "default_workers",
     "list_images",
     "load_batches",
+    "relist_images",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -139,6 +140,51 @@ def list_images(source: str | Path, *, stdin: Iterable[str] | None = None) -> Im
         folder, name = os.path.split(os.path.abspath(path))
         return build_image_list(folder, [(None, name)])
     return list_tar(path)
+
+
+def relist_images(
+    root: str, paths: Sequence[str], labels: np.ndarray, class_names: Sequence[str]
+) -> ImageList:
+    r"""Return the `ImageList` that was written down as these, ready to be read again.
+
+    No folder is walked, so that a list from a manifest or from standard input comes
+    back as it was. Whether the files are still the same, `fingerprint` tells.
+
+    Parameters
+    ----------
+    root : str
+        A folder, or a tar, whose members are looked up.
+    paths, labels, class_names
+        As in `ImageList`. A path with `\xNN` is also found as the bytes it stands for.
+
+    Raises
+    ------
+    InputError
+        If the tar cannot be read or lists other images.
+    """
+    from cnnfeat.images.tar import list_tar
+
+    location = _spelled(root)
+    if not os.path.isfile(location):
+        names = tuple(_spelled(path, location) for path in paths)
+        return ImageList(
+            root, tuple(paths), labels, tuple(class_names), location, names
+        )
+    found = list_tar(location)
+    if found.paths != tuple(paths):
+        raise InputError(f"{root}: this tar does not hold the images that it held")
+    return found
+
+
+def _spelled(path: str, folder: str = "") -> str:
+    r"""Return a printable path as the operating system spells it: `\xNN` as a byte."""
+    if "\\x" not in path or os.path.lexists(os.path.join(folder, path)):
+        return path
+    parts = re.split(r"\\x([0-9a-f]{2})", path)
+    raw = [
+        bytes.fromhex(part) if k % 2 else part.encode() for k, part in enumerate(parts)
+    ]
+    return os.fsdecode(b"".join(raw))
 
 
 def build_image_list(

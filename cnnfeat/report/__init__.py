@@ -20,12 +20,14 @@ from cnnfeat.report.plots import (
     plot_learning_curve,
     plot_training_curves,
 )
+from cnnfeat.report.references import Reference
 from cnnfeat.report.tables import Column, MeanStd, Table, format_percent
 
 __all__ = [
     "Column",
     "ConfusedPair",
     "MeanStd",
+    "Reference",
     "ReportFigure",
     "ReportPage",
     "Series",

@@ -19,6 +19,8 @@ OKABE_ITO = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
+GREYS = ("0.45", "0.65")
+"""Of what was not measured here."""
 DPI = 150
 """Dots an inch of every PNG."""
 

@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnfeat.report._palette import line_style
+from cnnfeat.report._palette import GREYS, line_style
 from cnnfeat.report.figures import new_axes, new_figure
+from cnnfeat.report.references import (
+    Reference,
+    add_legend_below,
+    draw_references,
+    mark_references,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +69,7 @@ def plot_accuracy_by_layer(
     layers: Sequence[str],
     series: Sequence[Series],
     *,
+    references: Sequence[Reference] = (),
     title: str | None = None,
     metric: str = "mean per-class accuracy",
 ) -> Figure:
@@ -74,6 +81,8 @@ def plot_accuracy_by_layer(
         Layer names, shallow to deep.
     series : sequence of Series
         One value a layer each, as fractions.
+    references : sequence of Reference
+        Published numbers, across the whole plot.
     title : str, optional
         Drawn above.
     metric : str
@@ -90,13 +99,13 @@ def plot_accuracy_by_layer(
     """
     figure, axes = new_axes(
         max(5.0, min(0.7 * len(layers) + 2.5, 16.0)),
-        4.2,
+        _height(series, references),
         x_label="layer",
         y_label=f"{metric} (%)",
         title=title,
     )
     places = np.arange(len(layers))
-    _draw_series(axes, places, series)
+    _draw_series(axes, places, series, references=references)
     axes.set_xticks(places, _plain(layers))
     if max((len(name) for name in layers), default=0) > _LONG_TICK:
         axes.tick_params(axis="x", rotation=40)
@@ -110,10 +119,13 @@ def plot_learning_curve(
     train_sizes: Sequence[int],
     series: Sequence[Series],
     *,
+    references: Sequence[Reference] = (),
     title: str | None = None,
     metric: str = "mean per-class accuracy",
 ) -> Figure:
     """Draw accuracy (fractions) against the number of training images a class.
+
+    References are lines across the plot, with a mark at the size they belong to.
 
     Raises
     ------
@@ -126,12 +138,13 @@ def plot_learning_curve(
     """
     figure, axes = new_axes(
         6.0,
-        4.2,
+        _height(series, references),
         x_label="training images per class",
         y_label=f"{metric} (%)",
         title=title,
     )
-    _draw_series(axes, np.asarray(train_sizes), series)
+    _draw_series(axes, np.asarray(train_sizes), series, references=references)
+    mark_references(axes, references)
     axes.set_xticks(list(train_sizes))
     return figure
 
@@ -274,6 +287,7 @@ def _draw_series(
     places: np.ndarray,
     series: Sequence[Series],
     order: np.ndarray | None = None,
+    references: Sequence[Reference] = (),
 ) -> None:
     """Draw each series in per cent over `places`; the published ones grey."""
     order = np.arange(len(places)) if order is None else order
@@ -286,7 +300,7 @@ def _draw_series(
         style = line_style(index)
         if one.published:
             style |= {
-                "color": ("0.45", "0.65")[n_published % 2],
+                "color": GREYS[n_published % 2],
                 "linestyle": (":", "--")[n_published // 2 % 2],
                 "mfc": "white",
             }
@@ -296,13 +310,22 @@ def _draw_series(
         axes.errorbar(
             places[order], mean, yerr=std, label=one.label, capsize=3, **style
         )
+    draw_references(axes, references)
     axes.grid(axis="y", alpha=0.3)
     _fit_percent_axis(axes)
-    if series:
+    if references:
+        add_legend_below(axes, len(references))
+    elif series:
         n_columns = math.ceil(len(series) / 8)
         legend = axes.legend(frameon=False, fontsize="small", ncols=n_columns)
         for text in legend.get_texts():
             text.set_parse_math(False)
+
+
+def _height(series: Sequence[Series], references: Sequence[Reference]) -> float:
+    """Return a figure's height in inches, with room for names below the plot."""
+    n_below = len(series) + len(references) if references else 0
+    return 4.2 + 0.2 * n_below
 
 
 def _fit_percent_axis(axes: Axes) -> None:

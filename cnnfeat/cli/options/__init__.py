@@ -7,6 +7,7 @@ and raise `click.BadParameter` (exit status 2) on anything else.
 from cnnfeat.cli.options.benchmark import (
     benchmark_layers_opt,
     benchmark_options,
+    compare_opt,
     controls_opt,
     draw_options,
     drawing_opts,
@@ -121,6 +122,7 @@ __all__ = [
     "checkpoint_opt",
     "classifier_arg",
     "clip_norm_opt",
+    "compare_opt",
     "compose",
     "confusion_opt",
     "controls_opt",

@@ -66,6 +66,14 @@ controls_opt = click.option(
     help="Add rows for raw pixels and for the same network with random weights, "
     "extracted once beside the feature file.",
 )
+compare_opt = click.option(
+    "--compare",
+    nargs=2,
+    multiple=True,
+    metavar="ROW ROW",
+    help="Compare two rows of the table over the splits; words that only the row has "
+    'name it: --compare "fc6 svm" "fc7 svm". Repeatable.',
+)
 report_opt = click.option(
     "--report",
     "report_dir",
@@ -78,7 +86,8 @@ memory_opt = click.option(
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="What the solver's square matrices may take, in MiB.  [default: no limit]",
+    help="What the features of a layer and the solver's square matrices may each take, "
+    "in MiB; a larger layer is read from the file in blocks.  [default: no limit]",
 )
 splits_output_opt = click.option(
     "-o",
@@ -115,5 +124,5 @@ def benchmark_options(chosen: dict[str, Any]) -> Any:
     """Return `BenchmarkOptions` from the parsed options."""
     from cnnfeat.benchmark import BenchmarkOptions
 
-    heads = chosen.pop("heads") or ("svm",)
+    heads = tuple(dict.fromkeys(chosen.pop("heads"))) or ("svm",)
     return BenchmarkOptions(draw=draw_options(chosen), heads=heads, **chosen)
