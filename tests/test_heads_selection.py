@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads import (
@@ -13,6 +14,7 @@ from cnnfeat.heads import (
     fit_splits,
     select_C,
 )
+from cnnfeat.heads.parallel import map_splits
 
 GRID = (0.01, 0.1, 1.0, 10.0)
 
@@ -125,3 +127,33 @@ def test_dropout_goes_through_the_choice():
     head = Softmax(dropout=0.5, random_state=1)
     results = fit_splits(head, X, y, draw_splits(y), GRID)
     assert all(result.choice.C in GRID for result in results)
+
+
+def test_splits_on_several_threads_equal_splits_one_by_one():
+    X, y = make_images(6)
+    splits = [np.flatnonzero(np.arange(len(y)) % 5 != k) for k in range(5)]
+    n_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = fit_splits(LinearSVM(), X, y, splits, GRID)
+        torch.set_num_threads(4)
+        together = fit_splits(LinearSVM(), X, y, splits, GRID)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(n_threads)
+    for one, other in zip(alone, together, strict=True):
+        assert one.choice.C == other.choice.C
+        np.testing.assert_array_equal(one.head.coef_, other.head.coef_)
+
+
+def test_an_error_in_one_thread_is_the_error_of_all():
+    def fit_one(number):
+        if number == 2:
+            raise DataError("split 2 has one class")
+        return number
+
+    n_threads = torch.get_num_threads()
+    with pytest.raises(DataError, match="split 2"):
+        map_splits(fit_one, 4, 2)
+    assert torch.get_num_threads() == n_threads
+    assert map_splits(str, 4, 2) == ["0", "1", "2", "3"]

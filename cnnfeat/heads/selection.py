@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads.base import LinearHead
+from cnnfeat.heads.parallel import map_splits, splits_at_a_time
 from cnnfeat.heads.rows import RowSource
 from cnnfeat.heads.solve import Problem
 from cnnfeat.heads.transform import FeatureTransform, row_blocks
@@ -222,17 +223,18 @@ def fit_splits(
     rowwise = transform is None or transform.is_rowwise
     union = np.unique(np.concatenate(splits)) if len(splits) else np.zeros(0, int)
     K = _shared_gram(head, X, y, union, transform, splits) if rowwise else None
-    results = []
-    for number, rows in enumerate(splits):
-        own = None
+    if isinstance(X, np.ndarray):  # once, and not in the threads
+        X = clone(head)._as_tensor(X, reset=True)
+
+    def fit_one(number: int) -> SplitFit:
+        rows, own = splits[number], None
         if K is not None:
             at = torch.as_tensor(np.searchsorted(union, rows), device=K.device)
             own = K[at[:, None], at]
         parts = inner[number] if inner is not None else None
-        results.append(
-            _fit_split(head, X[rows], y[rows], values, transform, parts, seed, own)
-        )
-    return results
+        return _fit_split(head, X[rows], y[rows], values, transform, parts, seed, own)
+
+    return map_splits(fit_one, len(splits), splits_at_a_time(X, len(splits)))
 
 
 def _fit_split(
