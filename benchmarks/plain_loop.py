@@ -5,6 +5,7 @@ Prints one JSON object: images, seconds, images_per_second. Run by `extract.py`.
 
 import argparse
 import json
+import os
 import time
 
 import h5py
@@ -16,12 +17,12 @@ from torchvision import transforms
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnnfeat import list_images, load_network
-from cnnfeat.networks import resolve_layers
 
 
 class Images(Dataset):
     def __init__(self, image_list, constants):
-        self.paths = [f"{image_list.root}/{path}" for path in image_list.paths]
+        root, paths = image_list.root, image_list.paths
+        self.paths = [os.path.join(root, path) for path in paths]
         mode = transforms.InterpolationMode(constants.interpolation)
         self.transform = transforms.Compose(
             [
@@ -45,7 +46,7 @@ def main():
     parser.add_argument("output")
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--layer")
+    parser.add_argument("--layer", required=True)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="auto")
@@ -54,9 +55,8 @@ def main():
     # The loaders are cnnfeat's, so that both sides have the same weights and images.
     network = load_network(chosen.model, weights=chosen.weights, device=chosen.device)
     images = Images(list_images(chosen.images), network.weights.preprocessing)
-    names = [chosen.layer] if chosen.layer else []
-    layer = resolve_layers(network, names)[0].module
-    extractor = create_feature_extractor(network.module, {layer: "features"}).eval()
+    returned = {chosen.layer: "features"}
+    extractor = create_feature_extractor(network.module, returned).eval()
     loader = DataLoader(images, chosen.batch_size, num_workers=chosen.workers)
     features = []
     with torch.no_grad():

@@ -8,6 +8,7 @@ batch size. The last batch is padded to it.
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cnnfeat.networks.engines import (
     pad_batch,
     quiet_compilers,
 )
+from cnnfeat.networks.model_cache import ModelCache, cache_folder
 
 # What compilers raise on networks that they cannot take; anything else is our error.
 _FAILURES = (
@@ -171,15 +173,26 @@ def _compile_openvino(
         raise EngineError(
             "openvino is not installed: pip install 'cnnfeat[openvino]'"
         ) from error
-    frontend = openvino.frontend
+    frontend, core = openvino.frontend, openvino.Core()
+    cache = ModelCache(cache_folder())
+    identity = f"{module.identity()} {batch_size} openvino {openvino.__version__}"
+    kept = cache.find(identity)
     try:
-        with quiet_compilers(), torch.no_grad():
-            graph = record_graph(module, batch_size)
-            example = (module.example(batch_size),)
-            model = openvino.convert_model(torch.export.export(graph, example))
-            return openvino.Core().compile_model(model, "CPU", settings)
+        if kept is not None:
+            return core.compile_model(core.read_model(kept), "CPU", settings)
+        model = _convert(openvino, module, batch_size)
+        compiled = core.compile_model(model, "CPU", settings)
     except (*_FAILURES, frontend.OpConversionFailure, frontend.GeneralFailure) as error:
         raise EngineError(f"openvino: {_first_line(error)}") from error
+    cache.keep(identity, partial(openvino.save_model, model, compress_to_fp16=False))
+    return compiled
+
+
+def _convert(openvino: Any, module: TapModule, batch_size: int) -> Any:
+    with quiet_compilers(), torch.no_grad():
+        graph = record_graph(module, batch_size)
+        example = (module.example(batch_size),)
+        return openvino.convert_model(torch.export.export(graph, example))
 
 
 def _first_line(error: BaseException) -> str:
