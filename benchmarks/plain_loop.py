@@ -40,6 +40,15 @@ class Images(Dataset):
         return self.transform(Image.open(self.paths[k]).convert("RGB"))
 
 
+def feature_function(module, layer):
+    """Return a function from images to the layer's activations, as the docs tell."""
+    if layer == "global_pool" and hasattr(module, "reset_classifier"):
+        module.reset_classifier(0)  # timm's own way; torchvision's cannot trace it
+        return module.eval()
+    extractor = create_feature_extractor(module, {layer: "features"}).eval()
+    return lambda images: extractor(images)["features"]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("images")
@@ -55,14 +64,12 @@ def main():
     # The loaders are cnnfeat's, so that both sides have the same weights and images.
     network = load_network(chosen.model, weights=chosen.weights, device=chosen.device)
     images = Images(list_images(chosen.images), network.weights.preprocessing)
-    returned = {chosen.layer: "features"}
-    extractor = create_feature_extractor(network.module, returned).eval()
+    extract = feature_function(network.module, chosen.layer)
     loader = DataLoader(images, chosen.batch_size, num_workers=chosen.workers)
     features = []
     with torch.no_grad():
         for batch in loader:
-            out = extractor(batch.to(network.device))["features"]
-            features.append(out.cpu().numpy())
+            features.append(extract(batch.to(network.device)).cpu().numpy())
     with h5py.File(chosen.output, "w") as file:
         file["features"] = np.concatenate(features)
     seconds = time.monotonic() - started

@@ -20,6 +20,7 @@ from cnnfeat.networks import (
     TapModule,
     Tapper,
     check_agreement,
+    load_network,
     resolve_layers,
 )
 
@@ -118,6 +119,16 @@ def test_bf16_is_within_its_tolerance(tiny_network):
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         assert cosine.min() >= 0.999
         assert np.abs(a - b).max() <= 0.03 * np.ptp(a)
+
+
+@pytest.mark.slow
+@needs_openvino
+def test_openvino_agrees_with_eager_on_a_vision_transformer():
+    network = load_network("timm/vit_tiny_patch16_224", weights="random", device="cpu")
+    module = TapModule(network, resolve_layers(network, []))
+    images = module.example(2).numpy()
+    engine = OpenVINOEngine(module, 2, n_threads=2)
+    check_agreement(EagerEngine(module)(images), engine(images), "openvino")
 
 
 @pytest.mark.slow

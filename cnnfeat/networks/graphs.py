@@ -56,6 +56,11 @@ def record_graph(module: TapModule, batch_size: int) -> fx.GraphModule:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+    for node in graph.graph.nodes:
+        # Compilers lay tensors out in other ways than the one that was recorded (the
+        # result of attention): what was a view then need not be one for them.
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
