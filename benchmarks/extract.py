@@ -110,8 +110,16 @@ class Bench:
             lines = csv.writer(file)
             lines.writerow(["path"])
             for k in range(n_rows):
-                lines.writerow([paths[picked[k % len(picked)]]])
+                turn, place = divmod(k, len(picked))
+                lines.writerow([self.again(turn) + paths[picked[place]]])
         return path
+
+    def again(self, turn):
+        """Return what makes a path another one to the same file: a link to /."""
+        link = self.folder / f"again-{turn}"
+        if turn and not link.is_symlink():
+            link.symlink_to("/")
+        return str(link) if turn else ""
 
     def network(self, model):
         """Return --model and --weights: the published ones where they are at hand."""
