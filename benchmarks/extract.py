@@ -2,13 +2,15 @@
 
     python benchmarks/extract.py IMAGES [--weights-dir DIR] [--part NAME]... [--quick]
 
-Every figure is a whole process, started cold and timed from outside; its memory is the
-sum over the process and those it started, sampled. Tables are markdown, on stdout.
-About 35 minutes on two cores, 5 with --quick. Nothing else should run meanwhile.
+Every figure is a whole process, timed from outside; its memory is the sum over the
+process and those it started, sampled. The first run of cnnfeat of each kind begins with
+an empty cache of converted networks, the others find it filled. Tables are markdown, on
+stdout. About 35 minutes on two cores, 5 with --quick, when nothing else runs.
 """
 
 import argparse
 import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -26,6 +29,8 @@ from cnnfeat import list_images
 HERE = Path(__file__).parent
 SQUEEZENET = "squeezenet1_1"
 LITE0 = "efficientnet_lite0"
+# Both sides are told the layer: a user of the plain loop knows its name.
+WORK = {SQUEEZENET: "features.12", LITE0: "global_pool"}
 EIGHT = (*(f"features.{k}" for k in (3, 4, 6, 7, 9, 10, 11, 12)),)
 FIRST_BLOCK = ("features.0", "features.1", "features.2")
 
@@ -88,7 +93,8 @@ class Bench:
 
     def __init__(self, chosen, folder):
         self.chosen, self.folder = chosen, Path(folder)
-        self.output = self.folder / "features.h5"
+        self.output, self.plain_output = self.folder / "f.h5", self.folder / "plain.h5"
+        os.environ["CNNFEAT_CACHE"] = str(self.folder / "cache")
         self.paths = [
             f"{images.root}/{path}"
             for images in [list_images(chosen.images)]
@@ -104,8 +110,16 @@ class Bench:
             lines = csv.writer(file)
             lines.writerow(["path"])
             for k in range(n_rows):
-                lines.writerow([paths[picked[k % len(picked)]]])
+                turn, place = divmod(k, len(picked))
+                lines.writerow([self.again(turn) + paths[picked[place]]])
         return path
+
+    def again(self, turn):
+        """Return what makes a path another one to the same file: a link to /."""
+        link = self.folder / f"again-{turn}"
+        if turn and not link.is_symlink():
+            link.symlink_to("/")
+        return str(link) if turn else ""
 
     def network(self, model):
         """Return --model and --weights: the published ones where they are at hand."""
@@ -125,9 +139,17 @@ class Bench:
     def plain(self, images, n_workers, *options):
         """Time one plain loop."""
         script = HERE / "plain_loop.py"
-        output = self.folder / "plain.h5"
         workers = ["--workers", n_workers, "--device", self.chosen.device]
-        return measure(script, images, output, *workers, *options)
+        return measure(script, images, self.plain_output, *workers, *options)
+
+    def disagreement(self, layer):
+        """Return the lowest cosine of a row and the largest difference, in ranges."""
+        with h5py.File(self.output) as ours, h5py.File(self.plain_output) as plain:
+            a, b = ours[f"features/{layer}"][:2000], plain["features"][:2000]
+        a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosine = (a * b).sum(axis=1, dtype=np.float64) / norms
+        return float(cosine.min()), float(np.abs(a - b).max() / np.ptp(b))
 
 
 def table(title, columns, rows):
@@ -151,45 +173,55 @@ def spread(values, digits=1):
 
 def speed(bench):
     """Against the plain loop and against the bound, for two networks."""
-    quick = bench.chosen.quick
-    n_images = 600 if quick else len(bench.paths)
+    n_images = 600 if bench.chosen.quick else len(bench.paths)
     images = bench.manifest(n_images)
     rows, bounds = [], []
-    for model, layer in ((SQUEEZENET, "features.12"), (LITE0, None)):
-        options = bench.network(model) + (["--layer", layer] if layer else [])
-        few = bench.manifest(120 if quick else 480)
-        trials = {
-            n: bench.plain(few, n, *options).seconds
-            for n in ((0, 2) if quick else (0, 1, 2, 4))
-        }
-        n_workers = min(trials, key=trials.get)
+    for model, layer in WORK.items():
+        options = [*bench.network(model), "--layer", layer]
+        n_workers = best_workers(bench, options)
         plain = bench.plain(images, n_workers, *options)
         ours = [bench.cnnfeat(images, *options) for _ in range(bench.chosen.repeats)]
         bound = bench_bounds(bench, images, options)
         seconds = [run.seconds for run in ours]
-        rate = n_images / float(np.median(seconds))
-        engine = ours[0].printed["engine"]
+        cosine, difference = bench.disagreement(layer)
         rows.append(
             [
-                f"{model} {layer or '(before the classifier)'}",
+                f"{model} {layer}",
                 n_images,
-                f"{spread(seconds)} ({engine})",
+                f"{spread(seconds)} ({ours[0].printed['engine']})",
+                f"{start_seconds(ours[0]):.1f}",
+                spread([start_seconds(run) for run in ours[1:] or ours]),
                 f"{plain.seconds:.1f} ({n_workers} workers)",
                 f"{spread([plain.seconds / s for s in seconds], 2)}",
                 f"{spread([n_images / s / bound['both'] for s in seconds], 2)}",
                 f"{max(run.peak_mib for run in ours):.0f}",
                 f"{plain.peak_mib:.0f}",
+                f"{cosine:.7f}, {difference:.1e}",
             ]
         )
-        rates = ", ".join(f"{k} {v:.0f}" for k, v in bound["forward"].items())
-        cells = [rates, f"{bound['decode']:.0f}", f"{bound['disk']:.0f}"]
-        bounds.append([model, *cells, f"{bound['both']:.0f}", f"{rate:.0f}"])
-    columns = ("work", "images", "cnnfeat, s", "plain loop, s", "times faster")
-    more = ("of the bound", "cnnfeat, MiB", "plain loop, MiB")
-    table("Whole process, cold", (*columns, *more), rows)
+        bounds.append(bound_row(model, bound, [n_images / s for s in seconds]))
+    columns = ("work", "images", "cnnfeat, s", "its start-up, s", "start-up again, s")
+    more = ("plain loop, s", "times faster", "of the bound", "cnnfeat, MiB")
+    last = ("plain loop, MiB", "least cosine, largest difference of the range")
+    table("Whole process", (*columns, *more, *last), rows)
     columns = ("network", "forward alone", "decode alone", "disk alone")
-    more = ("1 / (1/forward + 1/decode)", "cnnfeat")
+    more = ("1 / (1/forward + 1/decode)", "cnnfeat, start-up included")
     table("Bounds, images a second", (*columns, *more), bounds)
+
+
+def best_workers(bench, options):
+    """Return the count of DataLoader workers that is fastest on a few images."""
+    few = bench.manifest(120 if bench.chosen.quick else 480)
+    counts = (0, 2) if bench.chosen.quick else (0, 1, 2, 4)
+    trials = {n: bench.plain(few, n, *options).printed["seconds"] for n in counts}
+    return min(trials, key=trials.get)
+
+
+def bound_row(model, bound, rates):
+    """Return the cells of one network in the table of bounds."""
+    forward = ", ".join(f"{name} {rate:.0f}" for name, rate in bound["forward"].items())
+    alone = [f"{bound['decode']:.0f}", f"{bound['disk']:.0f}"]
+    return [model, forward, *alone, f"{bound['both']:.0f}", spread(rates)]
 
 
 def bench_bounds(bench, images, options):
@@ -204,40 +236,43 @@ def bench_bounds(bench, images, options):
 
 
 def layers(bench):
-    """Layers tapped in one pass, pooled, and depth of the deepest."""
-    n_images = 300 if bench.chosen.quick else 2000
+    """Layers tapped in one pass, pooled, and depth of the deepest; one engine."""
+    n_images = 300 if bench.chosen.quick else 1500
     images = bench.manifest(n_images)
-    network = bench.network(SQUEEZENET)
+    # `auto` might choose another engine for each row.
+    has_openvino = (
+        importlib.util.find_spec("openvino") and bench.chosen.device != "cuda"
+    )
+    engine = "openvino" if has_openvino else "eager"
+    network = [*bench.network(SQUEEZENET), "--pool", "avg", "--engine", engine]
     taps = {f"{n} of 8": EIGHT[-n:] for n in (1, 2, 4, 8)}
     taps |= {f"up to {name}": (name,) for name in ("features.6", "features.9")}
     taps["the first block only"] = FIRST_BLOCK[-1:]
-    found = {}
-    for title, names in taps.items():
-        options = [word for name in names for word in ("--layer", name)]
-        runs = [
-            bench.cnnfeat(images, *network, *options, "--pool", "avg")
-            for _ in range(bench.chosen.repeats)
-        ]
-        found[title] = [compute_seconds(run) for run in runs], runs
-    base = float(np.median(found["1 of 8"][0]))
-    rows = [
-        [
-            title,
-            spread([run.seconds for run in runs]),
-            spread(seconds),
-            f"{np.median(seconds) / base:.2f}",
-            runs[0].printed["engine"],
-        ]
-        for title, (seconds, runs) in found.items()
-    ]
-    title = f"{SQUEEZENET}, {n_images} images, pooled: layers in one pass, and depth"
-    columns = ("layers", "whole process, s", "without start-up, s", "ratio", "engine")
-    table(title, columns, rows)
+    runs = {title: [] for title in taps}
+    for _ in range(bench.chosen.repeats):  # in turn, so that a slow minute meets all
+        for title, names in taps.items():
+            options = [word for name in names for word in ("--layer", name)]
+            runs[title].append(bench.cnnfeat(images, *network, *options))
+    base = [compute_seconds(run) for run in runs["1 of 8"]]
+    rows = []
+    for title, found in runs.items():
+        seconds = [compute_seconds(run) for run in found]
+        ratios = [a / b for a, b in zip(seconds, base, strict=True)]
+        whole = spread([run.seconds for run in found])
+        rows.append([title, whole, spread(seconds), spread(ratios, 2)])
+    title = f"{SQUEEZENET}, {n_images} images, pooled, {engine}: layers, and depth"
+    against = "against 1 of 8 (features.12)"
+    table(title, ("layers", "whole process, s", "without start-up, s", against), rows)
 
 
 def compute_seconds(run):
     """Return the run's time without start-up, which does not grow with the images."""
     return run.printed["seconds"] - run.printed["time"]["start"]
+
+
+def start_seconds(run):
+    """Return what the process took beside the images: Python, imports, the engine."""
+    return run.seconds - compute_seconds(run)
 
 
 def memory(bench):
@@ -256,7 +291,7 @@ def memory(bench):
 
 def crops(bench):
     """One crop against ten."""
-    n_images = 100 if bench.chosen.quick else 500
+    n_images = 100 if bench.chosen.quick else 300
     images = bench.manifest(n_images)
     rows = []
     for name in ("center", "ten", "ten-stacked"):

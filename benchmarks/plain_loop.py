@@ -5,6 +5,7 @@ Prints one JSON object: images, seconds, images_per_second. Run by `extract.py`.
 
 import argparse
 import json
+import os
 import time
 
 import h5py
@@ -16,12 +17,12 @@ from torchvision import transforms
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnnfeat import list_images, load_network
-from cnnfeat.networks import resolve_layers
 
 
 class Images(Dataset):
     def __init__(self, image_list, constants):
-        self.paths = [f"{image_list.root}/{path}" for path in image_list.paths]
+        root, paths = image_list.root, image_list.paths
+        self.paths = [os.path.join(root, path) for path in paths]
         mode = transforms.InterpolationMode(constants.interpolation)
         self.transform = transforms.Compose(
             [
@@ -39,13 +40,22 @@ class Images(Dataset):
         return self.transform(Image.open(self.paths[k]).convert("RGB"))
 
 
+def feature_function(module, layer):
+    """Return a function from images to the layer's activations, as the docs tell."""
+    if layer == "global_pool" and hasattr(module, "reset_classifier"):
+        module.reset_classifier(0)  # timm's own way; torchvision's cannot trace it
+        return module.eval()
+    extractor = create_feature_extractor(module, {layer: "features"}).eval()
+    return lambda images: extractor(images)["features"]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("images")
     parser.add_argument("output")
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--layer")
+    parser.add_argument("--layer", required=True)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="auto")
@@ -54,15 +64,12 @@ def main():
     # The loaders are cnnfeat's, so that both sides have the same weights and images.
     network = load_network(chosen.model, weights=chosen.weights, device=chosen.device)
     images = Images(list_images(chosen.images), network.weights.preprocessing)
-    names = [chosen.layer] if chosen.layer else []
-    layer = resolve_layers(network, names)[0].module
-    extractor = create_feature_extractor(network.module, {layer: "features"}).eval()
+    extract = feature_function(network.module, chosen.layer)
     loader = DataLoader(images, chosen.batch_size, num_workers=chosen.workers)
     features = []
     with torch.no_grad():
         for batch in loader:
-            out = extractor(batch.to(network.device))["features"]
-            features.append(out.cpu().numpy())
+            features.append(extract(batch.to(network.device)).cpu().numpy())
     with h5py.File(chosen.output, "w") as file:
         file["features"] = np.concatenate(features)
     seconds = time.monotonic() - started

@@ -135,12 +135,13 @@ def extract_features(
     ExtractionInterrupted
         On SIGINT or SIGTERM; the rows so far are kept for `resume`.
     """
+    options = options or ExtractOptions()
+    _check_output(output_path, options)
+    started = time.monotonic()
     from cnnfeat.extraction.job import prepare_job
     from cnnfeat.extraction.pipeline import StageSeconds
 
-    options = options or ExtractOptions()
-    _check_output(output_path, options)
-    started, seconds = time.monotonic(), StageSeconds()
+    seconds = StageSeconds(start=time.monotonic() - started)  # torch's import
     with seconds.measure("start"):
         job = prepare_job(images, stdin, options, output_path)
     _warn_of_finetuning(job.image_list, job.network)
@@ -168,7 +169,8 @@ def _warn_of_finetuning(image_list: "ImageList", network: "Network") -> None:
 
     seen = finetuned_images(network.weights.metadata)
     root = image_list.root
-    n_seen = sum(f"{root}/{path}" in seen for path in image_list.paths) if seen else 0
+    # A path that is not under the root is absolute, and stays as it is.
+    n_seen = sum(os.path.join(root, path) in seen for path in image_list.paths)
     if n_seen:
         warnings.warn(
             f"{n_seen} of {len(image_list)} images are among those that "

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: generated images, a miniature network, real data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,14 @@ from PIL import Image
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Real images and weights are optional: the folder that holds data/ and weights/.
 SHARED = Path(os.environ.get("CNNFEAT_TEST_DATA", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep converted networks out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNFEAT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _folder_or_skip(path: Path) -> Path:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from cnnfeat.cli.main import cli
-from cnnfeat.errors import CnnfeatWarning, DeviceError
+from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
 from cnnfeat.extraction import planning
 from cnnfeat.networks import (
     EagerEngine,
@@ -20,6 +20,7 @@ from cnnfeat.networks import (
     TapModule,
     Tapper,
     check_agreement,
+    load_network,
     resolve_layers,
 )
 
@@ -118,6 +119,16 @@ def test_bf16_is_within_its_tolerance(tiny_network):
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         assert cosine.min() >= 0.999
         assert np.abs(a - b).max() <= 0.03 * np.ptp(a)
+
+
+@pytest.mark.slow
+@needs_openvino
+def test_openvino_agrees_with_eager_on_a_vision_transformer():
+    network = load_network("timm/vit_tiny_patch16_224", weights="random", device="cpu")
+    module = TapModule(network, resolve_layers(network, []))
+    images = module.example(2).numpy()
+    engine = OpenVINOEngine(module, 2, n_threads=2)
+    check_agreement(EagerEngine(module)(images), engine(images), "openvino")
 
 
 @pytest.mark.slow
@@ -269,13 +280,43 @@ def extracted(image_dir, output, *options):
         return file["features/features.1"][:], dict(file["provenance"].attrs)
 
 
-def test_rows_are_equal_to_the_bit_whatever_the_workers(image_dir, tmp_path):
-    common = ("--batch-size", "5", "--pool", "avg", "--engine", "eager")
+@pytest.mark.parametrize(
+    "engine", ["eager", pytest.param("openvino", marks=needs_openvino)]
+)
+def test_rows_are_equal_to_the_bit_whatever_the_workers(image_dir, tmp_path, engine):
+    common = ("--batch-size", "5", "--pool", "avg", "--engine", engine)
     expected, _ = extracted(image_dir, tmp_path / "0.h5", *common, "--workers", "0")
-    for n in ("1", "3"):
+    for n in ("1", "2"):
         found, _ = extracted(image_dir, tmp_path / "n.h5", *common, "--workers", n)
         np.testing.assert_array_equal(found, expected)
         (tmp_path / "n.h5").unlink()
+
+
+@needs_openvino
+@pytest.mark.parametrize("n_before", [1, 2])
+def test_openvino_rows_are_equal_to_the_bit_wherever_a_run_resumes(
+    image_dir, tmp_path, monkeypatch, n_before
+):
+    from cnnfeat.extraction import pipeline
+
+    common = ("--batch-size", "5", "--pool", "avg", "--engine", "openvino")
+    expected, _ = extracted(image_dir, tmp_path / "whole.h5", *common)
+    monkeypatch.setattr(pipeline, "SECONDS_BETWEEN_COMMITS", -1.0)
+    finish, counts = OpenVINOEngine.finish, {"batches": 0}
+
+    def fails(self, ticket):
+        counts["batches"] += 1
+        if counts["batches"] > 1 + n_before:  # the first is the check of the engine
+            raise CnnfeatError("stopped by the test")
+        return finish(self, ticket)
+
+    output = tmp_path / "resumed.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVINOEngine, "finish", fails)
+        with pytest.raises(AssertionError, match="stopped by the test"):
+            extracted(image_dir, output, *common, "--workers", "2")
+    found, _ = extracted(image_dir, output, *common, "--resume", "--workers", "1")
+    np.testing.assert_array_equal(found, expected)
 
 
 @needs_openvino

@@ -7,20 +7,24 @@ taps need, within `check_agreement`'s tolerance.
 """
 
 import contextlib
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from cnnfeat._version import __version__
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
 from cnnfeat.networks.layers import Tap
 from cnnfeat.networks.network import Network
 from cnnfeat.networks.pooling import pool_activation, pooled_shape
 from cnnfeat.networks.taps import Tapper
+from cnnfeat.networks.weights import state_digest
 
 ENGINES = ("eager", "compile", "openvino")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,6 +79,8 @@ class TapModule(nn.Module):
         self.names = tuple(tap.name for tap in taps)
         self.crops = crops
         self.precision = precision
+        self._identity = (network.name, repr(network.module), *map(repr, taps), pool)
+        self._preprocessing = network.weights.preprocessing.to_dict()
         self._normalize = network.weights.preprocessing.normalize
         self._crop_size = network.weights.preprocessing.crop_size
         self._tapper = Tapper(
@@ -116,6 +122,21 @@ class TapModule(nn.Module):
         generator = torch.Generator().manual_seed(0)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         return noise.to(self.device)
+
+    def identity(self) -> str:
+        """Return a text that is the same only where this computes the same.
+
+        The weights stand in it by the digest of the values that are in the module now.
+        """
+        return json.dumps(
+            [
+                *self._identity,
+                *(self.crops, self.precision, self._preprocessing),
+                state_digest(self.network.state_dict()),
+                {name: version(name) for name in ("torch", "torchvision", "timm")},
+                __version__,
+            ]
+        )
 
     def close(self) -> None:
         """Take the hooks off the network."""

@@ -7,7 +7,10 @@ batch size. The last batch is padded to it.
 """
 
 import os
+import tempfile
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from cnnfeat.networks.engines import (
     pad_batch,
     quiet_compilers,
 )
+from cnnfeat.networks.model_cache import ModelCache, cache_folder
 
 # What compilers raise on networks that they cannot take; anything else is our error.
 _FAILURES = (
@@ -52,6 +56,11 @@ def record_graph(module: TapModule, batch_size: int) -> fx.GraphModule:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+    for node in graph.graph.nodes:
+        # Compilers lay tensors out in other ways than the one that was recorded (the
+        # result of attention): what was a view then need not be one for them.
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
@@ -171,15 +180,31 @@ def _compile_openvino(
         raise EngineError(
             "openvino is not installed: pip install 'cnnfeat[openvino]'"
         ) from error
-    frontend = openvino.frontend
+    frontend, core = openvino.frontend, openvino.Core()
+    cache = ModelCache(cache_folder())
+    identity = f"{module.identity()} {batch_size} openvino {openvino.__version__}"
+    kept = cache.find(identity)
     try:
-        with quiet_compilers(), torch.no_grad():
-            graph = record_graph(module, batch_size)
-            example = (module.example(batch_size),)
-            model = openvino.convert_model(torch.export.export(graph, example))
-            return openvino.Core().compile_model(model, "CPU", settings)
+        if kept is not None:
+            return core.compile_model(core.read_model(kept), "CPU", settings)
+        model = _convert(openvino, module, batch_size)
+        save = partial(openvino.save_model, model, compress_to_fp16=False)
+        cache.keep(identity, save)
+        # A model that was written and read rounds otherwise than one that was not: to
+        # have the same bits with and without a cache, it is always read.
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder, "model.xml"))
+            read = core.read_model(Path(folder, "model.xml"))
+            return core.compile_model(read, "CPU", settings)
     except (*_FAILURES, frontend.OpConversionFailure, frontend.GeneralFailure) as error:
         raise EngineError(f"openvino: {_first_line(error)}") from error
+
+
+def _convert(openvino: Any, module: TapModule, batch_size: int) -> Any:
+    with quiet_compilers(), torch.no_grad():
+        graph = record_graph(module, batch_size)
+        example = (module.example(batch_size),)
+        return openvino.convert_model(torch.export.export(graph, example))
 
 
 def _first_line(error: BaseException) -> str:

@@ -112,10 +112,14 @@ def trace_network(network: Network) -> Trace:
     # The fused attention hides its matrix products from the recorder.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    # On one image threads wait for each other more than they compute.
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         with torch.no_grad(), recorder.hooks(), recorder:
             network.module(image)
     finally:
+        torch.set_num_threads(n_threads)
         torch.backends.mha.set_fastpath_enabled(fused)
     return recorder.finish()
 

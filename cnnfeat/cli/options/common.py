@@ -104,8 +104,8 @@ workers_opt = click.option(
     type=click.IntRange(min=0),
     default=None,
     metavar="N",
-    help="Processes that decode images; 0: decode in the main one.  [default: as many "
-    "as pay on this machine]",
+    help="Processes that decode images; 0: decode in the main one, where an image that "
+    "takes for ever is not stopped.  [default: as many as pay on this machine]",
 )
 engine_opt = click.option(
     "--engine",

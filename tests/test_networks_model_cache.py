@@ -1,0 +1,127 @@
+"""Converted networks kept between runs: the right one or none, and never in the way."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from cnnfeat.networks import OpenVINOEngine, TapModule, graphs, resolve_layers
+from cnnfeat.networks.model_cache import ModelCache, cache_folder
+
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
+)
+
+
+def save_text(text):
+    def save(path):
+        path.write_text(text)
+        path.with_suffix(".bin").write_bytes(text.encode() * 100)
+
+    return save
+
+
+def test_what_was_kept_is_found_under_its_identity_alone(tmp_path):
+    cache = ModelCache(tmp_path)
+    assert cache.find("a") is None
+    cache.keep("a", save_text("first"))
+    cache.keep("b", save_text("second"))
+    assert cache.find("a").read_text() == "first"
+    assert cache.find("b").read_text() == "second"
+    assert cache.find("c") is None
+    cache.keep("a", save_text("again"))
+    assert ModelCache(tmp_path).find("a").read_text() == "again"
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", "sha256.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_entry_counts_as_none(tmp_path, name, damage):
+    cache = ModelCache(tmp_path)
+    cache.keep("a", save_text("text"))
+    path = cache.find("a").with_name(name)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] if damage == "cut" else data[:-2] + b"??")
+    if damage == "gone":
+        path.unlink()
+    assert cache.find("a") is None
+    cache.keep("a", save_text("text"))
+    assert cache.find("a").read_text() == "text"
+
+
+def test_the_least_recently_used_go_first(tmp_path):
+    cache = ModelCache(tmp_path, max_bytes=3500)
+    for age, identity in ((30, "a"), (20, "b")):
+        cache.keep(identity, save_text(identity * 10))
+        entry = cache.find(identity).parent
+        os.utime(entry, (entry.stat().st_atime, entry.stat().st_mtime - age))
+    cache.find("a")
+    cache.keep("c", save_text("c" * 10))
+    assert [cache.find(x) is not None for x in "abc"] == [True, False, True]
+
+
+def test_what_cannot_be_written_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = ModelCache(tmp_path / "file")
+    cache.keep("a", save_text("text"))
+    assert cache.find("a") is None
+
+    def full_disk(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    cache = ModelCache(tmp_path / "folder")
+    cache.keep("a", full_disk)
+    assert cache.find("a") is None
+    assert list((tmp_path / "folder" / "openvino").iterdir()) == []
+
+
+def test_the_folder_is_named_by_the_environment_or_switched_off(monkeypatch, tmp_path):
+    monkeypatch.setenv("CNNFEAT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("CNNFEAT_CACHE", "off")
+    assert cache_folder() is None
+    ModelCache(None).keep("a", save_text("text"))
+    assert ModelCache(None).find("a") is None
+    monkeypatch.delenv("CNNFEAT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert cache_folder() == tmp_path / "x" / "cnnfeat"
+
+
+def test_other_weights_layers_or_pooling_are_another_identity(tiny_network):
+    def identity(layers=("features.3",), **how):
+        taps = resolve_layers(tiny_network, layers)
+        module = TapModule(tiny_network, taps, **how)
+        module.close()
+        return module.identity()
+
+    first = identity()
+    assert identity() == first
+    others = [
+        identity(("features.1",)),
+        identity(("features.3", "features.1")),
+        identity(pool="avg"),
+        identity(crops="ten"),
+        identity(precision="bf16"),
+    ]
+    parameter = next(tiny_network.module.parameters())
+    with torch.no_grad():
+        parameter.view(-1)[0] += 1e-3
+    others.append(identity())
+    assert len({first, *others}) == 1 + len(others)
+
+
+@needs_openvino
+def test_a_kept_network_gives_the_same_bits(tiny_network, monkeypatch, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32, 3), np.uint8)
+    taps = resolve_layers(tiny_network, ["features.1", "classifier"])
+    module = TapModule(tiny_network, taps, pool="avg")
+    monkeypatch.setenv("CNNFEAT_CACHE", "off")
+    expected = OpenVINOEngine(module, 4, 2)(images)
+    monkeypatch.setenv("CNNFEAT_CACHE", str(tmp_path))
+    OpenVINOEngine(module, 4, 2)
+    monkeypatch.setattr(graphs, "_convert", None)  # it must not be asked again
+    found = OpenVINOEngine(module, 4, 2)(images)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
