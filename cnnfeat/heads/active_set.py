@@ -10,6 +10,7 @@ take their blocks from one Gram matrix K.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,13 +18,34 @@ from torch import Tensor
 from cnnfeat.heads.rows import Rows
 
 GROUP_ELEMENTS = 2**20  # of the padded blocks that are factorised together
+
+
+class GramSource(Protocol):
+    """Whoever computes K = X Xᵀ (n, n), without the intercept, once and when asked."""
+
+    @property
+    def has_gram(self) -> bool:
+        """Whether K is at hand already."""
+
+    def gram(self) -> Tensor:
+        """Return K."""
+
+
 # Multiplications of a Cholesky factorisation, m³, that the conjugate gradients of one
 # Newton step repay, as a multiple of the n p of one product with the features.
 REPAID = 40
+# Products with one column that exact steps save in the rest of a fit: for fewer columns
+# than repay it, K is not computed.
+SAVED = 40
 
 
-def worth_exact(counts: Tensor, rows: Rows) -> bool:
-    """Return whether active sets of these sizes (k,) are cheaper solved exactly."""
+def worth_exact(counts: Tensor, rows: Rows, has_gram: bool = True) -> bool:
+    """Return whether active sets of these sizes (k,) are cheaper solved exactly.
+
+    Without K at hand its n² p / 2 multiplications have to be repaid as well.
+    """
+    if not has_gram and SAVED * len(counts) < rows.n / 2:
+        return False
     return float(counts.double().pow(3).mean()) <= REPAID * rows.n * rows.p
 
 

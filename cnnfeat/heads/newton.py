@@ -17,13 +17,12 @@ its minimum. It is the stopping rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cnnfeat.heads.active_set import solve_active_sets, worth_exact
+from cnnfeat.heads.active_set import GramSource, solve_active_sets, worth_exact
 from cnnfeat.heads.conjugate_gradients import (
     Direction,
     Preconditioner,
@@ -70,7 +69,7 @@ def minimise(
     penalty: Tensor,
     W: Tensor,
     settings: Settings,
-    gram: Callable[[], Tensor] | None = None,
+    gram: GramSource | None = None,
     F: Tensor | None = None,
 ) -> Solution:
     """Return the minimiser from the start W, to `settings.tol` or `max_iter`.
@@ -88,9 +87,8 @@ def minimise(
         weights are refined with float32 directions.
     settings : Settings
         Tolerance and most Newton steps.
-    gram : callable, optional
-        Returns X Xᵀ (n, n) without the intercept: small active sets are then solved
-        exactly. Called only once such sets are met.
+    gram : GramSource, optional
+        Small active sets are then solved exactly. Asked only once such sets are met.
     F : Tensor of shape (n, k), optional
         Scores of the start, where they are known.
 
@@ -116,7 +114,7 @@ class _Descent:
         penalty: Tensor,
         W: Tensor,
         settings: Settings,
-        gram: Callable[[], Tensor] | None,
+        gram: GramSource | None,
         F: Tensor | None,
     ):
         self.rows, self.loss, self.settings, self.gram = rows, loss, settings, gram
@@ -202,11 +200,12 @@ class _Descent:
 
     def _exact_direction(self, state: Tensor, gradient: Tensor) -> Direction | None:
         """Return −H⁻¹ gradient by Woodbury's identity where active sets are small."""
-        if self.gram is None or not worth_exact((state > 0).sum(0), self.rows):
+        counts = (state > 0).sum(0)
+        if self.gram is None or not worth_exact(counts, self.rows, self.gram.has_gram):
             return None
         intercept = self.rows.intercept
         R = self.rows.forward(gradient)
-        B, failed = solve_active_sets(self.gram(), intercept, state, R)
+        B, failed = solve_active_sets(self.gram.gram(), intercept, state, R)
         if bool(failed.any()):
             return None
         D = self.rows.adjoint(B).sub_(gradient)

@@ -32,13 +32,27 @@ def splits_at_a_time(X: Any, n_splits: int) -> int:
 def map_splits(
     fit_one: Callable[[int], Result], n_splits: int, n_workers: int
 ) -> list[Result]:
-    """Return `fit_one` of 0 … n_splits − 1, in order, `n_workers` at a time."""
+    """Return `fit_one` of 0 … n_splits − 1, in order, `n_workers` at a time.
+
+    What is left over after the last full round shares all threads.
+    """
+    results: list[Result] = []
+    while len(results) < n_splits:
+        left = range(len(results), n_splits)
+        size = n_workers if len(left) >= n_workers else len(left)
+        results += _round(fit_one, left[: len(left) - len(left) % size], size)
+    return results
+
+
+def _round(
+    fit_one: Callable[[int], Result], numbers: range, n_workers: int
+) -> list[Result]:
     if n_workers < 2:
-        return [fit_one(number) for number in range(n_splits)]
+        return [fit_one(number) for number in numbers]
     n_threads = torch.get_num_threads()
     share = partial(torch.set_num_threads, max(1, n_threads // n_workers))
     try:
         with ThreadPoolExecutor(n_workers, initializer=share) as pool:
-            return list(pool.map(fit_one, range(n_splits)))
+            return list(pool.map(fit_one, numbers))
     finally:
         torch.set_num_threads(n_threads)

@@ -9,13 +9,13 @@ from there until the tolerance holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cnnfeat.errors import DataError
+from cnnfeat.heads.active_set import GramSource
 from cnnfeat.heads.conjugate_gradients import (
     Preconditioner,
     conjugate_gradients,
@@ -100,6 +100,11 @@ class Problem:
     K: Tensor | None = None  # in the working dtype, without the intercept
     _reduced: Rows | None = None
 
+    @property
+    def has_gram(self) -> bool:
+        """Whether K is at hand already."""
+        return self.K is not None
+
     def gram(self) -> Tensor:
         """Return K in the working dtype, computed once."""
         if self.K is None:
@@ -154,11 +159,11 @@ def _descend(
     k: int,
     settings: Settings,
     start: Tensor | None,
-) -> tuple[Solution, Callable[[], Tensor] | None]:
+) -> tuple[Solution, GramSource | None]:
     """Minimise in the working dtype; return the solution and K where it serves."""
     penalty, loss = problem.penalty(rows.p), loss.to(problem.dtype)
     exact = isinstance(loss, SquaredHinge) and problem.plan.use_gram
-    K = problem.gram if exact else None
+    K = problem if exact else None
     # Half the tolerance, so that rounding does not cost a step in float64.
     settings = replace(settings, tol=settings.tol / 2)
     W, F, n_iter = start, None, 0
@@ -177,7 +182,7 @@ def _finish_primal(
     loss: Loss,
     settings: Settings,
     first: Solution,
-    K: Callable[[], Tensor] | None,
+    K: GramSource | None,
 ) -> Fit:
     """Verify in float64, and go on from there when the tolerance does not hold."""
     if not settings.verify and first.converged(settings.tol):

@@ -11,12 +11,12 @@ the active sets shrink to the right ones, coming from a hard margin they wander.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from cnnfeat.heads.active_set import GramSource
 from cnnfeat.heads.conjugate_gradients import Preconditioner
 from cnnfeat.heads.losses import SeparableLoss
 from cnnfeat.heads.newton import Settings, minimise
@@ -33,7 +33,7 @@ def start_separable(
     loss: SeparableLoss,
     penalty: Tensor,
     settings: Settings,
-    gram: Callable[[], Tensor] | None,
+    gram: GramSource | None,
 ) -> tuple[Tensor, Tensor, int]:
     """Return weights (p, k) near the minimum, their scores (n, k), and Newton steps."""
     factor, W, F = _ridge(rows, loss, penalty)

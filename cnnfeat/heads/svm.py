@@ -40,7 +40,7 @@ class LinearSVM(LinearHead):
     class_weight : dict or "balanced", optional
         Multiplies C for the rows of a class. With more than two classes it weighs that
         class's rows in its own problem, not among the rest, as LIBLINEAR does.
-    tol : float, default 1e-7
+    tol : float, default 1e-6
         Stop where the duality gap is at most `tol` times the objective, for every
         class, checked in float64. The gap equals ½‖gradient‖² for this problem.
     max_iter : int, default 200
@@ -83,7 +83,7 @@ class LinearSVM(LinearHead):
         fit_intercept: bool = True,
         intercept_scaling: float = 1.0,
         class_weight: dict[Any, float] | str | None = None,
-        tol: float = 1e-7,
+        tol: float = 1e-6,
         max_iter: int = 200,
         solver: str = "auto",
         device: str = "auto",
