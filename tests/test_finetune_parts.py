@@ -28,12 +28,11 @@ from cnnfeat.finetune.sources import prepare_ahead
 from cnnfeat.finetune.surgery import (
     decide_statistics,
     find_classifier,
-    network_stages,
     prepare,
     replace_classifier,
 )
 from cnnfeat.finetune.tail import Tail, classifier_input, split_tail
-from cnnfeat.networks import load_network
+from cnnfeat.networks import load_network, network_stages
 
 CROP = (16, 16)
 
