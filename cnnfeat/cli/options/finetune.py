@@ -212,7 +212,7 @@ checkpoint_opt = click.option(
     help="Longest time between checkpoints; there is one after each epoch anyway.",
 )
 log_opt = click.option(
-    "--log",
+    "--log-file",
     "log_path",
     default=None,
     metavar="OUT.jsonl",
