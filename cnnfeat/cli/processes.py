@@ -14,9 +14,9 @@ def is_first() -> bool:
 def is_first_to_fail() -> bool:
     """Return whether no other process has failed before this one; True when alone.
 
-    Mostly all fail alike, at the same moment, and torchrun ends those that are left: the
-    one that comes first must tell, whichever it is. They count themselves in torchrun's
-    own store; where there is none, the first process speaks.
+    Mostly all fail alike, at the same moment, and torchrun ends those that are left:
+    the one that comes first must tell, whichever it is. They count themselves in
+    torchrun's own store; where there is none, the first process speaks.
     """
     if not _has_others() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return is_first()
