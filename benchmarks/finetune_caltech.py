@@ -34,11 +34,14 @@ N_CLASSES = 20
 EVERY = 5
 TRAIN_PER_CLASS = 30
 AUGMENTATIONS = ("light", "classic")
-# Chosen on the classes of --first-class 2, seeds 0 and 1: the last four stages trained
-# on four augmented views an image, which orders settings as the whole network does at a
-# tenth of its cost. The rates reach the classifier as 5e-5 (its features' mean norm is
-# 87) and the other layers as 3e-3; 1e-3 and 1e-2 and a Gaussian start were worse, no
-# label smoothing much worse. Averaging with the start gained as much as the training.
+# Chosen on the classes of --first-class 2 (30 training images a class, at most 50 test
+# images), seeds 0 and 1, with all before features.9 frozen and four augmented views an
+# image, to make trials cheap. Accuracy, mean of the two seeds: the start 92.6 %,
+# trained 93.1 %, averaged with the start (shares 0.4 and 0.7 alike) 93.5 %. Within the
+# noise of 532 test images alike: a softmax as the start, AdamW at 1e-4. Worse: no label
+# smoothing (91.9 %, layers at 1e-3), a Gaussian start (89.8 % after 12 epochs). The
+# rates reach the classifier as 5e-5, because the mean norm of its features is 87, and
+# the other layers as 3e-3.
 SETTINGS: dict[str, Any] = {
     "lr": 0.001,
     "backbone_lr_scale": 3.0,
