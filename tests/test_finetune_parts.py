@@ -283,6 +283,7 @@ def test_statistics_are_frozen_in_small_batches():
     assert not decide_statistics("auto", 31, 1, cuda=False)
     assert decide_statistics("auto", 32, 1, cuda=False)
     assert decide_statistics("auto", 32, 2, cuda=True)
+    assert not decide_statistics("auto", 32, 2, cuda=False)
     with pytest.warns(CnnfeatWarning, match="CPU processes cannot share"):
         assert not decide_statistics("train", 32, 2, cuda=False)
 

@@ -204,11 +204,11 @@ def decide_statistics(
 
     enough = batch_size >= SMALLEST_BATCH_FOR_STATISTICS
     wanted = choice == "train" or (choice == "auto" and enough)
-    if wanted and world_size > 1 and not cuda:
+    can_share = cuda or world_size == 1
+    if choice == "train" and not can_share:
         warnings.warn(
             "batch-norm statistics stay frozen: CPU processes cannot share them",
             CnnfeatWarning,
             stacklevel=2,
         )
-        return False
-    return wanted
+    return wanted and can_share
