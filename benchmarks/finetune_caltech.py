@@ -1,12 +1,18 @@
-"""Frozen softmax against fine-tuning on 20 classes of Caltech-101.
+"""Frozen heads against fine-tuning on 20 classes of Caltech-101.
 
-    python benchmarks/finetune_caltech.py DATA WEIGHTS [--seeds 3] [--epochs 8]
+    python benchmarks/finetune_caltech.py DATA WEIGHTS [--seeds 3]
 
 DATA is the folder of Caltech-101's class folders, WEIGHTS a weights file of
-squeezenet1_1. 30 training images a class, the rest are the test; every fifth class.
-The classifier starts from a softmax trained on frozen features of the same training
-images. Prints one Markdown row a method: mean per-class accuracy, mean and standard
-deviation over the seeds.
+squeezenet1_1. Every fifth class; 30 training images a class, the rest are the test. The
+classifier starts from a head trained on frozen features of the same training images; no
+method sees a test image before the end. Prints one Markdown row a method: mean
+per-class accuracy, mean and standard deviation over the seeds.
+
+The settings were chosen on other images than those of the table: on the classes from
+the third on, of which the table has none.
+
+    python benchmarks/finetune_caltech.py DATA WEIGHTS --first-class 2 \\
+        --option lr=0.01 --option epochs=12
 """
 
 import argparse
@@ -14,6 +20,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,69 +31,82 @@ from cnnfeat.train import TrainOptions, train_head
 
 MODEL = "squeezenet1_1"
 N_CLASSES = 20
+EVERY = 5
 TRAIN_PER_CLASS = 30
+AUGMENTATIONS = ("light", "classic")
+# Chosen on the classes of --first-class 2 (30 training images a class, at most 50 test
+# images), seeds 0 and 1, with all before features.9 frozen and four augmented views an
+# image, to make trials cheap. Accuracy, mean of the two seeds: the start 92.6 %,
+# trained 93.1 %, averaged with the start (shares 0.4 and 0.7 alike) 93.5 %. Within the
+# noise of 532 test images alike: a softmax as the start, AdamW at 1e-4. Worse: no label
+# smoothing (91.9 %, layers at 1e-3), a Gaussian start (89.8 % after 12 epochs). The
+# rates reach the classifier as 5e-5, because the mean norm of its features is 87, and
+# the other layers as 3e-3.
+SETTINGS: dict[str, Any] = {
+    "lr": 0.001,
+    "backbone_lr_scale": 3.0,
+    "epochs": 8,
+    "label_smoothing": 0.1,
+    "start_share": 0.5,
+    "validation": 0.0,  # nothing is left to choose: all 30 images are trained on
+}
+START = "svm"
 
 
-def choose_classes(data: Path, folder: Path) -> Path:
-    """Link every fifth class into a folder of their own."""
+def choose_classes(data: Path, folder: Path, first: int) -> Path:
+    """Link every fifth class from the `first` on into a folder of their own."""
     names = sorted(p.name for p in data.iterdir() if p.is_dir())
     names = [name for name in names if name != "BACKGROUND_Google"]
     chosen = folder / "images"
     chosen.mkdir()
-    for name in names[::5][:N_CLASSES]:
+    for name in names[first::EVERY][:N_CLASSES]:
         os.symlink((data / name).resolve(), chosen / name)
     return chosen
 
 
-def train_softmax(images: Path, weights: str, seed: int) -> str:
+def train_start(images: Path, weights: str, seed: int) -> str:
     """Train the head that the classifier starts from, on the same training images."""
     features, head = f"{images}.h5", f"{images}-{seed}-head.h5"
     if not Path(features).exists():
-        extract_features(
-            str(images),
-            features,
-            ExtractOptions(model=MODEL, weights=weights, pool="avg"),
+        extraction = ExtractOptions(model=MODEL, weights=weights, pool="avg")
+        extract_features(str(images), features, extraction)
+    if not Path(head).exists():
+        training = TrainOptions(
+            kind=START, scale="mean-norm", train_per_class=TRAIN_PER_CLASS, seed=seed
         )
-    train_head(
-        features,
-        head,
-        TrainOptions(
-            kind="softmax",
-            scale="mean-norm",
-            train_per_class=TRAIN_PER_CLASS,
-            seed=seed,
-        ),
-    )
+        train_head(features, head, training)
     return head
 
 
 def finetune(
-    images: Path, weights: str, head: str, seed: int, augment: str, epochs: int
+    images: Path, weights: str, seed: int, augment: str, changes: dict[str, Any]
 ) -> dict[str, float]:
     """Return mean per-class accuracy by method, on the same held-out images."""
-    report = finetune_network(
-        str(images),
-        f"{images}.safetensors",
-        FinetuneOptions(
-            model=MODEL,
-            weights=weights,
-            init=head,
-            augment=augment,
-            epochs=epochs,
-            lr=LR,
-            backbone_lr_scale=1.0,
-            train_per_class=TRAIN_PER_CLASS,
-            seed=seed,
-            patience=0,
-            overwrite=True,
-        ),
+    options = FinetuneOptions(
+        model=MODEL,
+        weights=weights,
+        init=train_start(images, weights, seed),
+        augment=augment,
+        train_per_class=TRAIN_PER_CLASS,
+        seed=seed,
+        frozen=augment == AUGMENTATIONS[0],  # the same heads every time
+        overwrite=True,
+        **{**SETTINGS, **changes},
     )
+    report = finetune_network(str(images), f"{images}.safetensors", options)
     assert report is not None
-    return {row["model"]: row["mean_per_class_accuracy"] for row in report.comparison}
+    scores = {r["model"]: r["mean_per_class_accuracy"] for r in report.comparison}
+    tuned = scores.pop("fine-tuned all")
+    return {**scores, f"fine-tuned all, {augment}": tuned}
 
 
-# A first guess; not tuned yet. To be chosen on validation rows, never on test rows.
-LR = 0.001
+def option(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE, the value as JSON where it is some."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def main() -> None:
@@ -94,33 +114,20 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("weights")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--first-class", type=int, default=0)
+    parser.add_argument("--option", type=option, action="append", default=[])
     arguments = parser.parse_args()
     results: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        images = choose_classes(arguments.data, Path(folder))
+        images = choose_classes(arguments.data, Path(folder), arguments.first_class)
         for seed in range(arguments.seeds):
-            head = train_softmax(images, arguments.weights, seed)
-            for augment in ("light", "classic"):
+            for augment in AUGMENTATIONS:
                 scores = finetune(
-                    images, arguments.weights, head, seed, augment, arguments.epochs
+                    images, arguments.weights, seed, augment, dict(arguments.option)
                 )
-                tuned = scores.pop("fine-tuned all")
-                results.setdefault(f"fine-tuned all, {augment}", []).append(tuned)
                 for name, value in scores.items():
-                    if augment == "light":  # the same heads both times
-                        results.setdefault(name, []).append(value)
-                print(
-                    json.dumps(
-                        {
-                            "seed": seed,
-                            "augment": augment,
-                            **scores,
-                            "fine-tuned": tuned,
-                        }
-                    ),
-                    flush=True,
-                )
+                    results.setdefault(name, []).append(value)
+                print(json.dumps({"seed": seed, **scores}), flush=True)
     print("| method | mean per-class accuracy (%) |\n|---|---|")
     for name, values in results.items():
         mean, std = mean_std(100 * np.array(values))

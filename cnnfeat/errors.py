@@ -58,6 +58,10 @@ class SplitError(CnnfeatError, ValueError):
     """The rows asked for cannot be drawn, or a published list does not match."""
 
 
+class LeftAloneError(CnnfeatError):
+    """Another process of the same run ended; that one says why."""
+
+
 class DownloadError(CnnfeatError):
     """A data set cannot be fetched, checked or unpacked."""
 

@@ -27,6 +27,12 @@ def test_layers_as_a_table_has_a_line_a_layer():
     assert any(line.startswith("features.12") for line in lines)
 
 
+def test_layers_tells_what_last_n_trains():
+    rows = json.loads(run("layers", "--model", "resnet18", "--json").stdout)["layers"]
+    by_name = {row["name"]: row["stage"] for row in rows}
+    assert (by_name["conv1"], by_name["layer4.0.conv1"], by_name["fc"]) == (6, 2, 1)
+
+
 def test_models_matches_a_glob_and_tells_what_is_at_hand():
     result = run("models", "squeezenet*", "--json")
     names = [row["name"] for row in json.loads(result.stdout)["models"]]

@@ -6,10 +6,14 @@ import torch
 from tiny import make_tiny_network
 
 from cnnfeat.errors import DataError, ProvenanceError
+from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.finetune.initial import fold_scaler, init_from_head
+from cnnfeat.finetune.options import check_options
 from cnnfeat.finetune.surgery import replace_classifier
 from cnnfeat.finetune.tail import classifier_input
+from cnnfeat.finetune.training import mix_states
 from cnnfeat.heads import FeatureTransform
+from cnnfeat.networks.weights import read_state_dict
 from cnnfeat.store import Head, LayerSpec, save_head
 
 CLASSES = ["ant", "bee", "cat"]
@@ -101,3 +105,49 @@ def test_heads_of_something_else_are_refused(tmp_path, changes, match):
     make_head(tmp_path / "h.h5", "none", **changes)
     with pytest.raises(ProvenanceError, match=match):
         init_from_head(new_network(), str(tmp_path / "h.h5"), CLASSES)
+
+
+def test_the_start_has_its_share_in_the_result(colour_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "cnnfeat.finetune.material.load_network", lambda *_, **__: make_tiny_network()
+    )
+    make_head(tmp_path / "h.h5", "none", names=["blue", "green", "red"])
+    trained, mixed, still = (
+        finetune_tiny(colour_dir, tmp_path, start_share=share, lr=lr)
+        for share, lr in ((0.0, 0.01), (0.25, 0.01), (0.0, 1e-12))
+    )
+    for name, tensor in trained.items():
+        expected = 0.75 * tensor + 0.25 * still[name]
+        torch.testing.assert_close(mixed[name], expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(trained["features.0.weight"], still["features.0.weight"])
+
+
+def finetune_tiny(images, folder, **changes):
+    output = folder / "w.safetensors"
+    options = FinetuneOptions(
+        init=str(folder / "h.h5"),
+        epochs=1,
+        batch_size=8,
+        backbone_lr_scale=1.0,
+        validation=0.0,
+        augment="none",
+        device="cpu",
+        workers=0,
+        frozen=False,
+        overwrite=True,
+        **changes,
+    )
+    finetune_network(str(images), str(output), options)
+    return read_state_dict(output)[0]
+
+
+def test_a_random_classifier_gets_no_share():
+    options = FinetuneOptions(start_share=0.5)
+    with pytest.raises(DataError, match=r"--start-share 0\.5 needs --init"):
+        check_options(options, "w.safetensors")
+
+
+def test_counts_are_not_averaged():
+    counts = {"n": torch.tensor(7), "w": torch.tensor([2.0])}
+    mixed = mix_states(counts, {"n": torch.tensor(0), "w": torch.tensor([0.0])}, 0.5)
+    assert mixed["n"] == 7 and mixed["w"] == 1.0

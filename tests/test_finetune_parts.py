@@ -22,18 +22,18 @@ from cnnfeat.finetune.augmentation import (
     read_augmentation,
 )
 from cnnfeat.finetune.initial import lift_above_relu
+from cnnfeat.finetune.job import mean_norm
 from cnnfeat.finetune.options import FinetuneOptions
-from cnnfeat.finetune.schedule import Schedule
+from cnnfeat.finetune.schedule import Schedule, build_optimizer
 from cnnfeat.finetune.sources import prepare_ahead
 from cnnfeat.finetune.surgery import (
     decide_statistics,
     find_classifier,
-    network_stages,
     prepare,
     replace_classifier,
 )
 from cnnfeat.finetune.tail import Tail, classifier_input, split_tail
-from cnnfeat.networks import load_network
+from cnnfeat.networks import load_network, network_stages
 
 CROP = (16, 16)
 
@@ -191,6 +191,39 @@ def test_a_constant_lifts_scores_above_a_relu():
     torch.testing.assert_close(lifted.softmax(1), linear.softmax(1))
 
 
+@pytest.mark.parametrize(("optimizer", "power"), [("sgd", 2), ("adamw", 1)])
+def test_a_step_moves_the_scores_alike_for_larger_features(optimizer, power):
+    options = FinetuneOptions(optimizer=optimizer, lr=0.1, weight_decay=0.0)
+    features = torch.rand(5, 3 * 32 * 32, generator=torch.Generator().manual_seed(0))
+    moved = []
+    for norm in (20.0, 200.0):
+        network = wrap(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), n_classes=2)
+        trained = prepare(network, [""], dropout=0.0, statistics=False)
+        classifier = network.module[1]
+        scaled = features * norm / features.norm(dim=1).mean()
+        assert mean_norm(scaled) == pytest.approx(norm)
+        optimizer_ = build_optimizer(trained, options, mean_norm(scaled))
+        lr = optimizer_.param_groups[0]["lr"]
+        assert lr == pytest.approx(0.1 / (norm / 20) ** power)
+        before = classifier.weight.detach().clone()
+        classifier(scaled)[:, 0].sum().backward()
+        optimizer_.step()
+        moved.append(scaled @ (classifier.weight.detach() - before).T)
+    torch.testing.assert_close(*moved, rtol=1e-3, atol=1e-3)
+
+
+def test_small_features_keep_the_rate():
+    network = wrap(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), n_classes=2)
+    trained = prepare(network, [""], dropout=0.0, statistics=False)
+    optimizer = build_optimizer(trained, FinetuneOptions(lr=0.3), 2.0)
+    assert optimizer.param_groups[0]["lr"] == 0.3
+
+
+def test_the_norm_of_spatial_features_is_of_their_average():
+    features = torch.rand(4, 6, 5, 5)
+    assert mean_norm(features) == pytest.approx(mean_norm(features.mean((2, 3))))
+
+
 def test_stages_are_the_networks_own(squeezenet):
     names = [stage.name for stage in network_stages(squeezenet)]
     fires = [f"features.{k}" for k in (0, 3, 4, 6, 7, 9, 10, 11, 12)]
@@ -250,6 +283,7 @@ def test_statistics_are_frozen_in_small_batches():
     assert not decide_statistics("auto", 31, 1, cuda=False)
     assert decide_statistics("auto", 32, 1, cuda=False)
     assert decide_statistics("auto", 32, 2, cuda=True)
+    assert not decide_statistics("auto", 32, 2, cuda=False)
     with pytest.warns(CnnfeatWarning, match="CPU processes cannot share"):
         assert not decide_statistics("train", 32, 2, cuda=False)
 

@@ -10,7 +10,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnfeat.errors import LayerError
-from cnnfeat.networks import layer_table, load_network, paper_names, resolve_layers
+from cnnfeat.networks import (
+    layer_table,
+    load_network,
+    network_stages,
+    paper_names,
+    resolve_layers,
+)
 from cnnfeat.networks.tracing import trace_network
 
 
@@ -219,6 +225,21 @@ def test_parameters_and_macs_agree_with_independent_counts(name):
         parameter.requires_grad_(False)
     assert sum(row.macs for row in table) == counter.get_total_flops() // 2
     assert len({row.name for row in table}) == len(table)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
+def test_stages_count_down_to_the_classifier(name):
+    network = _random(name)
+    numbers = [row.stage for row in layer_table(network) if row.parameters]
+    assert numbers == sorted(numbers, reverse=True)
+    assert set(numbers) == set(range(1, len(network_stages(network)) + 1))
+
+
+def test_layers_between_two_stages_have_no_number():
+    stage = {row.name: row.stage for row in layer_table(_random("resnet18"))}
+    assert stage["conv1"] == stage["bn1"] == 6
+    assert stage["maxpool"] is None and stage["avgpool"] is None
+    assert stage["layer4.1.relu#2"] == 2 and stage["fc"] == 1
 
 
 def test_macs_of_convolutions_follow_their_definition(alexnet):

@@ -13,6 +13,7 @@ _COLUMNS = {
     "macs": "MACs",
     "receptive_field": "field",
     "stride": "stride",
+    "stage": "stage",
 }
 
 
@@ -23,7 +24,8 @@ def layers(model: str, as_json: bool) -> None:
     """List the layers of a network that can be tapped, in the order they run.
 
     Shape is of one image's activation; MACs are multiply-accumulates for one image;
-    receptive field and stride are in pixels of the network's input.
+    receptive field and stride are in pixels of the network's input. Stages are counted
+    from the end, as by `finetune --train last:N`: last:2 trains stages 2 and 1.
 
     \b
     $ cnnfeat layers --model alexnet

@@ -13,7 +13,8 @@ from typing import IO, Any
 import click
 
 from cnnfeat._version import __version__
-from cnnfeat.errors import CnnfeatError, CnnfeatWarning
+from cnnfeat.cli import processes
+from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
 COMMANDS = {
@@ -85,6 +86,8 @@ class LazyGroup(click.Group):
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
+            except LeftAloneError:
+                sys.exit(_EXIT_ERROR)  # the process that failed has told
             except CnnfeatError as error:
                 raise _OneLineError(str(error)) from error
             except MemoryError as error:
@@ -101,7 +104,8 @@ def _did_you_mean(name: str) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"cnnfeat: warning: {' '.join(str(message).split())}", err=True)
+    if processes.is_first():
+        click.echo(f"cnnfeat: warning: {' '.join(str(message).split())}", err=True)
 
 
 @click.group(
@@ -124,7 +128,8 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if processes.is_first_to_fail():
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("cnnfeat: interrupted", err=True)

@@ -7,7 +7,6 @@ from cnnfeat.finetune.augmentation import Augmentation, augment_image, read_augm
 from cnnfeat.finetune.logs import draw_augmentations
 from cnnfeat.finetune.options import FinetuneOptions
 from cnnfeat.finetune.run import FinetuneReport, finetune_network
-from cnnfeat.finetune.surgery import Stage, network_stages
 from cnnfeat.finetune.training import EpochRecord
 
 __all__ = [
@@ -15,10 +14,8 @@ __all__ = [
     "EpochRecord",
     "FinetuneOptions",
     "FinetuneReport",
-    "Stage",
     "augment_image",
     "draw_augmentations",
     "finetune_network",
-    "network_stages",
     "read_augmentation",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnnfeat.errors import DataError
+from cnnfeat.errors import DataError, LeftAloneError
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,33 @@ def check_world(world: World, n_train: int, batch_size: int) -> None:
 
 @contextmanager
 def joined(world: World, device: torch.device) -> Iterator[None]:
-    """Join the other processes for as long as the block runs; nothing when alone."""
+    """Join the other processes for as long as the block runs; nothing when alone.
+
+    Raises
+    ------
+    LeftAloneError
+        If another process ends while this one waits for it.
+    """
     if world.size == 1:
         yield
         return
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
+    except RuntimeError as error:
+        if not _is_of_another(error):
+            raise
+        raise LeftAloneError("another process of this run has ended") from error
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _is_of_another(error: RuntimeError) -> bool:
+    """Return whether a collective broke because its partner is gone."""
+    text = str(error)
+    return isinstance(error, torch.distributed.DistError) or any(
+        sign in text for sign in ("Connection closed by peer", "Connection reset")
+    )
 
 
 def wrap(module: nn.Module, world: World, device: torch.device) -> nn.Module:

@@ -11,7 +11,7 @@ from cnnfeat.finetune.rows import Rows
 from cnnfeat.metrics import Scores, evaluate_scores
 
 # Features are scaled to length 1, for which these span too weak to too strong.
-_C_GRID = (0.1, 1.0, 10.0, 100.0)
+_C_GRID = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ def score_frozen_heads(
 ) -> list[Comparison]:
     """Train an SVM and a softmax on frozen features and score them on the test rows.
 
-    C is chosen on the validation rows, as the fine-tuned network's epoch is; then the
-    head is trained on all training rows. Without validation rows C is 1.
+    C is chosen on the validation rows, as the fine-tuned network's epoch is, or where
+    there are none on a sixth of the training rows; then the head is trained on all
+    training rows. Where a class has too few rows for that C is 1.
 
     Parameters
     ----------
@@ -69,16 +70,28 @@ def _score(
     n_classes: int,
 ) -> Comparison:
     C = 1.0
-    if len(rows.validation):
+    train, validation = _rows_to_choose_on(rows, y)
+    if len(validation):
         accuracies = {
             C: _fit_and_score(
-                kind(C=C), features, rows.train, rows.validation, y, n_classes
+                kind(C=C), features, train, validation, y, n_classes
             ).mean_per_class_accuracy
             for C in _C_GRID
         }
         C = max(accuracies, key=lambda C: (accuracies[C], -C))
     scores = _fit_and_score(kind(C=C), features, rows.training, rows.test, y, n_classes)
     return compare(name, scores, C)
+
+
+def _rows_to_choose_on(rows: Rows, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows to train on and to choose on, all out of the training rows."""
+    from cnnfeat.heads import draw_inner
+
+    fewest = np.unique(y[rows.train], return_counts=True)[1].min()
+    if len(rows.validation) or fewest < 2:
+        return rows.train, rows.validation
+    train, validation = draw_inner(y[rows.train])
+    return rows.train[train], rows.train[validation]
 
 
 def _fit_and_score(

@@ -1,14 +1,17 @@
 """Start the classifier from a trained head file."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from cnnfeat.errors import DataError, ProvenanceError
+from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
+from cnnfeat.finetune.rows import Rows
 from cnnfeat.finetune.surgery import find_classifier
 from cnnfeat.finetune.tail import Tail
+from cnnfeat.images import ImageList
 from cnnfeat.networks import Network
 from cnnfeat.networks.tracing import default_layer
 from cnnfeat.store import Head, load_head
@@ -19,7 +22,7 @@ _TOLERANCE = 1e-3
 _MARGIN = 2.0  # other images score lower than those looked at
 
 
-def init_from_head(network: Network, head_path: str, class_names: list[str]) -> None:
+def init_from_head(network: Network, head_path: str, class_names: list[str]) -> Head:
     """Give the classifier the weights of a head, its scaler folded in.
 
     Parameters
@@ -29,6 +32,11 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
     head_path : str
     class_names : list of str
         In the order of the classifier's outputs.
+
+    Returns
+    -------
+    Head
+        As it was read.
 
     Raises
     ------
@@ -48,6 +56,30 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
         values = torch.from_numpy(weight[order]).float()
         layer.weight.copy_(values.view_as(layer.weight))  # type: ignore[operator, arg-type]
         layer.bias.copy_(torch.from_numpy(bias[order]).float())  # type: ignore[operator]
+    return head
+
+
+def warn_of_images_seen(head: Head, path: str, images: ImageList, rows: Rows) -> None:
+    """Say so where the head was trained on images that are to judge the network."""
+    if head.root != images.root:
+        return
+    seen = set(head.training_paths)
+    for part, what, cure in (
+        (
+            rows.test,
+            "test",
+            "train it with the --seed and --train-per-class given here",
+        ),
+        (rows.validation, "validation", "give --validation 0, which chooses nothing"),
+    ):
+        n_seen = sum(images.paths[row] in seen for row in part.tolist())
+        if n_seen:
+            warnings.warn(
+                f"--init {path}: the head was trained on {n_seen} of the {len(part)} "
+                f"{what} images, so that accuracy on them is too good: {cure}",
+                CnnfeatWarning,
+                stacklevel=3,
+            )
 
 
 def _check_head(

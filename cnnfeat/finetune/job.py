@@ -23,7 +23,7 @@ from cnnfeat.finetune.surgery import (
 from cnnfeat.finetune.tail import Tail, split_tail
 from cnnfeat.finetune.training import Job
 
-_N_LIFTED = 128  # training images that `lift_above_relu` looks at
+_N_LOOKED_AT = 128  # training images that show what the classifier will read
 
 
 def prepare_job(
@@ -41,16 +41,14 @@ def prepare_job(
     if statistics and world.size > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(network.module)
     tail = split_tail(network)
-    if tail is not None and options.init:
-        # Rows are sorted by class: take them from all over.
-        training = material.rows.training
-        some = training[:: max(1, len(training) // _N_LIFTED)]
-        inputs = torch.stack(list(classifier_inputs(material, some).values()))
-        lift_above_relu(tail, inputs.to(network.device))
     features = _features_to_keep(material, options, tail, world)
+    alone = _runs_tail_alone(material, options, tail)
+    inputs = _some_inputs(material, features if alone else {}).to(network.device)
+    if tail is not None:
+        lift_above_relu(tail, inputs)
     model: nn.Module = network.module
     source: Source = material.images
-    if tail is not None and _runs_tail_alone(material, options, tail):
+    if tail is not None and alone:
         model, source = tail, FeatureSource(features, network.device)
     job = Job(
         model=model,
@@ -70,8 +68,25 @@ def prepare_job(
         world=world,
         device=network.device,
         save=save,
+        feature_norm=mean_norm(inputs),
     )
     return job, features
+
+
+def _some_inputs(material: Material, stored: Features) -> torch.Tensor:
+    """Return what the classifier reads for some training images, (m, ...)."""
+    training = material.rows.training
+    # Rows are sorted by class: take them from all over.
+    rows = training[:: max(1, len(training) // _N_LOOKED_AT)]
+    stored = stored or classifier_inputs(material, rows)
+    return torch.stack([stored[row] for row in rows.tolist()])
+
+
+def mean_norm(inputs: torch.Tensor) -> float:
+    """Return the mean Euclidean norm of features; spatial ones are averaged first."""
+    if inputs.ndim == 4:  # a convolution reads (m, c, h, w)
+        inputs = inputs.mean(dim=(2, 3))
+    return float(inputs.flatten(0, -2).norm(dim=1).mean())
 
 
 def _runs_tail_alone(

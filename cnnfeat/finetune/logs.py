@@ -17,6 +17,7 @@ from cnnfeat.finetune.augmentation import (
     image_generator,
     read_augmentation,
 )
+from cnnfeat.finetune.distributed import find_world
 from cnnfeat.finetune.options import FinetuneOptions
 from cnnfeat.finetune.rows import PixelStore, canvas
 from cnnfeat.finetune.training import EpochRecord
@@ -101,6 +102,8 @@ def draw_augmentations(
 ) -> None:
     """Draw some images, each beside changed copies as the first epochs would see them.
 
+    Of several processes only the first draws.
+
     Raises
     ------
     InputError
@@ -114,6 +117,8 @@ def draw_augmentations(
     from cnnfeat.networks.architectures import find_architecture
     from cnnfeat.report import plot_contact_sheet, save_figure
 
+    if not find_world().is_first:
+        return
     check_output(output_path, overwrite=options.overwrite)
     augmentation = read_augmentation(options.augmentation)
     preprocessing = find_architecture(options.model).preprocessing

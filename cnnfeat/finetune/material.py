@@ -9,7 +9,7 @@ import torch
 from cnnfeat.finetune import distributed
 from cnnfeat.finetune.augmentation import read_augmentation
 from cnnfeat.finetune.distributed import World
-from cnnfeat.finetune.initial import init_from_head
+from cnnfeat.finetune.initial import init_from_head, warn_of_images_seen
 from cnnfeat.finetune.options import FinetuneOptions
 from cnnfeat.finetune.rows import (
     PixelStore,
@@ -84,7 +84,8 @@ def read_material(
     generator = torch.Generator().manual_seed(options.seed)
     network = replace_classifier(network, len(class_names), generator)
     if options.init:
-        init_from_head(network, options.init, class_names)
+        head = init_from_head(network, options.init, class_names)
+        warn_of_images_seen(head, options.init, image_list, rows)
     return Material(
         image_list,
         network,

@@ -36,7 +36,8 @@ class FinetuneOptions:
         A head file to start the classifier from; None: Gaussian, standard deviation
         0.01 (Girshick et al. 2013, section 2.3).
     lr : float or None
-        Rate of the classifier; None: 0.01 for SGD, 0.001 for AdamW.
+        Rate of the classifier; None: 0.01 for SGD, 0.001 for AdamW. Lowered where the
+        features it reads are longer than 20 on average: see `build_optimizer`.
     backbone_lr_scale : float
         Rate of the pretrained layers, as a share of `lr`.
     schedule : str
@@ -48,6 +49,10 @@ class FinetuneOptions:
     augment : str or None
         `none`, `light`, `classic` or a file of ranges; None: `none` with
         `train="head"`, so that the frozen part runs once, else `light`.
+    start_share : float
+        Share of the weights the run started from in those it returns, the rest being
+        the trained ones: 0 to below 1 (Wortsman et al. 2022, "Robust fine-tuning of
+        zero-shot models", section 3). Needs a classifier to start from: `init`.
     validation : float
         Share of the training rows that chooses the epoch; 0: none, the last is kept.
     patience : int
@@ -76,6 +81,7 @@ class FinetuneOptions:
     batch_norm: str = "auto"
     precision: str = "fp32"
     augment: str | None = None
+    start_share: float = 0.0
     validation: float = 1 / 6
     patience: int = 10
     train_per_class: int | None = None
@@ -143,6 +149,11 @@ def check_options(options: FinetuneOptions, output_path: str) -> None:
         raise DataError(
             "--batch-norm train with --batch-size 1: the statistics of one image are "
             "its own; use a larger batch or --batch-norm frozen"
+        )
+    if options.start_share and not options.init:
+        raise DataError(
+            f"--start-share {options.start_share:g} needs --init: averaging with a "
+            "random classifier would undo the training"
         )
     if options.splits_file and (options.train_per_class or options.test_per_class):
         raise DataError("--splits-file names the rows: leave --train-per-class out")

@@ -8,21 +8,27 @@ import torch
 
 from cnnfeat.finetune.options import MOMENTUM, FinetuneOptions
 from cnnfeat.finetune.surgery import Trained
+from cnnfeat.heads.transform import MEAN_NORM
 
 _TENTH = 0.1  # Krizhevsky et al. 2012, section 5: the rate is divided by ten
 
 
 def build_optimizer(
-    trained: Trained, options: FinetuneOptions
+    trained: Trained, options: FinetuneOptions, feature_norm: float
 ) -> torch.optim.Optimizer:
     """Return the optimiser of what is trained, the classifier first.
 
-    The rate of each group before the schedule is kept as `base_lr`.
+    The rate of each group before the schedule is kept as `base_lr`. Features whose mean
+    norm is above 20 lower the classifier's: a step moves its scores by the rate times
+    the squared norm (AdamW: the norm), and SqueezeNet's 87 would take 19 times the step
+    that suits others.
     """
     head = f"{trained.classifier}."
     lr = options.learning_rate
+    excess = max(1.0, feature_norm / MEAN_NORM)
+    head_lr = lr / excess ** (1 if options.optimizer == "adamw" else 2)
     groups: list[dict[str, Any]] = []
-    for is_head, base_lr in ((True, lr), (False, lr * options.backbone_lr_scale)):
+    for is_head, base_lr in ((True, head_lr), (False, lr * options.backbone_lr_scale)):
         parameters = [
             p for n, p in trained.parameters.items() if n.startswith(head) == is_head
         ]

@@ -1,87 +1,24 @@
-"""The network taken apart: its stages, its classifier, what is trained of it.
+"""The network taken apart: its classifier, what is trained of it.
 
 The module is changed in place, so a caller keeps what it still needs of the network
 before. Nothing here trains.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, LayerError, NetworkError
-from cnnfeat.networks import Network
+from cnnfeat.networks import Network, network_stages
+from cnnfeat.networks.stages import is_inside
 from cnnfeat.networks.tracing import ModuleCall, classifier_call
 
 CLASSIFIER_STD = 0.01  # Girshick et al. 2013, section 2.3 and appendix
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 _DROPOUTS = nn.modules.dropout._DropoutNd
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A block of the network that is trained or frozen as a whole.
-
-    `modules` are dotted names; the first gives the stage its name.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-
-
-def network_stages(network: Network) -> list[Stage]:
-    """Return the network's own stages, in the order they run.
-
-    Stages are the children of the network that hold parameters. A child that holds more
-    than half of the network's layers (torchvision's `features`, timm's `blocks`) stands
-    for its own children, and so on; a normalisation layer belongs to the stage before
-    it. `--train last:N` counts them from the end.
-    """
-    first_run = _first_runs(network)
-    names = sorted(
-        _blocks(network.module, "", len(first_run)),
-        key=lambda name: min(
-            (at for leaf, at in first_run.items() if _is_inside(leaf, name)),
-            default=len(network.trace.calls),
-        ),
-    )
-    stages: list[Stage] = []
-    for name in names:
-        if stages and isinstance(network.module.get_submodule(name), _NORMS):
-            before = stages.pop()
-            stages.append(Stage(before.name, (*before.modules, name)))
-        else:
-            stages.append(Stage(name, (name,)))
-    return stages
-
-
-def _first_runs(network: Network) -> dict[str, int]:
-    """Return when each layer with parameters of its own first ran."""
-    first: dict[str, int] = {}
-    for at, call in enumerate(network.trace.calls):
-        if call.is_leaf and call.n_parameters:
-            first.setdefault(call.name, at)
-    return first
-
-
-def _blocks(module: nn.Module, prefix: str, n_layers: int) -> Iterator[str]:
-    for name, child in module.named_children():
-        if not any(True for _ in child.parameters()):
-            continue
-        n_inside = sum(
-            any(True for _ in m.parameters(recurse=False)) for m in child.modules()
-        )
-        if n_inside > n_layers / 2 and any(True for _ in child.children()):
-            yield from _blocks(child, f"{prefix}{name}.", n_layers)
-        else:
-            yield prefix + name
-
-
-def _is_inside(name: str, block: str) -> bool:
-    return name == block or name.startswith(f"{block}.")
 
 
 def find_classifier(network: Network) -> ModuleCall:
@@ -155,7 +92,7 @@ def trained_modules(network: Network, train: str, n_stages: int | None) -> list[
         names = ", ".join(stage.name for stage in stages)
         raise LayerError(
             f"--train {train}: {network.name!r} has {len(stages)} stages ({names}); "
-            "give fewer, or --train all"
+            "give fewer, or --train all (cnnfeat layers shows the stages)"
         )
     chosen = [name for stage in stages[-n_stages:] for name in stage.modules]
     return [*chosen, classifier]
@@ -208,7 +145,7 @@ def prepare(
     inside = {
         name: child
         for name, child in module.named_modules()
-        if any(_is_inside(name, block) or not block for block in modules)
+        if any(is_inside(name, block) or not block for block in modules)
     }
     for child in inside.values():
         for parameter in child.parameters(recurse=False):
@@ -267,11 +204,11 @@ def decide_statistics(
 
     enough = batch_size >= SMALLEST_BATCH_FOR_STATISTICS
     wanted = choice == "train" or (choice == "auto" and enough)
-    if wanted and world_size > 1 and not cuda:
+    can_share = cuda or world_size == 1
+    if choice == "train" and not can_share:
         warnings.warn(
             "batch-norm statistics stay frozen: CPU processes cannot share them",
             CnnfeatWarning,
             stacklevel=2,
         )
-        return False
-    return wanted
+    return wanted and can_share

@@ -52,7 +52,8 @@ class Job:
     """All that a run trains on and with.
 
     `model` maps inputs of `source` to class scores; `module` is the whole network,
-    whose state dict names what is trained.
+    whose state dict names what is trained; `feature_norm` is the mean norm of what the
+    classifier reads.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ class Job:
     world: World
     device: torch.device
     save: Callable[[dict[str, Any]], None]
+    feature_norm: float
     on_epoch: Callable[[EpochRecord], None] | None = None
     progress: Progress | None = None
 
@@ -92,7 +94,7 @@ class Trainer:
         self.job = job
         options = job.options
         self._model = wrap(job.model, job.world, job.device)
-        self._optimizer = build_optimizer(job.trained, options)
+        self._optimizer = build_optimizer(job.trained, options, job.feature_norm)
         n_batches = len(self._batches(0))
         self._schedule = Schedule(
             options.schedule,
@@ -103,6 +105,7 @@ class Trainer:
         needs_scaling = options.precision == "fp16" and job.device.type == "cuda"
         self._scaler = torch.amp.GradScaler(job.device.type, enabled=needs_scaling)
         self._at = Progressed()
+        self._start = take_state(job.module, job.trained.names)
         self._saved_at = time.monotonic()
 
     def run(self, state: dict[str, Any] | None) -> Progressed:
@@ -125,7 +128,8 @@ class Trainer:
             except KeyboardInterrupt:
                 if not self._at.history:
                     raise
-        load_state(self.job.module, self._at.best)
+        share = self.job.options.start_share
+        load_state(self.job.module, mix_states(self._at.best, self._start, share))
         return self._at
 
     # -- one epoch -------------------------------------------------------------------
@@ -352,6 +356,16 @@ def take_state(module: nn.Module, names: tuple[str, ...]) -> State:
 def load_state(module: nn.Module, state: State) -> None:
     """Put entries back into the network."""
     module.load_state_dict(state, strict=False)
+
+
+def mix_states(state: State, other: State, share: float) -> State:
+    """Return the average of two states, `share` of it the other; counts stay."""
+    return {
+        name: torch.lerp(tensor, other[name], share)
+        if share and tensor.is_floating_point()
+        else tensor
+        for name, tensor in state.items()
+    }
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -19,6 +19,7 @@ from cnnfeat.networks.layers import Tap, paper_names, resolve_layers
 from cnnfeat.networks.network import Network, WeightsRecord, resolve_device
 from cnnfeat.networks.pooling import pool_activation, pooled_shape
 from cnnfeat.networks.registry import NetworkEntry, list_networks, load_network
+from cnnfeat.networks.stages import Stage, network_stages
 from cnnfeat.networks.summary import LayerInfo, layer_table
 from cnnfeat.networks.taps import Tapper
 
@@ -33,6 +34,7 @@ __all__ = [
     "Network",
     "NetworkEntry",
     "OpenVINOEngine",
+    "Stage",
     "Tap",
     "TapModule",
     "Tapper",
@@ -41,6 +43,7 @@ __all__ = [
     "layer_table",
     "list_networks",
     "load_network",
+    "network_stages",
     "paper_names",
     "pool_activation",
     "pooled_shape",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cnnfeat.networks.layers import paper_names
 from cnnfeat.networks.network import Network
+from cnnfeat.networks.stages import is_inside, network_stages
 from cnnfeat.networks.tracing import ModuleCall
 
 
@@ -27,6 +28,10 @@ class LayerInfo:
         Multiply-accumulates of convolutions and matrix products for one image.
     receptive_field, stride : int or None
         In pixels of the cropped image; None where each element sees all of it.
+    stage : int or None
+        The network's own stage that the layer is part of, counted from the end: the
+        least N for which `finetune --train last:N` reaches it. None where no stage
+        holds it (an activation between two stages).
     """
 
     name: str
@@ -37,6 +42,7 @@ class LayerInfo:
     macs: int
     receptive_field: int | None
     stride: int | None
+    stage: int | None
 
 
 def layer_table(network: Network) -> list[LayerInfo]:
@@ -48,14 +54,23 @@ def layer_table(network: Network) -> list[LayerInfo]:
     aliases: dict[str, str] = {}
     for alias, module in paper_names(network).items():
         aliases.setdefault(module, alias)
+    stages = _stages_from_the_end(network)
     return [
-        _row(network, call, aliases)
+        _row(network, call, aliases, stages)
         for call in network.trace.calls
         if call.outputs and (call.is_leaf or call.n_parameters or call.macs)
     ]
 
 
-def _row(network: Network, call: ModuleCall, aliases: dict[str, str]) -> LayerInfo:
+def _stages_from_the_end(network: Network) -> dict[str, int]:
+    """Return the number of each stage, by the modules it is made of."""
+    numbered = enumerate(reversed(network_stages(network)), start=1)
+    return {module: number for number, stage in numbered for module in stage.modules}
+
+
+def _row(
+    network: Network, call: ModuleCall, aliases: dict[str, str], stages: dict[str, int]
+) -> LayerInfo:
     output = next(iter(call.outputs.values()))
     several = network.trace.n_calls[call.name] > 1
     return LayerInfo(
@@ -67,4 +82,5 @@ def _row(network: Network, call: ModuleCall, aliases: dict[str, str]) -> LayerIn
         macs=call.macs,
         receptive_field=output.grid.receptive_field if output.grid else None,
         stride=output.grid.stride if output.grid else None,
+        stage=next((n for m, n in stages.items() if is_inside(call.name, m)), None),
     )

@@ -76,6 +76,15 @@ init_opt = click.option(
     metavar="HEAD.h5",
     help="Start the classifier from a trained head.  [default: Gaussian, 0.01]",
 )
+start_share_opt = click.option(
+    "--start-share",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the weights started from in the result, averaged with the trained "
+    "ones; needs --init.",
+)
 epochs_opt = click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -94,7 +103,8 @@ lr_opt = click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
     default=None,
-    help="Learning rate of the classifier.  [default: 0.01, adamw: 0.001]",
+    help="Learning rate of the classifier, for features of mean norm 20; larger ones "
+    "lower it.  [default: 0.01, adamw: 0.001]",
 )
 backbone_lr_scale_opt = click.option(
     "--backbone-lr-scale",
@@ -212,7 +222,7 @@ checkpoint_opt = click.option(
     help="Longest time between checkpoints; there is one after each epoch anyway.",
 )
 log_opt = click.option(
-    "--log",
+    "--log-file",
     "log_path",
     default=None,
     metavar="OUT.jsonl",
@@ -245,6 +255,7 @@ finetuning_opts = compose(
     weights_seed_opt,
     trained_part_opt,
     init_opt,
+    start_share_opt,
     epochs_opt,
     training_batch_opt,
     lr_opt,
