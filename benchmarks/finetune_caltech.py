@@ -72,7 +72,7 @@ def train_start(images: Path, weights: str, seed: int) -> str:
         extract_features(str(images), features, extraction)
     if not Path(head).exists():
         training = TrainOptions(
-            kind=START, scale="mean-norm", train_per_class=TRAIN_PER_CLASS, seed=seed
+            kind=START, scale="l2", train_per_class=TRAIN_PER_CLASS, seed=seed
         )
         train_head(features, head, training)
     return head
@@ -80,8 +80,8 @@ def train_start(images: Path, weights: str, seed: int) -> str:
 
 def finetune(
     images: Path, weights: str, seed: int, augment: str, changes: dict[str, Any]
-) -> dict[str, float]:
-    """Return mean per-class accuracy by method, on the same held-out images."""
+) -> dict[str, tuple[float, float]]:
+    """Return mean per-class accuracy and accuracy by method, on the same images."""
     options = FinetuneOptions(
         model=MODEL,
         weights=weights,
@@ -95,7 +95,10 @@ def finetune(
     )
     report = finetune_network(str(images), f"{images}.safetensors", options)
     assert report is not None
-    scores = {r["model"]: r["mean_per_class_accuracy"] for r in report.comparison}
+    scores = {
+        row["model"]: (row["mean_per_class_accuracy"], row["accuracy"])
+        for row in report.comparison
+    }
     tuned = scores.pop("fine-tuned all")
     return {**scores, f"fine-tuned all, {augment}": tuned}
 
@@ -117,21 +120,21 @@ def main() -> None:
     parser.add_argument("--first-class", type=int, default=0)
     parser.add_argument("--option", type=option, action="append", default=[])
     arguments = parser.parse_args()
-    results: dict[str, list[float]] = {}
+    results: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         images = choose_classes(arguments.data, Path(folder), arguments.first_class)
         for seed in range(arguments.seeds):
             for augment in AUGMENTATIONS:
-                scores = finetune(
-                    images, arguments.weights, seed, augment, dict(arguments.option)
-                )
+                changes = dict(arguments.option)
+                scores = finetune(images, arguments.weights, seed, augment, changes)
                 for name, value in scores.items():
                     results.setdefault(name, []).append(value)
                 print(json.dumps({"seed": seed, **scores}), flush=True)
-    print("| method | mean per-class accuracy (%) |\n|---|---|")
+    print("| method | mean per-class accuracy (%) | accuracy (%) |\n|---|---|---|")
     for name, values in results.items():
-        mean, std = mean_std(100 * np.array(values))
-        print(f"| {name} | {mean:.1f} ± {std:.1f} |")
+        cells = [mean_std(100 * column) for column in np.array(values).T]
+        numbers = " | ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in cells)
+        print(f"| {name} | {numbers} |")
 
 
 if __name__ == "__main__":

@@ -5,21 +5,26 @@ import pytest
 import torch
 from tiny import make_tiny_network
 
-from cnnfeat.errors import DataError, ProvenanceError
+from cnnfeat.errors import DataError, ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.finetune.initial import fold_scaler, init_from_head
 from cnnfeat.finetune.options import check_options
-from cnnfeat.finetune.surgery import replace_classifier
+from cnnfeat.finetune.surgery import find_classifier, replace_classifier
 from cnnfeat.finetune.tail import classifier_input
 from cnnfeat.finetune.training import mix_states
 from cnnfeat.heads import FeatureTransform
+from cnnfeat.networks.classifier import (
+    describe_classifier,
+    make_classifier,
+    restore_classifier,
+)
 from cnnfeat.networks.weights import read_state_dict
 from cnnfeat.store import Head, LayerSpec, save_head
 
 CLASSES = ["ant", "bee", "cat"]
 
 
-def make_head(path, scale, *, layer="classifier:in", names=CLASSES, sha256=None):
+def make_head(path, scale, *, signed_sqrt=False, layer="classifier:in", names=CLASSES, sha256=None):
     """A head with random weights whose scaler was fitted on random features."""
     rng = np.random.default_rng(0)
     X = rng.random((30, 96), dtype=np.float32)
@@ -28,7 +33,7 @@ def make_head(path, scale, *, layer="classifier:in", names=CLASSES, sha256=None)
         coef=rng.normal(size=(len(names), 96)),
         intercept=rng.normal(size=len(names)),
         class_names=tuple(names),
-        scaler=FeatureTransform(scale=scale).fit(X).to_arrays(),
+        scaler=FeatureTransform(scale, signed_sqrt=signed_sqrt).fit(X).to_arrays(),
         training_paths=("a",),
         heldout_paths=(),
         layer=layer,
@@ -47,7 +52,7 @@ def new_network():
     return replace_classifier(make_tiny_network(), 3, torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("scale", ["none", "mean-norm", "standard"])
+@pytest.mark.parametrize("scale", ["none", "mean-norm", "standard", "l2"])
 def test_the_network_scores_as_the_head(tmp_path, scale):
     path = tmp_path / "h.h5"
     head = make_head(path, scale, names=["cat", "ant", "bee"])  # another order
@@ -87,10 +92,56 @@ def test_principal_components_are_folded_in(tmp_path):
     np.testing.assert_allclose(X @ weight.T + bias, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_row_normalisation_is_refused_with_a_cure(tmp_path):
-    make_head(tmp_path / "h.h5", "l2")
-    with pytest.raises(DataError, match="train it with --scale mean-norm"):
+def test_roots_are_refused_with_a_cure(tmp_path):
+    make_head(tmp_path / "h.h5", "l2", signed_sqrt=True)
+    with pytest.raises(DataError, match="train it without --signed-sqrt"):
         init_from_head(new_network(), str(tmp_path / "h.h5"), CLASSES)
+
+
+def test_a_classifier_of_unit_rows_survives_its_file(tmp_path):
+    make_head(tmp_path / "h.h5", "l2")
+    network = new_network()
+    init_from_head(network, str(tmp_path / "h.h5"), CLASSES)
+    images = torch.rand(4, 3, 32, 32)
+    expected = network.module(images)
+    call = find_classifier(network)
+    told = describe_classifier(call.name, call.module)
+    assert told == {"classifier": {"name": "classifier", "input_norm": 20.0}}
+    again = new_network()
+    again.module.load_state_dict(network.module.state_dict())
+    assert not torch.allclose(again.module(images), expected)
+    restore_classifier(again.module, told, "w.safetensors")
+    torch.testing.assert_close(again.module(images), expected)
+
+
+@pytest.mark.parametrize(
+    "told", [{"name": "features.0", "input_norm": "x"}, {"name": "no"}, 3, {"name": ""}]
+)
+def test_damaged_word_of_the_classifier_is_refused(told):
+    with pytest.raises(WeightsError, match=r"w\.pth: its cnnfeat metadata is damaged"):
+        restore_classifier(new_network().module, {"classifier": told}, "w.pth")
+
+
+@pytest.mark.parametrize("kernel", [None, 1])
+def test_a_scaling_classifier_does_not_see_the_length_of_features(kernel):
+    like = torch.nn.Linear(6, 4) if kernel is None else torch.nn.Conv2d(6, 4, 1)
+    layer = make_classifier(like, 3)
+    layer.load_state_dict(make_classifier(like, 3).state_dict())
+    shape = (5, 6) if kernel is None else (5, 6, 2, 3)
+    features = torch.rand(shape, dtype=torch.float32)
+    plain = layer(features)
+    layer.input_norm = 20.0
+    scaled = layer(features)
+    torch.testing.assert_close(layer(7 * features), scaled)
+    assert not torch.allclose(plain, scaled)
+    # What is multiplied with the weights has the norm 20, positions averaged.
+    mean = features if kernel is None else features.mean((2, 3))
+    unit = mean / mean.norm(dim=1, keepdim=True)
+    bias = layer.bias.detach()
+    expected = 20 * unit @ layer.weight.detach().flatten(1).T + bias
+    found = scaled if kernel is None else scaled.mean((2, 3))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert torch.isfinite(layer(torch.zeros(shape))).all()
 
 
 @pytest.mark.parametrize(

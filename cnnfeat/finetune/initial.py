@@ -11,6 +11,7 @@ from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
 from cnnfeat.finetune.rows import Rows
 from cnnfeat.finetune.surgery import find_classifier
 from cnnfeat.finetune.tail import Tail
+from cnnfeat.heads.transform import MEAN_NORM
 from cnnfeat.images import ImageList
 from cnnfeat.networks import Network
 from cnnfeat.networks.tracing import default_layer
@@ -24,6 +25,9 @@ _MARGIN = 2.0  # other images score lower than those looked at
 
 def init_from_head(network: Network, head_path: str, class_names: list[str]) -> Head:
     """Give the classifier the weights of a head, its scaler folded in.
+
+    A head on rows of unit length makes a classifier that scales what it reads to the
+    length 20, R-CNN's mean norm, so that the usual rates suit it.
 
     Parameters
     ----------
@@ -44,14 +48,18 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
         If the head is of another network, other weights, another layer or other
         classes.
     DataError
-        If its scaler is not affine, so that no linear layer can hold it.
+        If its scaler is neither affine nor the length of the row alone.
     """
     head = load_head(head_path)
     call = find_classifier(network)
     _check_head(network, head, head_path, class_names)
-    weight, bias = fold_scaler(head, head_path)
-    order = [head.class_names.index(name) for name in class_names]
     layer = call.module
+    if is_of_unit_rows(head):
+        layer.input_norm = MEAN_NORM  # type: ignore[assignment]
+        weight, bias = head.coef / MEAN_NORM, head.intercept
+    else:
+        weight, bias = fold_scaler(head, head_path)
+    order = [head.class_names.index(name) for name in class_names]
     with torch.no_grad():
         values = torch.from_numpy(weight[order]).float()
         layer.weight.copy_(values.view_as(layer.weight))  # type: ignore[operator, arg-type]
@@ -115,6 +123,18 @@ def _check_head(
         )
 
 
+def is_of_unit_rows(head: Head) -> bool:
+    """Return whether the head's scaler divides each row by its length, and no more."""
+    from cnnfeat.heads import FeatureTransform
+
+    transform = FeatureTransform.from_arrays(head.scaler)
+    d = sum(spec.n_features for spec in head.layer_specs)
+    probes = np.abs(np.random.default_rng(0).normal(size=(4, d)))
+    expected = probes / np.linalg.norm(probes, axis=1, keepdims=True)
+    found = _apply(transform, probes)
+    return found.shape == expected.shape and _agree(found, expected)
+
+
 def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
     """Return weights (k, d) and biases (k,) that act on features as stored.
 
@@ -125,7 +145,7 @@ def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        If T is not affine (row normalisation, signed square root).
+        If T is not affine (signed square root; row normalisation and then --pca).
     """
     from cnnfeat.heads import FeatureTransform
 
@@ -143,9 +163,8 @@ def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
         if _agree(probes @ matrix + offset, expected):
             return head.coef @ matrix.T, head.intercept + head.coef @ offset
     raise DataError(
-        f"--init {path}: the head scales each row by its own length or the like, which "
-        "no linear layer can do; train it with --scale mean-norm, standard or none "
-        "and without --signed-sqrt"
+        f"--init {path}: the head takes roots of the features or the like, which the "
+        "classifier cannot do; train it without --signed-sqrt, or without --pca"
     )
 
 

@@ -68,7 +68,7 @@ def prepare_job(
         world=world,
         device=network.device,
         save=save,
-        feature_norm=mean_norm(inputs),
+        feature_norm=_norm_read(find_classifier(network).module, inputs),
     )
     return job, features
 
@@ -80,6 +80,12 @@ def _some_inputs(material: Material, stored: Features) -> torch.Tensor:
     rows = training[:: max(1, len(training) // _N_LOOKED_AT)]
     stored = stored or classifier_inputs(material, rows)
     return torch.stack([stored[row] for row in rows.tolist()])
+
+
+def _norm_read(classifier: nn.Module, inputs: torch.Tensor) -> float:
+    """Return the mean norm of what the classifier multiplies with its weights."""
+    own = getattr(classifier, "input_norm", None)
+    return mean_norm(inputs) if own is None else float(own)
 
 
 def mean_norm(inputs: torch.Tensor) -> float:

@@ -29,9 +29,10 @@ from cnnfeat.finetune.logs import EpochLog, draw_curves
 from cnnfeat.finetune.material import Material, read_material
 from cnnfeat.finetune.options import FinetuneOptions, check_options
 from cnnfeat.finetune.sources import Features
-from cnnfeat.finetune.surgery import Trained
+from cnnfeat.finetune.surgery import Trained, find_classifier
 from cnnfeat.finetune.training import EpochRecord, Job, Progressed, Trainer, predict
 from cnnfeat.metrics import evaluate_scores
+from cnnfeat.networks.classifier import describe_classifier
 from cnnfeat.networks.saving import save_weights
 from cnnfeat.outputs import check_output
 
@@ -255,8 +256,10 @@ def _metadata(
         material.rows,
         material.network.weights,
     )
+    classifier = find_classifier(material.network)
     return {
         "model": material.network.name,
+        **describe_classifier(classifier.name, classifier.module),
         "class_names": material.class_names,
         "preprocessing": record.preprocessing.to_dict(),
         "started_from": {

@@ -13,6 +13,7 @@ from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, LayerError, NetworkError
 from cnnfeat.networks import Network, network_stages
+from cnnfeat.networks.classifier import make_classifier, put_classifier
 from cnnfeat.networks.stages import is_inside
 from cnnfeat.networks.tracing import ModuleCall, classifier_call
 
@@ -55,18 +56,13 @@ def replace_classifier(
         The same module, as a network of `n_classes`.
     """
     call = find_classifier(network)
-    old = call.module
-    if isinstance(old, nn.Linear):
-        new: nn.Module = nn.Linear(old.in_features, n_classes)
-    else:
-        new = nn.Conv2d(old.in_channels, n_classes, kernel_size=1)  # type: ignore[arg-type]
-    weight = torch.empty_like(new.weight)  # type: ignore[arg-type]
+    new = make_classifier(call.module, n_classes)
+    weight = torch.empty_like(new.weight)
     weight.normal_(0.0, CLASSIFIER_STD, generator=generator)
     with torch.no_grad():
-        new.weight.copy_(weight)  # type: ignore[operator]
-        new.bias.zero_()  # type: ignore[operator]
-    parent, _, attribute = call.name.rpartition(".")
-    setattr(network.module.get_submodule(parent), attribute, new)
+        new.weight.copy_(weight)
+        new.bias.zero_()  # type: ignore[union-attr]
+    put_classifier(network.module, call.name, new)
     if hasattr(network.module, "num_classes"):
         setattr(network.module, "num_classes", n_classes)  # noqa: B010
     return Network(

@@ -29,6 +29,7 @@ from cnnfeat.networks.architectures import (
     torchvision_names,
     unknown_network,
 )
+from cnnfeat.networks.classifier import restore_classifier
 from cnnfeat.networks.network import Network, WeightsRecord, resolve_device
 from cnnfeat.networks.pixels import PIXELS, load_pixels
 
@@ -131,6 +132,7 @@ def _load_file(architecture: Architecture, path: Path, device: torch.device) -> 
         if n_classes is not None:
             module = architecture.build(n_classes)
     state_dicts.load_state_dict(module, state, where)
+    restore_classifier(module, metadata, where)
     n_classes = architecture.n_classes if n_classes is None else n_classes
     record = _file_record(architecture, path, metadata, n_classes, where)
     return Network(architecture.name, module, record, device, n_classes)
