@@ -248,6 +248,7 @@ def layers(bench):
     taps = {f"{n} of 8": EIGHT[-n:] for n in (1, 2, 4, 8)}
     taps |= {f"up to {name}": (name,) for name in ("features.6", "features.9")}
     taps["the first block only"] = FIRST_BLOCK[-1:]
+    taps["the whole network"] = ("classifier",)
     runs = {title: [] for title in taps}
     for _ in range(bench.chosen.repeats):  # in turn, so that a slow minute meets all
         for title, names in taps.items():

@@ -226,6 +226,23 @@ def test_an_image_that_takes_too_long_becomes_a_failed_row(image_dir, worker_cod
     assert children() == []
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_worker_that_cannot_be_killed_does_not_hold_up_the_rest(
+    image_dir, worker_code, monkeypatch
+):
+    """As one that reads from a drive that has vanished: the kernel holds it."""
+    worker_code(WRAP.format("time.sleep(1000)"))
+    monkeypatch.setattr("cnnfeat.images.pool._REAP_SECONDS", 0.1)
+    monkeypatch.setattr("subprocess.Popen.kill", lambda _: None)
+    limits = DecodeLimits(seconds=2.5)
+    _, errors, _ = gathered(image_dir, batch_size=5, workers=2, limits=limits)
+    for pid in children():
+        os.kill(pid, signal.SIGKILL)
+    assert errors[5] == "took longer than 2.5 s"
+    assert [k for k, error in enumerate(errors) if error] == [5]
+
+
 def test_an_image_that_allocates_without_bound_becomes_a_failed_row(
     image_dir, worker_code
 ):

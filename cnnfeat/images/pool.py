@@ -41,6 +41,7 @@ TASKS_PER_WORKER = 2
 _MAX_ATTEMPTS = 2
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 120.0
+_REAP_SECONDS = 5.0
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from cnnfeat.images.worker import main; main(*map(int, sys.argv[2:]))"
@@ -160,7 +161,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            worker.process.wait()
+            _reap(worker.process)
             worker.connection.close()
         self._workers.clear()
         os.close(self._memory_fd)
@@ -221,7 +222,7 @@ class WorkerPool:
             yield from self._replace_dead(worker)
 
     def _replace_dead(self, worker: _Worker) -> Iterator[Result]:
-        status = worker.process.wait()
+        status = _reap(worker.process)
         had_begun = bool(worker.tasks) or worker.is_ready
         given_up = self._give_back(worker)
         if not had_begun:
@@ -246,7 +247,7 @@ class WorkerPool:
         if not worker.is_ready:
             yield from self._replace_dead(worker)
             return
-        worker.process.wait()
+        _reap(worker.process)
         (_, late), *others = worker.tasks
         self._waiting.extendleft(task for _, task in reversed(others))
         self._replace(worker)
@@ -293,6 +294,18 @@ def _shared_memory(n_bytes: int) -> int:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, n_bytes)
     return descriptor
+
+
+def _reap(process: subprocess.Popen[bytes]) -> int:
+    """Return how a killed or dead process ended; do not wait long for it.
+
+    One that reads from a drive that has vanished dies only when the kernel gives the
+    read up. It never comes back to its own code, so nothing of it has to be awaited.
+    """
+    try:
+        return process.wait(_REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL
 
 
 def _ending(status: int) -> str:
