@@ -24,7 +24,9 @@ from cnnfeat.store import Head, LayerSpec, save_head
 CLASSES = ["ant", "bee", "cat"]
 
 
-def make_head(path, scale, *, signed_sqrt=False, layer="classifier:in", names=CLASSES, sha256=None):
+def make_head(
+    path, scale, *, signed_sqrt=False, layer="classifier:in", names=CLASSES, sha256=None
+):
     """A head with random weights whose scaler was fitted on random features."""
     rng = np.random.default_rng(0)
     X = rng.random((30, 96), dtype=np.float32)
