@@ -146,7 +146,7 @@ def _page(report: BenchmarkReport, figures: list[ReportFigure]) -> ReportPage:
     )
     return ReportPage(
         title=report.protocol.title,
-        summary=" ".join([summary, *report.protocol.notes]),
+        summary=" ".join([summary, *(f"{note}." for note in report.protocol.notes)]),
         tables=report.tables(),
         figures=figures,
         provenance=report.provenance,

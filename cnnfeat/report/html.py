@@ -18,7 +18,7 @@ from cnnfeat.report.tables import Table
 
 _STYLE = """
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 0 auto;
        padding: 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; }
