@@ -18,7 +18,8 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 def _tour() -> list[list[str]]:
     """Return the arguments of every `cnnfeat` line in the README's shell blocks."""
     blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
+    # A line that ends in a backslash goes on in the next one.
+    lines = [line for b in blocks for line in b.replace("\\\n", "").splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines]
     return [words[1:] for words in commands if words[:1] == ["cnnfeat"]]
 
