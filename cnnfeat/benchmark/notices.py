@@ -12,8 +12,7 @@ def keep_warnings(told: list[str]) -> Iterator[None]:
     """Append our warnings' texts to `told`; all warnings go on when the block ends."""
     caught: list[warnings.WarningMessage] = []
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", CnnfeatWarning)
+        with _catching(caught):
             yield
     finally:
         for one in caught:
@@ -27,8 +26,7 @@ def convergence_of(name: str) -> Iterator[None]:
     """Turn the convergence warnings of many fits into one that names their row."""
     caught: list[warnings.WarningMessage] = []
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", CnnfeatWarning)
+        with _catching(caught):
             yield
     finally:
         stopped = [
@@ -44,6 +42,17 @@ def convergence_of(name: str) -> Iterator[None]:
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+@contextmanager
+def _catching(caught: list[warnings.WarningMessage]) -> Iterator[None]:
+    """Append every warning of the block to `caught`, ours each time they are given."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always", CnnfeatWarning)
+        try:
+            yield
+        finally:
+            caught.extend(record)
 
 
 def _pass_on(one: warnings.WarningMessage) -> None:

@@ -1,9 +1,9 @@
 """A linear classifier that may read features of fixed length.
 
-Heads are best trained on rows of unit length (Razavian et al. 2014, section 3.1), which
-no linear layer can do. A classifier that starts from such a head scales what it reads,
-and a weights file that holds one says so: `CLASSIFIER_KEY` of its metadata names the
-layer and the length.
+Heads are trained on rows of unit length by default, which no linear layer can do. A
+classifier that starts from such a head scales what it reads, and a weights file that
+holds one says so: `CLASSIFIER_KEY` of its metadata names the layer and the length.
+Whoever loads the file without cnnfeat has to do the same.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,10 @@ class ScalingLinear(nn.Linear):
             input = F.normalize(input, dim=-1, eps=_SMALLEST_NORM) * self.input_norm
         return super().forward(input)
 
+    def extra_repr(self) -> str:
+        """Return the layer's settings; what it computes depends on `input_norm`."""
+        return f"{super().extra_repr()}, input_norm={self.input_norm}"
+
 
 class ScalingConv2d(nn.Conv2d):
     """A 1 x 1 convolution on maps (m, d, h, w) scaled by one factor an image.
@@ -45,6 +49,10 @@ class ScalingConv2d(nn.Conv2d):
             norms = input.mean(dim=(2, 3), keepdim=True).norm(dim=1, keepdim=True)
             input = input * (self.input_norm / norms.clamp_min(_SMALLEST_NORM))
         return super().forward(input)
+
+    def extra_repr(self) -> str:
+        """Return the layer's settings; what it computes depends on `input_norm`."""
+        return f"{super().extra_repr()}, input_norm={self.input_norm}"
 
 
 ScalingLayer = ScalingLinear | ScalingConv2d
