@@ -46,27 +46,30 @@ def decode_rate(images, network, n_images):
     return n_done / (time.perf_counter() - started)
 
 
-def forward_rates(network, taps, pool, batch_size, seconds):
-    """Images a second on one synthetic batch in each engine that can be had.
+def forward_rates(network, taps, pool, batch_sizes, seconds):
+    """Images a second on synthetic batches, by engine and batch size.
 
     torch.compile, which takes a minute to start, is tried where there is no OpenVINO.
     """
     module = TapModule(network, taps, pool=pool)
     threads = default_workers()
     engines = {
-        "eager": lambda: EagerEngine(module),
-        "openvino": lambda: OpenVINOEngine(module, batch_size, threads),
-        "compile": lambda: CompileEngine(module, batch_size),
+        "eager": lambda size: EagerEngine(module),
+        "openvino": lambda size: OpenVINOEngine(module, size, threads),
+        "compile": lambda size: CompileEngine(module, size),
     }
     rates = {}
-    images = module.example(batch_size).cpu().numpy()
     for name, build in engines.items():
-        if name == "compile" and "openvino" in rates:
+        if name == "compile" and any("openvino" in key for key in rates):
             continue
-        try:
-            rates[name] = forward_rate(build(), images, seconds)
-        except EngineError as error:
-            print(error, flush=True)
+        for size in batch_sizes:
+            images = module.example(size).cpu().numpy()
+            try:
+                rate = forward_rate(build(size), images, seconds)
+            except EngineError as error:
+                print(error, flush=True)
+                break
+            rates[f"{name} {size}"] = rate
     return rates
 
 
@@ -106,15 +109,20 @@ def main():
     parser.add_argument("--layer")
     parser.add_argument("--pool", default="none")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, action="append")
+    parser.add_argument("--forward-only", action="store_true")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--n-images", type=int, default=2000)
     chosen = parser.parse_args()
     network = load_network(chosen.model, weights=chosen.weights, device=chosen.device)
     taps = resolve_layers(network, [chosen.layer] if chosen.layer else [])
-    forward = forward_rates(
-        network, taps, chosen.pool, chosen.batch_size, chosen.seconds
+    sizes = chosen.batch_size or (
+        (64, 256) if network.device.type == "cuda" else (8, 32)
     )
+    forward = forward_rates(network, taps, chosen.pool, sizes, chosen.seconds)
+    if chosen.forward_only:
+        print(json.dumps({"forward": forward}))
+        return
     decode = decode_rate(chosen.images, network, chosen.n_images)
     row_bytes = 4 * int(np.prod(stored_shape(taps[0], chosen.pool, "center")))
     disk = disk_rate(chosen.folder, row_bytes, chosen.n_images)

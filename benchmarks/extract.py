@@ -33,6 +33,15 @@ LITE0 = "efficientnet_lite0"
 WORK = {SQUEEZENET: "features.12", LITE0: "global_pool"}
 EIGHT = (*(f"features.{k}" for k in (3, 4, 6, 7, 9, 10, 11, 12)),)
 FIRST_BLOCK = ("features.0", "features.1", "features.2")
+# Convolutional, narrow and wide; with large linear layers; a transformer.
+OTHERS = (
+    "resnet50",
+    "densenet121",
+    "mobilenet_v3_large",
+    "vgg16",
+    "alexnet",
+    "vit_b_16",
+)
 
 
 @dataclass(frozen=True)
@@ -336,8 +345,30 @@ def enlarged(bench, megapixels, n_images=10):
     return found
 
 
+def batches(bench):
+    """The batch size, by engine: the network alone, random weights."""
+    seconds = ["--seconds", 2 if bench.chosen.quick else 6]
+    sizes = (8, 32)
+    rows = []
+    for model in (SQUEEZENET, LITE0, *OTHERS):
+        options = [*bench.network(model), *seconds, "--device", bench.chosen.device]
+        for size in sizes:
+            options += ["--batch-size", size]
+        command = [HERE / "bounds.py", bench.paths[0], bench.folder, *options]
+        found = measure(*command, "--forward-only").printed["forward"]
+        cells = []
+        for engine in ("eager", "openvino"):
+            rates = [found.get(f"{engine} {size}") for size in sizes]
+            cells += [f"{rate:.1f}" if rate else "" for rate in rates]
+            cells.append(f"{rates[0] / rates[1]:.2f}" if all(rates) else "")
+        rows.append([model, *cells])
+    columns = [f"{e} {c}" for e in ("eager", "openvino") for c in (*sizes, "ratio")]
+    table("Batch size: images a second, forward alone", ("network", *columns), rows)
+
+
 PARTS = {
     "speed": speed,
+    "batches": batches,
     "layers": layers,
     "memory": memory,
     "crops": crops,

@@ -22,8 +22,9 @@ from cnnfeat.outputs import check_folder, check_output
 if TYPE_CHECKING:
     from cnnfeat.extraction.job import Job
     from cnnfeat.extraction.pipeline import StageSeconds
+    from cnnfeat.extraction.planning import Plan
     from cnnfeat.images import Batch, ImageList
-    from cnnfeat.networks import Engine, Network
+    from cnnfeat.networks import Network
     from cnnfeat.store import FeatureWriter
 
 __all__ = [
@@ -147,11 +148,11 @@ def extract_features(
     _warn_of_finetuning(job.image_list, job.network)
     try:
         with seconds.measure("start"):
-            engine = job.choose_engine()
-            writer = job.open_writer(output_path, engine.name, command)
+            plan = job.plan()
+            writer = job.open_writer(output_path, plan, command)
         with writer:
             n_resumed = writer.rows_done
-            _run(job, engine, writer, seconds, progress)
+            _run(job, plan, writer, seconds, progress)
             failures = [
                 (job.image_list.paths[row], why)
                 for row, why in sorted(writer.failures.items())
@@ -160,7 +161,7 @@ def extract_features(
     finally:
         job.module.close()
     elapsed = time.monotonic() - started
-    return _report(output_path, job, engine, failures, n_resumed, seconds, elapsed)
+    return _report(output_path, job, plan, failures, n_resumed, seconds, elapsed)
 
 
 def _warn_of_finetuning(image_list: "ImageList", network: "Network") -> None:
@@ -191,7 +192,7 @@ def _check_output(output_path: str, options: ExtractOptions) -> None:
 
 def _run(
     job: "Job",
-    engine: "Engine",
+    plan: "Plan",
     writer: "FeatureWriter",
     seconds: "StageSeconds",
     progress: Progress | None,
@@ -216,9 +217,10 @@ def _run(
     workers = choose_workers(job.options.workers, n_images - writer.rows_done)
     with StopOnSignal() as stop:
         run_pipeline(
-            job.batches(writer.rows_done, workers),
-            engine,
+            job.batches(plan.batch_size, writer.rows_done, workers),
+            plan.engine,
             writer,
+            batch_size=plan.batch_size,
             seconds=seconds,
             check=check,
             done=done,
@@ -235,7 +237,7 @@ def _run(
 def _report(
     output_path: str,
     job: "Job",
-    engine: "Engine",
+    plan: "Plan",
     failures: list[tuple[str, str]],
     n_resumed: int,
     seconds: "StageSeconds",
@@ -255,7 +257,7 @@ def _report(
         model=job.network.name,
         weights=job.network.weights.source,
         device=str(job.network.device),
-        engine=engine.name,
+        engine=plan.engine.name,
         time=seconds.to_dict(),
         failures=failures,
     )

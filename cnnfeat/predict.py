@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from cnnfeat.networks import Network
     from cnnfeat.store import Head
 
-_BATCH_SIZE = 32
+# Nothing here halves a batch that is too large for a GPU: it gets no more than this.
+_MOST_CROPS_AT_ONCE = 32
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 # Normalised images in (m * n_crops, 3, h, w); class scores out (m * n_crops, k).
@@ -299,12 +300,15 @@ def _score_batches(
     classifier: _Classifier, image_list: Any, options: PredictOptions
 ) -> Iterator[tuple[list[str], np.ndarray, tuple[str, ...]]]:
     from cnnfeat.images import default_workers, load_batches
+    from cnnfeat.networks import CROPS_AT_ONCE, N_CROPS
 
     workers = default_workers() if options.workers is None else options.workers
+    at_once = min(_MOST_CROPS_AT_ONCE, CROPS_AT_ONCE[classifier.network.device.type])
+    usual = max(1, at_once // N_CROPS[classifier.crops])
     for batch in load_batches(
         image_list,
         classifier.preprocessing,
-        batch_size=options.batch_size or _BATCH_SIZE,
+        batch_size=options.batch_size or usual,
         crops=classifier.crops,
         workers=workers,
         decoder=classifier.decoder,

@@ -1,6 +1,7 @@
 """Engines: the same features whichever runs, and the choice between them."""
 
 import importlib.util
+import json
 import warnings
 
 import h5py
@@ -13,6 +14,7 @@ from torch import nn
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
 from cnnfeat.extraction import planning
+from cnnfeat.extraction.speeds import SpeedNote, SpeedNotes
 from cnnfeat.networks import (
     EagerEngine,
     EngineError,
@@ -20,9 +22,11 @@ from cnnfeat.networks import (
     TapModule,
     Tapper,
     check_agreement,
+    graphs,
     load_network,
     resolve_layers,
 )
+from cnnfeat.networks.graphs import record_graph
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
@@ -121,6 +125,40 @@ def test_bf16_is_within_its_tolerance(tiny_network):
         assert np.abs(a - b).max() <= 0.03 * np.ptp(a)
 
 
+class Product(nn.Module):
+    """Rows that are no plain block of memory times one matrix, or times one each."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+
+    def example(self, batch_size):
+        generator = torch.Generator().manual_seed(batch_size)
+        return torch.randn(batch_size, 5, 3, generator=generator)
+
+    def forward(self, rows):
+        return (torch.matmul(rows.transpose(0, 1), self.matrix),)
+
+
+def test_a_recorded_graph_holds_one_matrix_instead_of_a_copy_for_each_row(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+
+    def n_batched(graph):
+        return sum(n.target is torch.ops.aten.bmm.default for n in graph.graph.nodes)
+
+    one, each = (
+        Product(torch.randn(shape, generator=generator))
+        for shape in [(3, 4), (5, 3, 4)]
+    )
+    for module, expected in ((one, 0), (each, 1)):
+        graph = record_graph(module, 2)
+        assert n_batched(graph) == expected
+        rows = module.example(2)
+        torch.testing.assert_close(graph(rows)[0], module(rows)[0])
+    monkeypatch.setattr(graphs, "_share_matrix", lambda node: None)
+    assert n_batched(record_graph(one, 2)) == 1
+
+
 @pytest.mark.slow
 @needs_openvino
 def test_openvino_agrees_with_eager_on_a_vision_transformer():
@@ -208,25 +246,36 @@ class Timed(EagerEngine):
 
 
 @pytest.fixture
-def choose(tiny_network, monkeypatch):
-    """`choose_engine` with stand-ins: name -> (seconds per image, factor or error)."""
+def choose(tiny_network, monkeypatch, tmp_path):
+    """Plan with stand-ins for the engines; names the engine and the batch size.
 
-    def choose(asked, n_images, seconds, made=None):
-        made = made or {}
+    `seconds` gives the seconds an image by engine or by (engine, batch size), `made`
+    what is wrong with an engine: a factor on its features, or an error. `tried` lists
+    what was timed and built.
+    """
+    monkeypatch.setenv("CNNFEAT_CACHE", str(tmp_path / "cache"))
+
+    def choose(asked, n_images, seconds, made=None, size=4, crops="center"):
+        made, choose.tried = made or {}, []
 
         def build(name, module, batch_size):
+            choose.tried.append(f"build {name} {batch_size}")
             if isinstance(made.get(name), Exception):
                 raise made[name]
             return Timed(module, name, made.get(name, 1.0))
 
+        def timed(engine, images):
+            choose.tried.append(f"time {engine.name} {len(images)}")
+            return seconds.get((engine.name, len(images)), seconds.get(engine.name))
+
         monkeypatch.setattr(planning, "_build", build)
-        monkeypatch.setattr(
-            planning, "_seconds_per_image", lambda engine, _: seconds[engine.name]
-        )
-        module = tap_module(tiny_network)
-        engine = planning.choose_engine(asked, module, 4, n_images, lambda: batch(4))
+        monkeypatch.setattr(planning, "_seconds_per_image", timed)
+        module = tap_module(tiny_network, crops=crops)
+        n_crops = 1 if crops == "center" else 10
+        planner = planning.Planner(module, n_images, lambda n: batch(n, n_crops))
+        plan = planner.plan(asked, size)
         module.close()
-        return engine.name
+        return plan.engine.name, plan.batch_size
 
     return choose
 
@@ -234,36 +283,103 @@ def choose(tiny_network, monkeypatch):
 SECONDS = {"eager": 0.03, "openvino": 0.01, "compile": 0.02}
 
 
-def test_auto_takes_what_pays_for_its_start(choose):
-    assert choose("auto", 100, SECONDS) == "eager"  # 3 s in all: nothing pays
-    assert choose("auto", 9000, SECONDS) == "openvino"
-    assert choose("auto", 9000, {**SECONDS, "openvino": 0.04}) == "compile"
-    assert choose("auto", 2000, {**SECONDS, "openvino": 0.04}) == "eager"
-    assert choose("auto", 9000, dict.fromkeys(SECONDS, 0.03)) == "eager"
+def test_auto_takes_what_pays_for_its_start(choose, monkeypatch):
+    monkeypatch.setenv("CNNFEAT_CACHE", "off")
+    assert choose("auto", 100, SECONDS)[0] == "eager"  # 3 s in all: nothing pays
+    assert choose("auto", 9000, SECONDS)[0] == "openvino"
+    assert choose("auto", 9000, {**SECONDS, "openvino": 0.04})[0] == "compile"
+    assert choose("auto", 2000, {**SECONDS, "openvino": 0.04})[0] == "eager"
+    assert choose("auto", 9000, dict.fromkeys(SECONDS, 0.03))[0] == "eager"
 
 
 def test_auto_falls_back_with_a_warning(choose):
     missing = EngineError("openvino is not installed: pip install 'cnnfeat[openvino]'")
     with pytest.warns(CnnfeatWarning, match="not installed.*; going on without"):
-        assert choose("auto", 2000, SECONDS, {"openvino": missing}) == "eager"
+        assert choose("auto", 2000, SECONDS, {"openvino": missing})[0] == "eager"
     with pytest.warns(CnnfeatWarning, match="openvino: layer .* is not what eager"):
-        assert choose("auto", 9000, SECONDS, {"openvino": 1.01}) == "compile"
+        assert choose("auto", 9000, SECONDS, {"openvino": 1.01})[0] == "compile"
 
 
 def test_an_engine_asked_for_is_taken_or_refused(choose):
-    assert choose("eager", 9000, SECONDS) == "eager"
-    assert choose("openvino", 1, SECONDS) == "openvino"
+    assert choose("eager", 9000, SECONDS)[0] == "eager"
+    assert choose("openvino", 1, SECONDS)[0] == "openvino"
     with pytest.raises(DeviceError, match="compiler; or give --engine auto"):
         choose("compile", 9000, SECONDS, {"compile": EngineError("no C++ compiler")})
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batch_sizes_count_crops_and_never_more_than_all_images(device):
+    usual, other = {"cpu": (8, 32), "cuda": (256, 64)}[device]
+    assert planning.batch_sizes(9000, 1, device) == [usual, other]
+    assert planning.batch_sizes(5, 1, device) == [5]
+    ten = [-(-usual // 10), -(-other // 10)]
+    assert planning.batch_sizes(9000, 10, device) == ten
+
+
+def test_the_batch_size_is_measured_where_the_run_is_long(choose):
+    slow_at = {("eager", 8): 0.03, ("eager", 32): 0.02}
+    assert choose("eager", 4000, slow_at, size=None) == ("eager", 8)
+    assert choose.tried == []  # 120 trial images would be more than one in 40
+    assert choose("eager", 9000, slow_at, size=None) == ("eager", 32)
+    assert choose.tried == ["time eager 8", "time eager 32"] * 3
+    assert choose("eager", 9000, slow_at, size=64) == ("eager", 64)
+    assert choose("eager", 9, slow_at, size=64) == ("eager", 9)
+    quick = {("eager", 1): 0.03, ("eager", 4): 0.04}
+    assert choose("eager", 9000, quick, size=None, crops="ten") == ("eager", 1)
+
+
+def test_what_was_measured_is_noted_and_not_measured_again(choose):
+    times = {**SECONDS, ("eager", 8): 0.03, ("eager", 32): 0.02}
+    first = choose("auto", 9000, times, size=None)
+    assert first == ("openvino", 32)
+    other = {("eager", 8): 0.001, ("eager", 32): 1.0, "openvino": 2.0}
+    assert choose("auto", 9000, other, size=None) == first
+    assert choose.tried == ["build openvino 32"]
+    # Noted seconds decide whether it pays: as they would have the first time.
+    assert choose("auto", 400, other, size=None) == ("eager", 32)
+    assert choose.tried == []
+    # Another size that was asked for is other work.
+    assert choose("auto", 9000, {**SECONDS, "openvino": 0.04}, size=4)[0] == "compile"
+    assert choose("auto", 9000, other, size=None) == first
+
+
+def test_an_engine_that_is_hardly_faster_or_fails_is_measured_again(choose):
+    hardly = {"eager": 0.03, "openvino": 0.028, "compile": 1.0}
+    assert choose("auto", 9000, hardly) == ("openvino", 4)
+    assert choose("auto", 9000, {**SECONDS, "openvino": 1.0}) == ("compile", 4)
+    broken = {"compile": EngineError("no C++ compiler")}
+    with pytest.warns(CnnfeatWarning, match="no C.. compiler; going on without"):
+        assert choose("auto", 9000, {**SECONDS, "openvino": 1.0}, broken)[0] == "eager"
+
+
 @pytest.mark.parametrize(
-    ("asked", "n_images", "n_crops", "expected"),
-    [(None, 1000, 1, 32), (None, 5, 1, 5), (None, 1000, 10, 4), (64, 9, 1, 9)],
+    "text",
+    [
+        *("", "[]", "{", '{"KEY": 3}', '{"KEY": {"batch_size": 0}}'),
+        '{"KEY": {"batch_size": 8, "engine": "warp", "eager_seconds": 1.0}}',
+        '{"KEY": {"batch_size": "8", "engine": "", "eager_seconds": 0.0}}',
+    ],
 )
-def test_batch_size(asked, n_images, n_crops, expected):
-    chosen = planning.choose_batch_size(asked, n_images, n_crops, gpu=False)
-    assert chosen == expected
+def test_damaged_notes_count_as_none_and_are_replaced(tmp_path, text):
+    notes = SpeedNotes(tmp_path, "work")
+    notes.keep(SpeedNote(8))
+    path = tmp_path / "speeds.json"
+    (key,) = json.loads(path.read_text())
+    path.write_text(text.replace("KEY", key))
+    assert notes.find() is None
+    note = SpeedNote(32, "openvino", 0.5)
+    notes.keep(note)
+    assert notes.find() == note
+    assert SpeedNotes(tmp_path, "other work").find() is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["speeds.json"]
+
+
+def test_notes_that_cannot_be_kept_are_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (None, tmp_path / "file"):
+        notes = SpeedNotes(folder, "work")
+        notes.keep(SpeedNote(8))
+        assert notes.find() is None
 
 
 # -- the whole command -----------------------------------------------------------------
@@ -343,8 +459,6 @@ def test_stacked_crops_average_to_the_averaged_ones(image_dir, tmp_path):
 
 
 def test_time_is_told(image_dir, tmp_path):
-    import json
-
     arguments = ["extract", str(image_dir), "-o", str(tmp_path / "f.h5"), "--json"]
     network = ["--model", "squeezenet1_1", "--weights", "random", "--device", "cpu"]
     layer = ["--layer", "features.1", "--pool", "avg", "--workers", "0"]

@@ -69,6 +69,7 @@ def batches(n, fails_at=None, log=None):
 def run(source, engine=None, writer=None, **changes):
     engine, writer = engine or MeanEngine(), writer or ListWriter()
     given = {
+        "batch_size": 32,  # two batches of the queues' rows, whatever these hold
         "seconds": StageSeconds(),
         "check": lambda batch: None,
         "done": lambda n: None,

@@ -14,15 +14,9 @@ import numpy as np
 import torch
 
 from cnnfeat._version import __version__
-from cnnfeat.extraction.planning import (
-    choose_batch_size,
-    choose_engine,
-    earlier_choices,
-)
+from cnnfeat.extraction.planning import Plan, Planner, earlier_choices
 from cnnfeat.images import Batch, ImageList, list_images, load_batches
 from cnnfeat.networks import (
-    N_CROPS,
-    Engine,
     Network,
     Tap,
     TapModule,
@@ -53,14 +47,15 @@ _BATCH_SIZE = "rows per batch"
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is known before the engine is chosen.
+    """Everything that is known before engine and batch size are chosen.
 
     Attributes
     ----------
-    batch_size : int
-        Images that go through the network at once.
+    batch_size : int or None
+        Images that go through the network at once, where that is settled: asked for, or
+        told by the unfinished file to resume.
     engine : str
-        As asked for, or as the unfinished file to resume says.
+        In the same way; `auto` where it is open.
     """
 
     options: "ExtractOptions"
@@ -68,38 +63,39 @@ class Job:
     network: Network
     taps: list[Tap]
     module: TapModule
-    batch_size: int
+    batch_size: int | None
     engine: str
 
     def shape_of(self, tap: Tap) -> tuple[int, ...]:
         """Return the shape of one image's features."""
         return stored_shape(tap, self.options.pool, self.options.crops)
 
-    def batches(self, first_row: int, workers: int) -> Generator[Batch, None, None]:
+    def batches(
+        self, batch_size: int, first_row: int, workers: int
+    ) -> Generator[Batch, None, None]:
         """Return the batches from `first_row` on, decoded by `workers` processes."""
         return load_batches(  # type: ignore[return-value]
             self.image_list,
             self.network.weights.preprocessing,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             crops="center" if self.options.crops == "center" else "ten",
             workers=workers,
             first_row=first_row,
             decoder=self.options.decoder,
         )
 
-    def choose_engine(self) -> Engine:
-        """Return the engine asked for, or the one that suits; see `planning`."""
+    def plan(self) -> Plan:
+        """Return the engine and the batch size asked for, or those that suit."""
 
-        def first_batch() -> np.ndarray:
-            images = next(self.batches(0, workers=0)).images
+        def first_images(n: int) -> np.ndarray:
+            batches = self.batches(n, 0, workers=0)
+            images = next(batches).images
             return images.transpose(0, 1, 3, 4, 2)  # (m, n_crops, h, w, 3), as it lies
 
-        n_images = len(self.image_list)
-        return choose_engine(
-            self.engine, self.module, self.batch_size, n_images, first_batch
-        )
+        planner = Planner(self.module, len(self.image_list), first_images)
+        return planner.plan(self.engine, self.batch_size)
 
-    def open_writer(self, path: str, engine: str, command: str) -> FeatureWriter:
+    def open_writer(self, path: str, plan: Plan, command: str) -> FeatureWriter:
         """Return the writer of the output, at the row where the run begins."""
         contents = Contents(
             root=self.image_list.root,
@@ -107,7 +103,7 @@ class Job:
             labels=self.image_list.labels,
             class_names=self.image_list.class_names,
             layers=[self._spec(tap) for tap in self.taps],
-            provenance=self.provenance(engine),
+            provenance=self.provenance(plan),
             command=command,
         )
         return FeatureWriter(
@@ -116,7 +112,7 @@ class Job:
             overwrite=self.options.overwrite,
             resume=self.options.resume,
             fingerprint={
-                _BATCH_SIZE: str(self.batch_size),
+                _BATCH_SIZE: str(plan.batch_size),
                 **{key: contents.provenance[key] for key in _SAME_JOB},
             },
         )
@@ -131,12 +127,12 @@ class Job:
             dtype=self.options.dtype,
         )
 
-    def provenance(self, engine: str) -> dict[str, str]:
+    def provenance(self, plan: Plan) -> dict[str, str]:
         """Return everything needed to redo the work, as strings."""
         options, record = self.options, self.network.weights
         is_random = options.weights == "random"
         libraries = ["torch", "torchvision", "timm", "pillow"]
-        if engine == "openvino":
+        if plan.engine.name == "openvino":
             libraries.append("openvino")
         return {
             "images_sha256": self.image_list.fingerprint(),
@@ -150,8 +146,8 @@ class Job:
             "device": self.network.device.type,
             "device_name": _device_name(self.network.device),
             "decoder": options.decoder,
-            "engine": engine,
-            "batch_size": str(self.batch_size),
+            "engine": plan.engine.name,
+            "batch_size": str(plan.batch_size),
             "cnnfeat": __version__,
             **{name: version(name) for name in libraries},
         }
@@ -178,7 +174,6 @@ def prepare_job(
     )
     taps = resolve_layers(network, options.layers)
     earlier = earlier_choices(output_path) if options.resume else {}
-    asked = options.batch_size or int(earlier.get(_BATCH_SIZE, 0)) or None
     is_auto = options.engine == "auto"
     return Job(
         options,
@@ -192,12 +187,7 @@ def prepare_job(
             crops=options.crops,
             precision=options.precision,
         ),
-        choose_batch_size(
-            asked,
-            len(image_list),
-            N_CROPS[options.crops],
-            network.device.type == "cuda",
-        ),
+        options.batch_size or int(earlier.get(_BATCH_SIZE, 0)) or None,
         earlier.get("engine", "auto") if is_auto else options.engine,
     )
 

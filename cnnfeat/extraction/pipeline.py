@@ -21,8 +21,9 @@ from cnnfeat.images import Batch
 from cnnfeat.networks import Engine
 from cnnfeat.store import FeatureWriter
 
-# Batches waiting between two stages.
-_QUEUED_BATCHES = 2
+# Rows waiting between two stages, but no fewer than two batches: a slow image or a
+# commit is bridged by so many rows, whatever the batch size.
+_QUEUED_ROWS = 64
 # Rows are made safe on disk (flush and fsync) about this often.
 SECONDS_BETWEEN_COMMITS = 10.0
 
@@ -90,6 +91,7 @@ def run_pipeline(
     engine: Engine,
     writer: FeatureWriter,
     *,
+    batch_size: int,
     seconds: StageSeconds,
     check: Callable[[Batch], None],
     done: Callable[[int], None],
@@ -105,6 +107,8 @@ def run_pipeline(
         Used by the calling thread.
     writer : FeatureWriter
         Used by a thread of its own, and by nobody else until this returns.
+    batch_size : int
+        Rows in a batch.
     seconds : StageSeconds
         Added to.
     check : callable (Batch)
@@ -119,8 +123,9 @@ def run_pipeline(
     Exception
         The first error of any stage; rows committed so far are safe.
     """
-    images: Channel[Batch] = Channel(_QUEUED_BATCHES)
-    rows: Channel[_Rows] = Channel(_QUEUED_BATCHES)
+    n_queued = max(2, _QUEUED_ROWS // batch_size)
+    images: Channel[Batch] = Channel(n_queued)
+    rows: Channel[_Rows] = Channel(n_queued)
     ended: Channel[None] = Channel(1)
     decoding = _thread("decode", _decode, batches, images)
     writing = _thread("write", _write, writer, rows, ended, seconds)

@@ -1,21 +1,26 @@
 """What a run uses where the user leaves the choice: batch size, workers, engine.
 
-A resumed run takes over what the unfinished file says, so that its rows equal those of
-a run that was never interrupted to the bit.
+Batch size and engine are measured on the first images, where the run is long enough for
+that to pay, and noted for the next run. A resumed run takes over what the unfinished
+file says, so that its rows equal those of a run that was never interrupted to the bit.
 """
 
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, DeviceError
+from cnnfeat.extraction.speeds import SpeedNote, SpeedNotes, describe_machine
 from cnnfeat.images import default_workers
 from cnnfeat.networks import (
+    CROPS_AT_ONCE,
+    N_CROPS,
     CompileEngine,
     EagerEngine,
     Engine,
@@ -24,22 +29,36 @@ from cnnfeat.networks import (
     TapModule,
     check_agreement,
 )
+from cnnfeat.networks.model_cache import cache_folder
 from cnnfeat.store.journal import read_journal
 
-# Passes of this size use all of an AVX core's and of a GPU's arithmetic; larger ones
-# only take memory. Ten crops of an image count as ten.
-_CPU_BATCH_SIZE = 32
-_GPU_BATCH_SIZE = 256
+# Crops in one pass that are tried beside the usual number: a linear layer reads all its
+# weights once a batch.
+_OTHER_CROPS_AT_ONCE = {"cpu": 32, "cuda": 64}
+# Measuring may cost at most one image in so many.
+_ONE_TRIAL_IN = 40
 # An engine is worth its start-up only if the eager one would take so many seconds:
 # OpenVINO starts in 3 to 10 s and computes in 0.25 to 0.8 of the eager time,
-# torch.compile in 20 to 90 s and 0.5 to 1.
+# torch.compile in 20 to 90 s and 0.5 to 1. Networks with attention start in 7 to 25 s
+# with OpenVINO, and some are not faster.
 _PAYS_FROM_SECONDS = {"openvino": 15.0, "compile": 180.0}
-# What a faster engine must save to be taken, against the noise of two measurements.
+_PAYS_FROM_WITH_ATTENTION = 60.0
+# What a faster engine must save to be taken, against the noise of two measurements; and
+# to be taken again without measuring.
 _WORTHWHILE = 0.95
+_WORTH_NOTING = 0.9
 # So many images of the first batch, spread over it, are enough to check and to time the
 # eager engine on, which is the slowest.
 _N_CHECKED = 8
 _N_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The engine, and how many images go through it at once."""
+
+    engine: Engine
+    batch_size: int
 
 
 def earlier_choices(output_path: str) -> dict[str, str]:
@@ -48,11 +67,11 @@ def earlier_choices(output_path: str) -> dict[str, str]:
     return state.fingerprint if state is not None and state.rows_done else {}
 
 
-def choose_batch_size(asked: int | None, n_images: int, n_crops: int, gpu: bool) -> int:
-    """Return how many images go through the network at once, at most `n_images`."""
-    if asked is None:
-        asked = math.ceil((_GPU_BATCH_SIZE if gpu else _CPU_BATCH_SIZE) / n_crops)
-    return max(1, min(asked, n_images))
+def batch_sizes(n_images: int, n_crops: int, device: str) -> list[int]:
+    """Return the numbers of images worth trying at once, the usual one first."""
+    crops = (CROPS_AT_ONCE[device], _OTHER_CROPS_AT_ONCE[device])
+    sizes = [math.ceil(n / n_crops) for n in crops]
+    return list(dict.fromkeys(min(size, n_images) for size in sizes))
 
 
 def choose_workers(asked: int | None, n_images: int) -> int:
@@ -62,83 +81,141 @@ def choose_workers(asked: int | None, n_images: int) -> int:
     return default_workers() if n_images > 64 else 0
 
 
-def choose_engine(
-    asked: str,
-    module: TapModule,
-    batch_size: int,
-    n_images: int,
-    first_batch: Callable[[], np.ndarray],
-) -> Engine:
-    """Return the engine to use, checked on the first batch against the eager one.
+class Planner:
+    """Chooses batch size and engine for one run.
 
     Parameters
     ----------
-    asked : {"auto", "eager", "compile", "openvino"}
-        `auto` times the eager engine and tries the others where they could pay for
-        their start-up on `n_images`; one that fails costs a warning.
     module : TapModule
         What is to be computed.
-    batch_size : int
-        Images in one pass.
     n_images : int
         Images in the whole run, those of an earlier part included.
-    first_batch : callable () -> ndarray of shape (batch_size, n_crops, h, w, 3), uint8
-        Called where an engine has to be checked or timed.
-
-    Raises
-    ------
-    DeviceError
-        If an engine asked for by name cannot be had.
+    first_images : callable (n) -> ndarray of shape (n, n_crops, h, w, 3), uint8
+        Called at most once, where something has to be checked or timed.
     """
-    eager = EagerEngine(module)
-    if asked == "eager":
-        return eager
-    images = first_batch()
-    if asked == "auto":
-        return _fastest(module, eager, images, n_images, batch_size)
-    try:
-        engine = _build(asked, module, batch_size)
-        _check(module, eager, engine, images)
-    except EngineError as error:
-        raise DeviceError(f"{error}; or give --engine auto") from error
-    return engine
 
+    def __init__(
+        self,
+        module: TapModule,
+        n_images: int,
+        first_images: Callable[[int], np.ndarray],
+    ) -> None:
+        self._module = module
+        self._n_images = n_images
+        self._decode = first_images
+        self._images: np.ndarray | None = None
+        self._eager = EagerEngine(module)
 
-def _fastest(
-    module: TapModule,
-    eager: Engine,
-    images: np.ndarray,
-    n_images: int,
-    batch_size: int,
-) -> Engine:
-    """Return the first engine that is faster and pays, or the eager one."""
-    few = images[_checked_rows(images)]
-    eager(few)  # the first pass is slower
-    seconds = _seconds_per_image(eager, few)
-    on_gpu = module.device.type == "cuda"
-    for name in ("compile",) if on_gpu else ("openvino", "compile"):
-        if seconds * n_images < _PAYS_FROM_SECONDS[name]:
-            continue
-        # Converting a vision transformer has been seen to take minutes.
-        if name == "openvino" and _has_attention(module):
-            continue
+    def plan(self, engine: str, batch_size: int | None) -> Plan:
+        """Return the plan for what was asked.
+
+        Parameters
+        ----------
+        engine : {"auto", "eager", "compile", "openvino"}
+            `auto` times the eager engine and tries the others where they could pay for
+            their start-up; one that fails costs a warning. Every engine but the eager
+            one is checked against it.
+        batch_size : int or None
+            None takes the size that the eager engine is fastest with.
+
+        Raises
+        ------
+        DeviceError
+            If an engine asked for by name cannot be had.
+        """
+        machine = describe_machine(self._module.device, default_threads())
+        work = f"{self._module.operations()} {batch_size} {machine}"
+        notes = SpeedNotes(cache_folder(), work)
+        size = min(batch_size or 0, self._n_images) or self._choose_size(notes)
+        if engine == "eager":
+            return Plan(self._eager, size)
+        if engine == "auto":
+            return Plan(self._fastest(size, notes), size)
         try:
-            engine = _build(name, module, batch_size)
-            _check(module, eager, engine, images)
+            return Plan(self._start(engine, size), size)
         except EngineError as error:
-            warnings.warn(f"{error}; going on without", CnnfeatWarning, stacklevel=2)
-            continue
-        # Again: before, images were perhaps being decoded on the same cores.
-        seconds = min(seconds, _seconds_per_image(eager, few))
-        if _seconds_per_image(engine, images) < _WORTHWHILE * seconds:
-            return engine
-    return eager
+            raise DeviceError(f"{error}; or give --engine auto") from error
+
+    def _choose_size(self, notes: SpeedNotes) -> int:
+        """Return the noted size, the fastest one, or the usual one of a short run."""
+        n_crops = N_CROPS[self._module.crops]
+        sizes = batch_sizes(self._n_images, n_crops, self._module.device.type)
+        note = notes.find()
+        if note is not None and note.batch_size in sizes:
+            return note.batch_size
+        if self._n_images < _ONE_TRIAL_IN * _N_TRIALS * sum(sizes) or len(sizes) == 1:
+            return sizes[0]
+        images = self._first(max(sizes))
+        seconds = _least_seconds((self._eager, images[:size]) for size in sizes)
+        best = sizes[int(np.argmin(seconds))]
+        notes.keep(SpeedNote(best))
+        return best
+
+    def _fastest(self, size: int, notes: SpeedNotes) -> Engine:
+        """Return the first engine that is faster and pays, or the eager one."""
+        note = notes.find()
+        if note is not None and note.engine and note.batch_size == size:
+            if not self._pays(note.engine, note.eager_seconds):
+                return self._eager
+            try:
+                return self._start(note.engine, size)
+            except EngineError:
+                pass  # it is tried again below, which tells why
+        few = self._few(size)
+        self._eager(few)  # the first pass is slower
+        (seconds,) = _least_seconds([(self._eager, few)])
+        on_gpu = self._module.device.type == "cuda"
+        for name in ("compile",) if on_gpu else ("openvino", "compile"):
+            if not self._pays(name, seconds):
+                continue
+            try:
+                engine = self._start(name, size)
+            except EngineError as error:
+                warnings.warn(
+                    f"{error}; going on without", CnnfeatWarning, stacklevel=2
+                )
+                continue
+            # In turn, so that a busy moment meets both.
+            again, found = _least_seconds(
+                [(self._eager, few), (engine, self._first(size))]
+            )
+            seconds = min(seconds, again)
+            if found < _WORTH_NOTING * seconds:
+                notes.keep(SpeedNote(size, name, seconds))
+            if found < _WORTHWHILE * seconds:
+                return engine
+        return self._eager
+
+    def _pays(self, engine: str, eager_seconds: float) -> bool:
+        pays_from = _PAYS_FROM_SECONDS[engine]
+        if _has_attention(self._module):
+            pays_from = max(pays_from, _PAYS_FROM_WITH_ATTENTION)
+        return eager_seconds * self._n_images >= pays_from
+
+    def _start(self, name: str, size: int) -> Engine:
+        """Return the engine, its features held against the eager ones."""
+        engine = _build(name, self._module, size)
+        images = self._first(size)
+        found = engine(images)
+        if self._module.precision == "fp32":
+            rows = _checked_rows(size)
+            here = {layer: features[rows] for layer, features in found.items()}
+            check_agreement(self._eager(images[rows]), here, engine.name)
+        return engine
+
+    def _first(self, n: int) -> np.ndarray:
+        """Return the first `n` images; the first call asks for the most."""
+        if self._images is None:
+            self._images = self._decode(n)
+        return self._images[:n]
+
+    def _few(self, size: int) -> np.ndarray:
+        return self._first(size)[_checked_rows(size)]
 
 
-def _checked_rows(images: np.ndarray) -> np.ndarray:
+def _checked_rows(n_images: int) -> np.ndarray:
     """Return a few rows spread over the batch."""
-    n_rows = min(_N_CHECKED, len(images))
-    return np.linspace(0, len(images) - 1, n_rows).astype(int)
+    return np.linspace(0, n_images - 1, min(_N_CHECKED, n_images)).astype(int)
 
 
 def _has_attention(module: TapModule) -> bool:
@@ -158,28 +235,24 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _check(
-    module: TapModule, eager: Engine, engine: Engine, images: np.ndarray
-) -> None:
-    """Hold the engine's features against the eager ones; float32 only."""
-    found = engine(images)
-    if module.precision == "fp32":
-        rows = _checked_rows(images)
-        here = {name: features[rows] for name, features in found.items()}
-        check_agreement(eager(images[rows]), here, engine.name)
-
-
-def _seconds_per_image(engine: Engine, images: np.ndarray) -> float:
-    """Return the time of one image, batches in flight as in a run: the best of a few.
+def _least_seconds(trials: Iterable[tuple[Engine, np.ndarray]]) -> list[float]:
+    """Return each trial's time of one image, the least of a few taken in turn.
 
     One trial alone has been seen to take three times as long, and a run of minutes then
     went on with the slower engine.
     """
-    found = []
-    for _ in range(_N_TRIALS):
-        started = time.perf_counter()
-        tickets = [engine.start(images) for _ in range(engine.depth)]
-        for ticket in tickets:
-            engine.finish(ticket)
-        found.append(time.perf_counter() - started)
-    return min(found) / (engine.depth * len(images))
+    trials = list(trials)
+    rounds = [
+        [_seconds_per_image(engine, images) for engine, images in trials]
+        for _ in range(_N_TRIALS)
+    ]
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def _seconds_per_image(engine: Engine, images: np.ndarray) -> float:
+    """Return the time of one image, batches in flight as in a run."""
+    started = time.perf_counter()
+    tickets = [engine.start(images) for _ in range(engine.depth)]
+    for ticket in tickets:
+        engine.finish(ticket)
+    return (time.perf_counter() - started) / (engine.depth * len(images))

@@ -1,8 +1,8 @@
 """Images in batches, in row order, decoded here or by worker processes.
 
 The batches are the same to the bit whatever the number of workers. Memory does not
-depend on the number of images: at most `PREFETCHED_BATCHES` batches are decoded ahead
-of the one that was asked for.
+depend on the number of images: at most `PREFETCHED_CROPS` crops, or two batches, are
+decoded ahead of the batch that was asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cnnfeat.images.pool import Result, Task, WorkerPool
 from cnnfeat.images.preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images.worker import Job, load_into
 
-PREFETCHED_BATCHES = 2
+PREFETCHED_CROPS = 64
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -207,7 +207,9 @@ class _Pump:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         self._is_stopping = False
-        self._n_allowed = 1 + PREFETCHED_BATCHES  # batches that may be open or unread
+        n_crops = self.plan.batch_size * N_CROPS[self.plan.job.crops]
+        # Batches that may be open or unread.
+        self._n_allowed = 1 + max(2, PREFETCHED_CROPS // n_crops)
         self._open: dict[int, _OpenBatch] = {}  # by start row
         # A daemon, so that an iterator nobody closed does not keep Python from ending.
         self.thread = threading.Thread(

@@ -5,6 +5,7 @@ inside command bodies only.
 """
 
 from cnnfeat.networks.engines import (
+    CROPS_AT_ONCE,
     ENGINES,
     N_CROPS,
     EagerEngine,
@@ -24,6 +25,7 @@ from cnnfeat.networks.summary import LayerInfo, layer_table
 from cnnfeat.networks.taps import Tapper
 
 __all__ = [
+    "CROPS_AT_ONCE",
     "ENGINES",
     "N_CROPS",
     "CompileEngine",

@@ -29,6 +29,10 @@ from cnnfeat.networks.weights import state_digest
 ENGINES = ("eager", "compile", "openvino")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 N_CROPS = {"center": 1, "ten": 10, "ten-stacked": 10}
+# Crops in one pass that suit most networks, by device. On a CPU the activations of
+# eight still fit its caches, those of 32 do not (docs/measurements.md has figures); a
+# GPU needs many to be busy.
+CROPS_AT_ONCE = {"cpu": 8, "cuda": 256}
 
 # What any engine may differ by from the eager one in float32.
 MIN_COSINE = 0.99999
@@ -128,11 +132,17 @@ class TapModule(nn.Module):
 
         The weights stand in it by the digest of the values that are in the module now.
         """
+        return json.dumps([self.operations(), state_digest(self.network.state_dict())])
+
+    def operations(self) -> str:
+        """Return a text that is the same only where this takes the same steps.
+
+        The weights' values do not stand in it, the versions of the libraries do.
+        """
         return json.dumps(
             [
                 *self._identity,
                 *(self.crops, self.precision, self._preprocessing),
-                state_digest(self.network.state_dict()),
                 {name: version(name) for name in ("torch", "torchvision", "timm")},
                 __version__,
             ]
