@@ -27,9 +27,9 @@ def _modules_after(arguments: list[str]) -> set[str]:
     """Return the heavy modules loaded once the command line has answered."""
     code = (
         "import sys\n"
-        "from cnnfeat.cli.main import main\n"
+        "from cnnfeat.cli.main import run\n"
         f"sys.argv = ['cnnfeat', *{arguments!r}]\n"
-        "try:\n    main()\n"
+        "try:\n    run()\n"
         "except SystemExit:\n    pass\n"
         f"sys.stderr.write('|' + ' '.join(m for m in {HEAVY!r} if m in sys.modules))\n"
     )

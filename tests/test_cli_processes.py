@@ -13,6 +13,46 @@ from cnnfeat.cli import processes
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def run_main(code="", *arguments, **how):
+    """Run the program in a process of its own, after some lines of Python."""
+    program = f"{code}\nfrom cnnfeat.cli.main import main\nmain()\n"
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(
+        command, check=False, text=True, stderr=subprocess.PIPE, **how
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["--version"], 0, ""),
+        (["info", "no-such-file.h5"], 1, "no-such-file.h5"),
+        (["extract"], 2, "Missing argument"),
+    ],
+)
+def test_the_end_runs_what_is_registered_and_keeps_the_status(arguments, status, told):
+    code = "import atexit\natexit.register(print, 'registered')"
+    done = run_main(code, *arguments, stdout=subprocess.PIPE)
+    assert done.returncode == status
+    assert done.stdout.splitlines()[-1] == "registered"
+    assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_the_program_is_not_hidden():
+    code = "from cnnfeat.cli import main as m\nm.run = lambda: 1 / 0"
+    done = run_main(code, "--version", stdout=subprocess.PIPE)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has none")
+def test_a_full_disk_behind_stdout_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = run_main("", "models", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
 def become(monkeypatch, rank, **environment):
     values = {"WORLD_SIZE": 2, "RANK": rank, "TORCHELASTIC_USE_AGENT_STORE": "False"}
     for name, value in {**values, **environment}.items():

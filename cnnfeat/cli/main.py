@@ -4,6 +4,7 @@ Commands are imported when they are called, so `cnnfeat --help` reads no module 
 this one and its short help texts.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -124,6 +125,16 @@ def cli() -> None:
 
 
 def main() -> None:
+    """Run the command line and end the process; see `run` for its exit status."""
+    try:
+        run()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        processes.leave(status)
+    processes.leave(0)
+
+
+def run() -> None:
     """Run the command line and exit: 0 done, 1 a named error, 2 wrong usage."""
     try:
         cli(standalone_mode=False)
@@ -135,7 +146,22 @@ def main() -> None:
         click.echo("cnnfeat: interrupted", err=True)
         sys.exit(_EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of a pipe went away (`cnnfeat layers | head`): nothing to say, and
-        # the interpreter must not try to flush the dead pipe on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe went away (`cnnfeat layers | head`): nothing to say.
+        _drop_stdout()
         sys.exit(_EXIT_ERROR)
+    except OSError as error:
+        # Failures of the outputs have their own errors and name the file.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_stdout()
+        click.echo(
+            f"cnnfeat: error: {error.strerror}: neither what is printed nor temporary "
+            "files fit; make room and run it again",
+            err=True,
+        )
+        sys.exit(_EXIT_ERROR)
+
+
+def _drop_stdout() -> None:
+    """Let nobody try to write again what is still in the buffer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
