@@ -151,14 +151,24 @@ class Bench:
         workers = ["--workers", n_workers, "--device", self.chosen.device]
         return measure(script, images, self.plain_output, *workers, *options)
 
-    def disagreement(self, layer):
-        """Return the lowest cosine of a row and the largest difference, in ranges."""
-        with h5py.File(self.output) as ours, h5py.File(self.plain_output) as plain:
-            a, b = ours[f"features/{layer}"][:2000], plain["features"][:2000]
-        a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosine = (a * b).sum(axis=1, dtype=np.float64) / norms
-        return float(cosine.min()), float(np.abs(a - b).max() / np.ptp(b))
+    def rows(self, layer):
+        """Return the first rows of the latest extraction, flattened."""
+        with h5py.File(self.output) as file:
+            found = file[f"features/{layer}"][:2000]
+        return found.reshape(len(found), -1)
+
+    def plain_rows(self):
+        """Return the first rows of the latest plain loop, flattened."""
+        with h5py.File(self.plain_output) as file:
+            found = file["features"][:2000]
+        return found.reshape(len(found), -1)
+
+
+def disagreement(a, b):
+    """Return the lowest cosine of a row and the largest difference, in ranges of b."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosine = (a * b).sum(axis=1, dtype=np.float64) / norms
+    return float(cosine.min()), float(np.abs(a - b).max() / np.ptp(b))
 
 
 def table(title, columns, rows):
@@ -192,7 +202,7 @@ def speed(bench):
         ours = [bench.cnnfeat(images, *options) for _ in range(bench.chosen.repeats)]
         bound = bench_bounds(bench, images, options)
         seconds = [run.seconds for run in ours]
-        cosine, difference = bench.disagreement(layer)
+        cosine, difference = disagreement(bench.rows(layer), bench.plain_rows())
         rows.append(
             [
                 f"{model} {layer}",
@@ -366,9 +376,33 @@ def batches(bench):
     table("Batch size: images a second, forward alone", ("network", *columns), rows)
 
 
+def precision(bench):
+    """What bf16 and fp16 change of the features, by engine."""
+    images = bench.manifest(100 if bench.chosen.quick else 500)
+    engines = ["eager"]
+    if importlib.util.find_spec("openvino") and bench.chosen.device != "cuda":
+        engines.append("openvino")
+    rows = []
+    for model, layer in WORK.items():
+        options = [*bench.network(model), "--layer", layer]
+        bench.cnnfeat(images, *options, "--engine", "eager")
+        expected = bench.rows(layer)
+        for name in ("fp32", "bf16", "fp16"):
+            for engine in engines:
+                how = ["--precision", name, "--engine", engine]
+                run = bench.cnnfeat(images, *options, *how)
+                cosine, difference = disagreement(bench.rows(layer), expected)
+                cells = [f"{cosine:.7f}", f"{difference:.1e}"]
+                rows.append([model, name, engine, *cells, f"{compute_seconds(run):.1f}"])
+    columns = ("network", "precision", "engine", "least cosine", "largest difference")
+    title = f"Precision, against eager fp32, {len(expected)} images"
+    table(title, (*columns, "without start-up, s"), rows)
+
+
 PARTS = {
     "speed": speed,
     "batches": batches,
+    "precision": precision,
     "layers": layers,
     "memory": memory,
     "crops": crops,

@@ -312,6 +312,7 @@ def _score_batches(
         crops=classifier.crops,
         workers=workers,
         decoder=classifier.decoder,
+        device=classifier.network.device,
     ):
         scores = classifier.finish(_forward(classifier, batch.images))
         stop = batch.start + len(batch.ok)

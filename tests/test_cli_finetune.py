@@ -5,6 +5,8 @@ import io
 import json
 import os
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -134,6 +136,47 @@ def test_a_head_file_starts_the_classifier(colour_dir, tmp_path):
     )
     assert "test images, so that accuracy on them is too good" in told
     assert "validation images" in told
+
+
+def test_a_head_on_unit_rows_goes_through_the_file_to_every_reader(
+    colour_dir, tmp_path
+):
+    features, head = tmp_path / "f.h5", tmp_path / "h.h5"
+    where = ("--model", "squeezenet1_1", "--device", "cpu", "--workers", 0, "--quiet")
+    pooled = ("--layer", "features.12", "--pool", "avg")
+    done("extract", colour_dir, "-o", features, *where, *RANDOM, *pooled)
+    scaled = ("--scale", "l2", "--train-per-class", 5, "--C", 1)
+    done("train-softmax", features, "-o", head, *scaled)
+    still = ("--train", "head", "--epochs", 1, "--lr", 1e-9, "--validation", 0)
+    weights = tmp_path / "w.safetensors"
+    done(
+        *("finetune", colour_dir, "-o", weights, *TINY_RUN, *RANDOM, *still),
+        *("--init", head),
+    )
+    # The classifier's output by each engine, and what `predict` makes of it.
+    scores = {}
+    for engine in ("eager", "openvino"):
+        if engine == "openvino":
+            pytest.importorskip("openvino")
+        output = tmp_path / f"{engine}.h5"
+        tapped = ("--weights", weights, "--layer", "classifier", "--engine", engine)
+        done("extract", colour_dir, "-o", output, *where, *tapped)
+        with h5py.File(output) as file:
+            stored = file["features/classifier"][:]
+            paths = [path.decode() for path in file["images/path"][:]]
+        scores[engine] = stored.reshape(len(paths), -1, 3).mean(axis=1)
+    np.testing.assert_allclose(scores["openvino"], scores["eager"], atol=1e-3)
+    told = ("--device", "cpu", "--workers", 0, "--quiet", "--json")
+    found = json.loads(invoke("predict", weights, colour_dir, *told).stdout)
+    predicted = {row["path"]: row["labels"][0] for row in found["predictions"]}
+    best = scores["eager"].argmax(axis=1)
+    assert predicted == {
+        path: ("blue", "green", "red")[k] for path, k in zip(paths, best, strict=True)
+    }
+    by_head = json.loads(invoke("predict", head, colour_dir, *told).stdout)
+    assert predicted == {
+        row["path"]: row["labels"][0] for row in by_head["predictions"]
+    }
 
 
 def test_an_output_that_cannot_be_written_is_one_line(colour_dir, tmp_path):

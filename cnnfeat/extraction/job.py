@@ -15,7 +15,13 @@ import torch
 
 from cnnfeat._version import __version__
 from cnnfeat.extraction.planning import Plan, Planner, earlier_choices
-from cnnfeat.images import Batch, ImageList, list_images, load_batches
+from cnnfeat.images import (
+    Batch,
+    ImageList,
+    check_decoder,
+    list_images,
+    load_batches,
+)
 from cnnfeat.networks import (
     Network,
     Tap,
@@ -82,6 +88,7 @@ class Job:
             workers=workers,
             first_row=first_row,
             decoder=self.options.decoder,
+            device=self.network.device,
         )
 
     def plan(self) -> Plan:
@@ -172,6 +179,7 @@ def prepare_job(
         seed=options.weights_seed,
         device=options.device,
     )
+    check_decoder(options.decoder, network.device)
     taps = resolve_layers(network, options.layers)
     earlier = earlier_choices(output_path) if options.resume else {}
     is_auto = options.engine == "auto"

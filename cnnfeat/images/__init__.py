@@ -10,6 +10,7 @@ from cnnfeat.images.decode import (
     DecodeLimits,
     decode_image,
 )
+from cnnfeat.images.gpu import check_decoder
 from cnnfeat.images.listing import ImageList, list_images, relist_images
 from cnnfeat.images.loading import Batch, default_workers, load_batches
 from cnnfeat.images.preprocessing import Preprocessing
@@ -23,6 +24,7 @@ __all__ = [
     "ImageList",
     "Location",
     "Preprocessing",
+    "check_decoder",
     "decode_image",
     "default_workers",
     "list_images",

@@ -62,7 +62,7 @@ FORMATS = (
     "QOI",
     "ICO",
 )
-DECODERS = ("pil", "fast")
+DECODERS = ("pil", "fast", "nvjpeg")
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -145,6 +145,26 @@ def decode_image(
         # One bad image must not stop the others, so all of it becomes the reason.
         except Exception as error:
             raise ImageError(_reason(error, limits.pixels)) from error
+
+
+def opens_upright(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None:
+    """Return the (width, height) of a plain JPEG that is upright as it lies, or None.
+
+    Plain: grey or YCbCr, one image, within the limits. Only the header is read.
+    """
+    with _pil_contained(limits.pixels):
+        try:
+            with Image.open(BytesIO(data), formats=["JPEG"]) as image:
+                is_plain = (
+                    image.format == "JPEG"  # not MPO, several in one file
+                    and image.mode in ("L", "RGB")
+                    and image.info.get("adobe_transform") != 0  # stored as RGB
+                    and image.getexif().get(_ORIENTATION_TAG, 1) == 1
+                )
+                return image.size if is_plain else None
+        # As in `decode_image`; it will give the reason.
+        except Exception:
+            return None
 
 
 def _decode(data: bytes, draft_size: int | None) -> Image.Image:

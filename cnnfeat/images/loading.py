@@ -14,15 +14,20 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnfeat.errors import DataError
 from cnnfeat.images.decode import DECODERS, DEFAULT_LIMITS, DecodeLimits
+from cnnfeat.images.gpu import GpuDecoder, check_decoder
 from cnnfeat.images.listing import ImageList
 from cnnfeat.images.pool import Result, Task, WorkerPool
 from cnnfeat.images.preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images.worker import Job, load_into
+
+if TYPE_CHECKING:
+    import torch
 
 PREFETCHED_CROPS = 64
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
@@ -62,6 +67,7 @@ def load_batches(
     first_row: int = 0,
     limits: DecodeLimits = DEFAULT_LIMITS,
     decoder: str = "pil",
+    device: torch.device | None = None,
 ) -> Iterator[Batch]:
     """Yield the images from `first_row` on, in order; the last batch may be shorter.
 
@@ -85,11 +91,16 @@ def load_batches(
         The first image to load, in [0, n_images].
     limits : DecodeLimits
         What one image may cost.
-    decoder : {"pil", "fast"}
-        "fast" decodes large JPEGs at reduced scale: other values, to be recorded.
+    decoder : {"pil", "fast", "nvjpeg"}
+        "fast" decodes large JPEGs at reduced scale, "nvjpeg" JPEGs on the GPU, in this
+        process whatever `workers` says: other values, to be recorded.
+    device : torch.device, optional
+        The GPU of "nvjpeg".
 
     Raises
     ------
+    DeviceError
+        If "nvjpeg" cannot be had on `device`.
     DataError
         If an argument is out of its range (at once, before the first batch).
     CnnfeatError
@@ -102,6 +113,9 @@ def load_batches(
     _check("decoder", decoder, decoder in DECODERS)
     job = Job(preprocessing, crops, limits, decoder)
     plan = _Plan(image_list, job, batch_size, first_row)
+    if decoder == "nvjpeg":
+        check_decoder(decoder, device)
+        return _load_on_gpu(plan, device)
     if workers == 0:
         return _load_here(plan)
     return _load_in_workers(plan, workers)
@@ -177,6 +191,18 @@ def _load_here(plan: _Plan) -> Iterator[Batch]:
             batch.errors[k] = reason
             batch.decode_seconds += seconds
         yield batch.finish()
+
+
+def _load_on_gpu(plan: _Plan, device: torch.device | None) -> Iterator[Batch]:
+    with GpuDecoder(plan.job, device) as decoder:
+        for start in plan.starts():
+            batch = plan.open_batch(start)
+            rows = range(start, start + len(batch.errors))
+            locations = [plan.image_list.locate(row) for row in rows]
+            batch.decode_seconds = decoder.load_into(
+                locations, batch.pixels, batch.errors
+            )
+            yield batch.finish()
 
 
 def _load_in_workers(plan: _Plan, n_workers: int) -> Iterator[Batch]:

@@ -139,8 +139,12 @@ class Preprocessing:
         # nor two passes, whose order PIL picks by size, gives the same bits; and no
         # faster way was found that does.
         resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
+        return self.crop(resized, crops)
+
+    def crop(self, resized: Image.Image, crops: str = "center") -> np.ndarray:
+        """Return the patches of `apply` from an image that is resized already."""
         if crops == "center":
-            box = _center_box(width, height, self.crop_size)
+            box = _center_box(*resized.size, self.crop_size)
             patches = [np.asarray(resized.crop(box))]
         else:
             patches = self._ten_crops(resized)

@@ -36,7 +36,8 @@ class Job:
     preprocessing : Preprocessing
     crops : {"center", "ten"}
     limits : DecodeLimits
-    decoder : {"pil", "fast"}
+    decoder : {"pil", "fast", "nvjpeg"}
+        A worker decodes by PIL what is left to it for "nvjpeg".
     """
 
     preprocessing: Preprocessing
@@ -62,8 +63,11 @@ class Job:
         ImageError
             If the image cannot be read.
         """
+        return self.decode(location.read(self.limits.file_bytes))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """Return the pixels of the image in the bytes of a file, as `load` does."""
         draft = self.preprocessing.shortest_side if self.decoder == "fast" else None
-        data = location.read(self.limits.file_bytes)
         image = decode_image(data, self.limits, draft)
         try:
             return self.preprocessing.apply(image, self.crops)

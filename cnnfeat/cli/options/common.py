@@ -117,11 +117,11 @@ engine_opt = click.option(
 )
 decoder_opt = click.option(
     "--decoder",
-    type=click.Choice(["pil", "fast"]),
+    type=click.Choice(["pil", "fast", "nvjpeg"]),
     default="pil",
     show_default=True,
-    help="fast: decode large JPEGs at reduced scale; features differ slightly, and the "
-    "two are never mixed.",
+    help="fast: decode large JPEGs at reduced scale; nvjpeg: decode JPEGs on the GPU. "
+    "Features differ slightly, and those of two decoders are never mixed.",
 )
 precision_opt = click.option(
     "--precision",
