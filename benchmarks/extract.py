@@ -393,7 +393,9 @@ def precision(bench):
                 run = bench.cnnfeat(images, *options, *how)
                 cosine, difference = disagreement(bench.rows(layer), expected)
                 cells = [f"{cosine:.7f}", f"{difference:.1e}"]
-                rows.append([model, name, engine, *cells, f"{compute_seconds(run):.1f}"])
+                rows.append(
+                    [model, name, engine, *cells, f"{compute_seconds(run):.1f}"]
+                )
     columns = ("network", "precision", "engine", "least cosine", "largest difference")
     title = f"Precision, against eager fp32, {len(expected)} images"
     table(title, (*columns, "without start-up, s"), rows)

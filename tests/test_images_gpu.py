@@ -107,14 +107,13 @@ def test_the_rest_is_left_to_pil_to_the_bit(tmp_path, stand_in):
         jpeg(image)[:-300],
         b"",
         b"not an image",
-        jpeg(image.resize((4000, 1))),
     ]
     image_list = write(tmp_path / "a", files)
     expected, reasons = load(image_list, "pil")
     found, errors = load(image_list, "nvjpeg")
     np.testing.assert_array_equal(found, expected)
     assert errors == reasons
-    assert [bool(error) for error in errors] == [*[False] * 4, *[True] * 3, False]
+    assert [bool(error) for error in errors] == [*[False] * 4, *[True] * 3]
     assert stand_in == []
 
 
@@ -156,7 +155,7 @@ def test_without_a_gpu_it_is_refused_before_anything_is_written(image_dir, tmp_p
     command = ["extract", str(image_dir), "-o", str(output), "--decoder", "nvjpeg"]
     network = ["--model", "squeezenet1_1", "--weights", "random", "--device", "cpu"]
     result = CliRunner().invoke(cli, [*command, *network])
-    assert result.exit_code == 2 or result.exit_code == 1
+    assert result.exit_code == 1
     assert "needs a CUDA GPU, and the device is cpu; --decoder fast" in result.stderr
     assert not list(tmp_path.glob("f.h5*"))
 
@@ -166,7 +165,7 @@ def test_a_torchvision_that_cannot_is_named(monkeypatch):
         raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG\nx")
 
     monkeypatch.setattr(gpu, "_decode", cannot)
-    with pytest.raises(DeviceError, match="does not decode on cuda: .*nvJPEG; give"):
+    with pytest.raises(DeviceError, match=r"does not decode on cuda: .*nvJPEG; give"):
         check_decoder("nvjpeg", torch.device("cuda"))
 
 
@@ -196,5 +195,4 @@ def test_the_decoder_is_recorded_and_not_mixed(tmp_path, stand_in):
     assert 0 < np.abs(found - by_pil).max() < 0.05 * np.ptp(by_pil)
     result = CliRunner().invoke(cli, ["evaluate", head, str(output)])
     assert result.exit_code != 0
-    assert "decoder" in result.stderr
-    assert "--decoder nvjpeg" in result.stderr
+    assert "decoder is 'pil', but the head was trained on 'nvjpeg'" in result.stderr

@@ -54,7 +54,7 @@ def check_decoder(decoder: str, device: torch.device | None) -> None:
     except (ImportError, AttributeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DeviceError(
-            f"--decoder nvjpeg: this torchvision does not decode on {device}: {reason}; "
+            f"--decoder nvjpeg: torchvision does not decode on {device}: {reason}; "
             "give --decoder pil"
         ) from error
 
@@ -106,9 +106,10 @@ class GpuDecoder:
         """
         started = time.perf_counter()
         files = list(self._readers.map(self._read, locations))
-        here = [k for k, data in enumerate(files) if self._suits(data)]
+        suits = {k: data for k, data in enumerate(files) if self._suits(data)}
         with self._on_own_stream():
-            found = dict(zip(here, self._decode_all([files[k] for k in here])))
+            decoded = self._decode_all(list(suits.values()))
+        found = dict(zip(suits, decoded, strict=True))
         for k, data in enumerate(files):
             try:
                 if isinstance(data, ImageError):
@@ -149,7 +150,7 @@ class GpuDecoder:
             self._stream = torch.cuda.Stream(self._device)
         return torch.cuda.stream(self._stream)
 
-    def _decode_all(self, files: list[bytes]) -> list[Image.Image | None]:
+    def _decode_all(self, files: list[Any]) -> list[Image.Image | None]:
         """Return the resized images, None where the GPU gives none."""
         if not files:
             return []
