@@ -15,6 +15,7 @@ from cnnfeat.cli.main import cli
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
 from cnnfeat.extraction import planning
 from cnnfeat.extraction.speeds import SpeedNote, SpeedNotes
+from cnnfeat.images import list_images, load_batches
 from cnnfeat.networks import (
     EagerEngine,
     EngineError,
@@ -111,24 +112,44 @@ def test_openvino_in_flight_gives_each_batch_its_own_features(tiny_network):
 
 
 @needs_openvino
-@pytest.mark.parametrize(
-    ("precision", "least_cosine", "most_difference"),
-    [("bf16", 0.999, 0.03), ("fp16", 0.99999, 0.005)],
-)
-def test_lower_precision_is_within_its_tolerance(
-    tiny_network, precision, least_cosine, most_difference
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_is_within_its_tolerance_and_not_within_fp32_s(
+    tiny_network, precision
 ):
     images = batch(4)
     reference = EagerEngine(tap_module(tiny_network, ["classifier"]))(images)
     module = tap_module(tiny_network, ["classifier"], precision=precision)
-    for found in (
-        EagerEngine(module)(images),
-        OpenVINOEngine(module, 4, 2, precision)(images),
-    ):
-        a, b = reference["classifier"], found["classifier"]
-        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-        assert cosine.min() >= least_cosine
-        assert np.abs(a - b).max() <= most_difference * np.ptp(a)
+    with module.in_fp32():
+        again = EagerEngine(module)(images)
+    np.testing.assert_array_equal(again["classifier"], reference["classifier"])
+    found = EagerEngine(module)(images)
+    assert not np.array_equal(found["classifier"], reference["classifier"])
+    check_agreement(reference, found, "eager", precision)
+    engine = OpenVINOEngine(module, 4, 2, precision)
+    check_agreement(reference, engine(images), "openvino", precision)
+    far = {"classifier": found["classifier"] + 0.15 * np.ptp(reference["classifier"])}
+    with pytest.raises(EngineError, match=f"engine other in {precision}: layer"):
+        check_agreement(reference, far, "other", precision)
+
+
+@needs_openvino
+@pytest.mark.images
+@pytest.mark.weights
+def test_half_precision_is_within_its_tolerance_on_real_images(
+    caltech101_dir, squeezenet_weights
+):
+    network = load_network(
+        "squeezenet1_1", weights=str(squeezenet_weights), device="cpu"
+    )
+    taps = resolve_layers(network, ["features.12"])
+    image_list = list_images(caltech101_dir / "accordion")
+    batches = load_batches(image_list, network.weights.preprocessing, batch_size=8)
+    images = next(batches).images.transpose(0, 1, 3, 4, 2)
+    reference = EagerEngine(TapModule(network, taps))(images)
+    for precision in ("bf16", "fp16"):
+        module = TapModule(network, taps, precision=precision)
+        engine = OpenVINOEngine(module, 8, 2, precision)
+        check_agreement(reference, engine(images), "openvino", precision)
 
 
 class Product(nn.Module):
@@ -261,7 +282,7 @@ def choose(tiny_network, monkeypatch, tmp_path):
     """
     monkeypatch.setenv("CNNFEAT_CACHE", str(tmp_path / "cache"))
 
-    def choose(asked, n_images, seconds, made=None, size=4, crops="center"):
+    def choose(asked, n_images, seconds, made=None, size=4, **how):
         made, choose.tried = made or {}, []
 
         def build(name, module, batch_size):
@@ -276,8 +297,8 @@ def choose(tiny_network, monkeypatch, tmp_path):
 
         monkeypatch.setattr(planning, "_build", build)
         monkeypatch.setattr(planning, "_seconds_per_image", timed)
-        module = tap_module(tiny_network, crops=crops)
-        n_crops = 1 if crops == "center" else 10
+        module = tap_module(tiny_network, **how)
+        n_crops = 10 if "crops" in how else 1
         planner = planning.Planner(module, n_images, lambda n: batch(n, n_crops))
         plan = planner.plan(asked, size)
         module.close()
@@ -304,6 +325,16 @@ def test_auto_falls_back_with_a_warning(choose):
         assert choose("auto", 2000, SECONDS, {"openvino": missing})[0] == "eager"
     with pytest.warns(CnnfeatWarning, match="openvino: layer .* is not what eager"):
         assert choose("auto", 9000, SECONDS, {"openvino": 1.01})[0] == "compile"
+
+
+def test_every_precision_has_its_tolerance(choose):
+    for precision, allowed in (("fp32", 1.0005), ("bf16", 1.05), ("fp16", 1.01)):
+        how = {"size": 8, "precision": precision}
+        made = {"openvino": allowed}
+        assert choose("openvino", 9, SECONDS, made, **how)[0] == "openvino"
+        made = {"openvino": 1 + 8 * (allowed - 1)}
+        with pytest.raises(DeviceError, match=r"largest difference .* at most"):
+            choose("openvino", 9, SECONDS, made, **how)
 
 
 def test_an_engine_asked_for_is_taken_or_refused(choose):

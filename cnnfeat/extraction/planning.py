@@ -196,11 +196,11 @@ class Planner:
         """Return the engine, its features held against the eager ones."""
         engine = _build(name, self._module, size)
         images = self._first(size)
-        found = engine(images)
-        if self._module.precision == "fp32":
-            rows = _checked_rows(size)
-            here = {layer: features[rows] for layer, features in found.items()}
-            check_agreement(self._eager(images[rows]), here, engine.name)
+        rows = _checked_rows(size)
+        found = {layer: features[rows] for layer, features in engine(images).items()}
+        with self._module.in_fp32():
+            expected = self._eager(images[rows])
+        check_agreement(expected, found, engine.name, self._module.precision)
         return engine
 
     def _first(self, n: int) -> np.ndarray:

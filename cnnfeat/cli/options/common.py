@@ -128,7 +128,9 @@ precision_opt = click.option(
     type=click.Choice(["fp32", "bf16", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Arithmetic of the forward pass.",
+    help="Arithmetic of the forward pass; an engine other than eager is refused where "
+    "its features leave the tolerance against fp32: cosine 0.99999, bf16 0.99, fp16 "
+    "0.9995.",
 )
 dtype_opt = click.option(
     "--dtype",
