@@ -160,9 +160,7 @@ def test_a_worker_imports_neither_torch_nor_h5py():
 
 
 @pytest.mark.parametrize("when", [0, 3])
-def test_a_killed_worker_is_replaced_and_no_image_is_lost(
-    image_dir, when, monkeypatch
-):
+def test_a_killed_worker_is_replaced_and_no_image_is_lost(image_dir, when, monkeypatch):
     monkeypatch.setattr(loading, "PREFETCHED_CROPS", 1)  # else all is decoded by then
     expected, reasons, _ = gathered(image_dir, batch_size=12)
     batches = load_batches(list_images(image_dir), SMALL, batch_size=1, workers=2)

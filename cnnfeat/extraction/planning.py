@@ -33,8 +33,9 @@ from cnnfeat.networks.model_cache import cache_folder
 from cnnfeat.store.journal import read_journal
 
 # Crops in one pass that are tried beside the usual number: a linear layer reads all its
-# weights once a batch.
-_OTHER_CROPS_AT_ONCE = {"cpu": 32, "cuda": 64}
+# weights once a batch. More than 16 on a CPU would cost memory that the run itself does
+# without.
+_OTHER_CROPS_AT_ONCE = {"cpu": 16, "cuda": 64}
 # Measuring may cost at most one image in so many.
 _ONE_TRIAL_IN = 40
 # An engine is worth its start-up only if the eager one would take so many seconds:
