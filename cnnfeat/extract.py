@@ -141,6 +141,7 @@ def extract_features(
     started = time.monotonic()
     from cnnfeat.extraction.job import prepare_job
     from cnnfeat.extraction.pipeline import StageSeconds
+    from cnnfeat.extraction.planning import return_memory
 
     seconds = StageSeconds(start=time.monotonic() - started)  # torch's import
     with seconds.measure("start"):
@@ -150,6 +151,7 @@ def extract_features(
         with seconds.measure("start"):
             plan = job.plan()
             writer = job.open_writer(output_path, plan, command)
+            return_memory()
         with writer:
             n_resumed = writer.rows_done
             _run(job, plan, writer, seconds, progress)

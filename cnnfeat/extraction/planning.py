@@ -5,11 +5,13 @@ that to pay, and noted for the next run. A resumed run takes over what the unfin
 file says, so that its rows equal those of a run that was never interrupted to the bit.
 """
 
+import ctypes
 import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,6 +214,15 @@ class Planner:
 
     def _few(self, size: int) -> np.ndarray:
         return self._first(size)[_checked_rows(size)]
+
+
+def return_memory() -> None:
+    """Give what the start of a run used for a while back to the system.
+
+    glibc keeps freed memory, which would count for the whole of the run.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _checked_rows(n_images: int) -> np.ndarray:
