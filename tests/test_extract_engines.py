@@ -316,7 +316,10 @@ def test_auto_takes_what_pays_for_its_start(choose, monkeypatch):
     assert choose("auto", 9000, SECONDS)[0] == "openvino"
     assert choose("auto", 9000, {**SECONDS, "openvino": 0.04})[0] == "compile"
     assert choose("auto", 2000, {**SECONDS, "openvino": 0.04})[0] == "eager"
-    assert choose("auto", 9000, dict.fromkeys(SECONDS, 0.03))[0] == "eager"
+    # Alone as fast: while images are decoded beside it, faster.
+    assert choose("auto", 9000, dict.fromkeys(SECONDS, 0.03))[0] == "openvino"
+    slower = {"eager": 0.03, "openvino": 0.035, "compile": 0.03}
+    assert choose("auto", 9000, slower)[0] == "eager"
 
 
 def test_auto_falls_back_with_a_warning(choose):
@@ -373,7 +376,7 @@ def test_what_was_measured_is_noted_and_not_measured_again(choose):
     assert choose("auto", 9000, other, size=None) == first
     assert choose.tried == ["build openvino 16"]
     # Noted seconds decide whether it pays: as they would have the first time.
-    assert choose("auto", 400, other, size=None) == ("eager", 16)
+    assert choose("auto", 200, other, size=None) == ("eager", 16)
     assert choose.tried == []
     # Another size that was asked for is other work.
     assert choose("auto", 9000, {**SECONDS, "openvino": 0.04}, size=4)[0] == "compile"
@@ -381,7 +384,7 @@ def test_what_was_measured_is_noted_and_not_measured_again(choose):
 
 
 def test_an_engine_that_is_hardly_faster_or_fails_is_measured_again(choose):
-    hardly = {"eager": 0.03, "openvino": 0.028, "compile": 1.0}
+    hardly = {"eager": 0.03, "openvino": 0.033, "compile": 1.0}
     assert choose("auto", 9000, hardly) == ("openvino", 4)
     assert choose("auto", 9000, {**SECONDS, "openvino": 1.0}) == ("compile", 4)
     broken = {"compile": EngineError("no C++ compiler")}
