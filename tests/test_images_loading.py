@@ -262,7 +262,8 @@ def test_workers_that_cannot_start_end_in_one_line(image_dir, worker_code):
     assert children() == []
 
 
-def test_closing_early_stops_the_workers(image_dir):
+def test_closing_early_stops_the_workers(image_dir, monkeypatch):
+    monkeypatch.setattr(loading, "PREFETCHED_CROPS", 1)  # work is left for them
     n_descriptors = len(os.listdir("/proc/self/fd"))
     batches = load_batches(list_images(image_dir), SMALL, batch_size=2, workers=2)
     next(batches)
