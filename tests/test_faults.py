@@ -128,13 +128,17 @@ def check_resumed(run, whole, output):
 
 
 def kill_at_random_moments(run, whole, tmp_path, n_kills, seed):
-    path, seconds = whole
+    # Slowed down, so that most moments fall between the first row and the last.
+    path, slow = whole[0], {"sleeps": 0.2}
+    started = time.monotonic()
+    assert ended(run(output=tmp_path / "timed.h5", **slow)) == 0
+    seconds = time.monotonic() - started
     rng = np.random.default_rng(seed)
     done = []
     for k, moment in enumerate(rng.uniform(0.1, seconds, n_kills)):
         output = tmp_path / f"{k}" / "f.h5"
         output.parent.mkdir()
-        child = run(output=output)
+        child = run(output=output, **slow)
         time.sleep(moment)
         child.kill()
         child.join()
