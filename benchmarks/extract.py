@@ -5,7 +5,8 @@
 Every figure is a whole process, timed from outside; its memory is the sum over the
 process and those it started, sampled. The first run of cnnfeat of each kind begins with
 an empty cache of converted networks, the others find it filled. Tables are markdown, on
-stdout. About 35 minutes on two cores, 5 with --quick, when nothing else runs.
+stdout. About 50 minutes on two cores when nothing else runs; --quick takes
+fewer images.
 """
 
 import argparse

@@ -147,10 +147,11 @@ def decode_image(
             raise ImageError(_reason(error, limits.pixels)) from error
 
 
-def opens_upright(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None:
-    """Return the (width, height) of a plain JPEG that is upright as it lies, or None.
+def plain_jpeg_size(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None:
+    """Return the (width, height) of a plain JPEG, or None for anything else.
 
-    Plain: grey or YCbCr, one image, within the limits. Only the header is read.
+    Plain: grey or YCbCr, one image, upright as it lies, within the limits. Only the
+    header is read.
     """
     with _pil_contained(limits.pixels):
         try:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from cnnfeat.errors import DataError, DeviceError, ImageError
-from cnnfeat.images.decode import opens_upright
+from cnnfeat.images.decode import plain_jpeg_size
 from cnnfeat.images.preprocessing import MAX_RESIZED_PIXELS
 from cnnfeat.images.reading import Location
 from cnnfeat.images.worker import Job
@@ -132,9 +132,11 @@ class GpuDecoder:
 
     def _suits(self, data: Any) -> bool:
         """Tell whether the GPU decodes these bytes as PIL does."""
-        if isinstance(data, ImageError) or not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        if isinstance(data, ImageError):
             return False
-        size = opens_upright(data, self._job.limits)
+        if not data[-64:].rstrip(b"\0").endswith(b"\xff\xd9"):  # cut off
+            return False
+        size = plain_jpeg_size(data, self._job.limits)
         if size is None:
             return False
         width, height = self._job.preprocessing.resized_size(*size)
