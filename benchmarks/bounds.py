@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnfeat.images import default_workers, list_images, load_batches
-from cnnfeat.networks import (
+from cnnfeat.extraction import (
     CompileEngine,
     EagerEngine,
     EngineError,
     OpenVINOEngine,
     TapModule,
-    load_network,
-    resolve_layers,
     stored_shape,
 )
+from cnnfeat.images import default_workers, list_images, load_batches
+from cnnfeat.layers import resolve_layers
+from cnnfeat.networks import load_network
 
 
 def decode_rate(images, network, n_images):

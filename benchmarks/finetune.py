@@ -19,7 +19,7 @@ from PIL import Image
 
 from cnnfeat.extract import ExtractOptions, extract_features
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune.training import autocast
+from cnnfeat.finetune._training import autocast
 from cnnfeat.networks import load_network
 
 

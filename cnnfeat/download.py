@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnfeat.datasets import (
+    Progress,
     Recipe,
     count_images,
     fetch_file,
@@ -18,7 +19,6 @@ from cnnfeat.datasets import (
     load_recipe,
     unpack_archive,
 )
-from cnnfeat.datasets.fetch import Progress
 from cnnfeat.errors import CnnfeatWarning, DownloadError
 
 __all__ = ["DownloadReport", "download_dataset", "list_recipes", "load_recipe"]

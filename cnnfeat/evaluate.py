@@ -164,7 +164,7 @@ def _warn_of_finetuning(features: "FeatureFile", rows: np.ndarray) -> None:
 
     The weights file tells, for as long as it is where the features' provenance says.
     """
-    from cnnfeat.networks.saving import finetuned_images_of
+    from cnnfeat.networks import finetuned_images_of
 
     told = features.provenance
     seen = finetuned_images_of(told.get("weights", ""), told.get("weights_sha256", ""))

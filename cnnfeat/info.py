@@ -15,7 +15,7 @@ def describe_file(path: str) -> dict[str, Any]:
         If the file is none of these, or damaged.
     """
     if Path(path).suffix in _WEIGHTS_SUFFIXES:
-        from cnnfeat.networks.saving import weights_summary
+        from cnnfeat.networks import weights_summary
 
         return weights_summary(path)
     from cnnfeat.store import file_summary

@@ -185,8 +185,7 @@ def _is_weights(path: str) -> bool:
 
 
 def _load_weights(path: str, options: PredictOptions) -> _Classifier:
-    from cnnfeat.networks import load_network
-    from cnnfeat.networks.saving import read_weights_metadata
+    from cnnfeat.networks import load_network, read_weights_metadata
 
     name = options.model or read_weights_metadata(path).get("model")
     if not name:
@@ -273,7 +272,7 @@ def _feature_reader(network: "Network", head: "Head") -> Forward:
     """Return the function from images to the head's features, flattened and joined."""
     import torch
 
-    from cnnfeat.networks import Tapper, pool_activation, resolve_layers
+    from cnnfeat.layers import Tapper, pool_activation, resolve_layers
 
     taps = [resolve_layers(network, [spec.layer])[0] for spec in head.layer_specs]
     pools = [spec.pool for spec in head.layer_specs]
@@ -299,8 +298,8 @@ def _feature_reader(network: "Network", head: "Head") -> Forward:
 def _score_batches(
     classifier: _Classifier, image_list: Any, options: PredictOptions
 ) -> Iterator[tuple[list[str], np.ndarray, tuple[str, ...]]]:
+    from cnnfeat.extraction import CROPS_AT_ONCE, N_CROPS
     from cnnfeat.images import default_workers, load_batches
-    from cnnfeat.networks import CROPS_AT_ONCE, N_CROPS
 
     workers = default_workers() if options.workers is None else options.workers
     at_once = min(_MOST_CROPS_AT_ONCE, CROPS_AT_ONCE[classifier.network.device.type])

@@ -21,8 +21,8 @@ def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at
     import torch
 
     from cnnfeat.cli.main import main
-    from cnnfeat.extraction import pipeline
-    from cnnfeat.networks import EagerEngine
+    from cnnfeat.extraction import EagerEngine
+    from cnnfeat.extraction import _pipeline as pipeline
 
     torch.set_num_threads(1)
     pipeline.SECONDS_BETWEEN_COMMITS = -1.0

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import FIRST_BLOCK
 
-from cnnfeat.benchmark.controls import features_images
-from cnnfeat.benchmark.figures import _reader
+from cnnfeat.benchmark._controls import features_images
+from cnnfeat.benchmark._figures import _reader
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import InputError
 from cnnfeat.images import list_images, relist_images

@@ -10,8 +10,8 @@ import pytest
 from made_features import options, write_features
 
 from cnnfeat.benchmark import BenchmarkOptions, Cell, DrawOptions, run_benchmark
-from cnnfeat.benchmark.layer_rows import LayerRows, open_rows
-from cnnfeat.benchmark.published import published_references, published_rows
+from cnnfeat.benchmark._layer_rows import LayerRows, open_rows
+from cnnfeat.benchmark._published import published_references, published_rows
 from cnnfeat.errors import CnnfeatWarning, ConvergenceWarning, DataError, InputError
 from cnnfeat.evaluate import evaluate_head
 from cnnfeat.heads import FeatureTransform, LinearSVM, select_C
@@ -222,7 +222,7 @@ def test_a_row_that_is_not_clear_is_refused(features_path, pair, match):
 def test_convergence_warnings_reach_the_json_and_the_page(
     features_path, tmp_path, monkeypatch
 ):
-    from cnnfeat.benchmark import measure
+    from cnnfeat.benchmark import _measure as measure
 
     make_head = measure.make_head
 
@@ -255,7 +255,7 @@ def test_a_protocol_that_cannot_be_met_is_said_in_the_json_and_the_page(tmp_path
 
 
 def test_warnings_of_other_libraries_pass_through_and_are_not_kept():
-    from cnnfeat.benchmark.notices import keep_warnings
+    from cnnfeat.benchmark._notices import keep_warnings
 
     told = []
     with pytest.warns(UserWarning) as seen, keep_warnings(told):
@@ -322,7 +322,7 @@ def test_a_layer_over_the_budget_is_read_in_blocks_for_the_same_result(
         opened.append(open_rows(*arguments))
         return opened[-1]
 
-    monkeypatch.setattr("cnnfeat.benchmark.measure.open_rows", watched)
+    monkeypatch.setattr("cnnfeat.benchmark._measure.open_rows", watched)
     (streamed,) = run_benchmark(path, options(**asked, memory_mib=1)).cells
     assert [type(X) for X in opened] == [LayerRows]
     assert {split.solver for split in streamed.splits} == {side}

@@ -224,7 +224,7 @@ def test_links_and_devices_are_left_out(tmp_path, kind):
 
 @pytest.mark.parametrize("make", [make_tar, make_zip])
 def test_a_bomb_is_refused(tmp_path, make, monkeypatch):
-    monkeypatch.setattr("cnnfeat.datasets.unpack.MIN_LIMIT", 1000)
+    monkeypatch.setattr("cnnfeat.datasets._unpack.MIN_LIMIT", 1000)
     archive = tmp_path / "bomb"
     archive.write_bytes(make({"a": bytes(1_000_000)}))
     with pytest.raises(DownloadError, match="grows beyond"):

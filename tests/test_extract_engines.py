@@ -13,21 +13,22 @@ from torch import nn
 
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
-from cnnfeat.extraction import planning
-from cnnfeat.extraction.speeds import SpeedNote, SpeedNotes
-from cnnfeat.images import list_images, load_batches
-from cnnfeat.networks import (
+from cnnfeat.extraction import (
     EagerEngine,
     EngineError,
     OpenVINOEngine,
     TapModule,
-    Tapper,
     check_agreement,
-    graphs,
-    load_network,
-    resolve_layers,
 )
-from cnnfeat.networks.graphs import record_graph
+from cnnfeat.extraction import (
+    _graphs as graphs,
+)
+from cnnfeat.extraction import _planning as planning
+from cnnfeat.extraction._graphs import record_graph
+from cnnfeat.extraction._speeds import SpeedNote, SpeedNotes
+from cnnfeat.images import list_images, load_batches
+from cnnfeat.layers import Tapper, resolve_layers
+from cnnfeat.networks import load_network
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
@@ -198,7 +199,7 @@ def test_openvino_agrees_with_eager_on_a_vision_transformer():
 
 @pytest.mark.slow
 def test_compile_agrees_with_eager(tiny_network):
-    from cnnfeat.networks import CompileEngine
+    from cnnfeat.extraction import CompileEngine
 
     module = tap_module(tiny_network)
     engine = CompileEngine(module, 4)
@@ -453,7 +454,7 @@ def test_rows_are_equal_to_the_bit_whatever_the_workers(image_dir, tmp_path, eng
 def test_openvino_rows_are_equal_to_the_bit_wherever_a_run_resumes(
     image_dir, tmp_path, monkeypatch, n_before
 ):
-    from cnnfeat.extraction import pipeline
+    from cnnfeat.extraction import _pipeline as pipeline
 
     common = ("--batch-size", "5", "--pool", "avg", "--engine", "openvino")
     expected, _ = extracted(image_dir, tmp_path / "whole.h5", *common)

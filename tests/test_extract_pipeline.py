@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
+from cnnfeat.channel import Channel, EndOfChannel
 from cnnfeat.errors import OutputError
-from cnnfeat.extraction.channel import Channel, EndOfChannel
-from cnnfeat.extraction.pipeline import StageSeconds, run_pipeline
+from cnnfeat.extraction import Engine
+from cnnfeat.extraction._pipeline import StageSeconds, run_pipeline
 from cnnfeat.images import Batch
-from cnnfeat.networks import Engine
 
 
 class MeanEngine(Engine):
@@ -154,7 +154,7 @@ def test_a_stopped_run_writes_what_was_begun(depth):
 
 
 def test_rows_are_committed_now_and_then(monkeypatch):
-    from cnnfeat.extraction import pipeline
+    from cnnfeat.extraction import _pipeline as pipeline
 
     assert run(batches(5)).n_commits == 0
     monkeypatch.setattr(pipeline, "SECONDS_BETWEEN_COMMITS", -1.0)

@@ -18,7 +18,7 @@ import pytest
 from conftest import write_image
 from faults import extract_in_child, wait_until, worker_pids
 
-from cnnfeat.store.journal import read_journal
+from cnnfeat.store._journal import read_journal
 
 N_IMAGES = 42  # not a multiple of the batch size
 NETWORK = (
@@ -35,7 +35,7 @@ def start_child():
     """Start the command in a child of a server that has torch imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["faults", "cnnfeat.extraction.job", "torchvision", "timm", "click"]
+        ["faults", "cnnfeat.extract._job", "torchvision", "timm", "click"]
     )
     children = []
 

@@ -24,9 +24,9 @@ from cnnfeat.errors import (
     StoreError,
 )
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune.checkpoint import load_checkpoint, save_checkpoint
-from cnnfeat.finetune.run import FinetuneReport
-from cnnfeat.networks.weights import read_state_dict
+from cnnfeat.finetune._checkpoint import load_checkpoint, save_checkpoint
+from cnnfeat.finetune._run import FinetuneReport
+from cnnfeat.networks._weights import read_state_dict
 
 BASE = FinetuneOptions(
     epochs=3,
@@ -44,7 +44,7 @@ BASE = FinetuneOptions(
 def tiny_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model name loads the miniature network."""
     monkeypatch.setattr(
-        "cnnfeat.finetune.material.load_network", lambda *_, **__: make_tiny_network()
+        "cnnfeat.finetune._material.load_network", lambda *_, **__: make_tiny_network()
     )
 
 
@@ -134,8 +134,8 @@ def test_easy_images_are_learnt(colour_dir, tmp_path):
 
 
 def test_the_gradient_of_the_new_classifier_is_numerically_right():
-    from cnnfeat.finetune.surgery import replace_classifier
-    from cnnfeat.finetune.tail import split_tail
+    from cnnfeat.finetune._surgery import replace_classifier
+    from cnnfeat.finetune._tail import split_tail
 
     network = replace_classifier(
         make_tiny_network(), 3, torch.Generator().manual_seed(0)
@@ -384,7 +384,7 @@ sys.path.insert(0, {tests!r})
 sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
-import cnnfeat.finetune.material as material
+import cnnfeat.finetune._material as material
 from tiny import make_tiny_network
 from test_finetune import BASE
 import dataclasses, json

@@ -7,18 +7,18 @@ from tiny import make_tiny_network
 
 from cnnfeat.errors import DataError, ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune.initial import fold_scaler, init_from_head
-from cnnfeat.finetune.options import check_options
-from cnnfeat.finetune.surgery import find_classifier, replace_classifier
-from cnnfeat.finetune.tail import classifier_input
-from cnnfeat.finetune.training import mix_states
+from cnnfeat.finetune._initial import fold_scaler, init_from_head
+from cnnfeat.finetune._options import check_options
+from cnnfeat.finetune._surgery import find_classifier, replace_classifier
+from cnnfeat.finetune._tail import classifier_input
+from cnnfeat.finetune._training import mix_states
 from cnnfeat.heads import FeatureTransform
-from cnnfeat.networks.classifier import (
+from cnnfeat.networks._classifier import (
     describe_classifier,
     make_classifier,
     restore_classifier,
 )
-from cnnfeat.networks.weights import read_state_dict
+from cnnfeat.networks._weights import read_state_dict
 from cnnfeat.store import Head, LayerSpec, save_head
 
 CLASSES = ["ant", "bee", "cat"]
@@ -163,7 +163,7 @@ def test_heads_of_something_else_are_refused(tmp_path, changes, match):
 
 def test_the_start_has_its_share_in_the_result(colour_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "cnnfeat.finetune.material.load_network", lambda *_, **__: make_tiny_network()
+        "cnnfeat.finetune._material.load_network", lambda *_, **__: make_tiny_network()
     )
     make_head(tmp_path / "h.h5", "none", names=["blue", "green", "red"])
     trained, mixed, still = (

@@ -13,7 +13,19 @@ from tiny import make_tiny_network, wrap
 from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, DataError, InputError, NetworkError
-from cnnfeat.finetune.augmentation import (
+from cnnfeat.finetune._initial import lift_above_relu
+from cnnfeat.finetune._job import mean_norm
+from cnnfeat.finetune._options import FinetuneOptions
+from cnnfeat.finetune._schedule import Schedule, build_optimizer
+from cnnfeat.finetune._sources import prepare_ahead
+from cnnfeat.finetune._surgery import (
+    decide_statistics,
+    find_classifier,
+    prepare,
+    replace_classifier,
+)
+from cnnfeat.finetune._tail import Tail, classifier_input, split_tail
+from cnnfeat.images._augmentation import (
     CLASSIC,
     LIGHT,
     Augmentation,
@@ -21,19 +33,8 @@ from cnnfeat.finetune.augmentation import (
     image_generator,
     read_augmentation,
 )
-from cnnfeat.finetune.initial import lift_above_relu
-from cnnfeat.finetune.job import mean_norm
-from cnnfeat.finetune.options import FinetuneOptions
-from cnnfeat.finetune.schedule import Schedule, build_optimizer
-from cnnfeat.finetune.sources import prepare_ahead
-from cnnfeat.finetune.surgery import (
-    decide_statistics,
-    find_classifier,
-    prepare,
-    replace_classifier,
-)
-from cnnfeat.finetune.tail import Tail, classifier_input, split_tail
-from cnnfeat.networks import load_network, network_stages
+from cnnfeat.layers import network_stages
+from cnnfeat.networks import load_network
 
 CROP = (16, 16)
 

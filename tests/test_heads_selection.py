@@ -14,7 +14,7 @@ from cnnfeat.heads import (
     fit_splits,
     select_C,
 )
-from cnnfeat.heads.parallel import map_splits
+from cnnfeat.heads._parallel import map_splits
 
 GRID = (0.01, 0.1, 1.0, 10.0)
 

@@ -6,11 +6,11 @@ import torch
 from row_source import ListSource
 
 from cnnfeat.heads import LinearSVM, Softmax
-from cnnfeat.heads.active_set import solve_active_sets
-from cnnfeat.heads.losses import Logistic, Multinomial, SquaredHinge
-from cnnfeat.heads.newton import Settings, minimise
-from cnnfeat.heads.rows import Rows
-from cnnfeat.heads.search import line_search
+from cnnfeat.heads._active_set import solve_active_sets
+from cnnfeat.heads._losses import Logistic, Multinomial, SquaredHinge
+from cnnfeat.heads._newton import Settings, minimise
+from cnnfeat.heads._rows import Rows
+from cnnfeat.heads._search import line_search
 
 torch.manual_seed(0)
 N, K, D = 23, 4, 6

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnfeat.heads import LinearSVM
-from cnnfeat.heads.active_set import worth_exact
-from cnnfeat.heads.losses import Logistic, SquaredHinge
-from cnnfeat.heads.newton import Settings, minimise
-from cnnfeat.heads.rows import Rows, mirror_lower
-from cnnfeat.heads.search import Plane, search_plane
-from cnnfeat.heads.start import start_separable
+from cnnfeat.heads._active_set import worth_exact
+from cnnfeat.heads._losses import Logistic, SquaredHinge
+from cnnfeat.heads._newton import Settings, minimise
+from cnnfeat.heads._rows import Rows, mirror_lower
+from cnnfeat.heads._search import Plane, search_plane
+from cnnfeat.heads._start import start_separable
 
 
 def make_problem(n, d, k, cost, intercept=1.0, seed=0):

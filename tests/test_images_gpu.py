@@ -15,8 +15,18 @@ from PIL import Image
 
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import DataError, DeviceError
-from cnnfeat.images import Preprocessing, gpu, list_images, load_batches, loading
-from cnnfeat.images.gpu import check_decoder
+from cnnfeat.images import (
+    Preprocessing,
+    list_images,
+    load_batches,
+)
+from cnnfeat.images import (
+    _gpu as gpu,
+)
+from cnnfeat.images import (
+    _loading as loading,
+)
+from cnnfeat.images._gpu import check_decoder
 
 PREPROCESSING = Preprocessing(resize_size=64, crop_size=(56, 56))
 CPU = torch.device("cpu")
@@ -47,7 +57,7 @@ def rotated(image):
 def stand_in(monkeypatch):
     """Let the CPU pass for a GPU; count the files that are decoded "there"."""
     monkeypatch.setattr(loading, "check_decoder", lambda decoder, device: None)
-    monkeypatch.setattr("cnnfeat.extraction.job.check_decoder", lambda *_: None)
+    monkeypatch.setattr("cnnfeat.extract._job.check_decoder", lambda *_: None)
     decoded, decode = [], gpu._decode
 
     def counted(files, device):

@@ -20,8 +20,12 @@ from cnnfeat.images import (
     default_workers,
     list_images,
     load_batches,
-    loading,
-    pool,
+)
+from cnnfeat.images import (
+    _loading as loading,
+)
+from cnnfeat.images import (
+    _pool as pool,
 )
 
 SMALL = Preprocessing(20, (16, 16))
@@ -153,7 +157,7 @@ def test_arguments_out_of_range_are_refused_at_once(image_dir, option):
 
 def test_a_worker_imports_neither_torch_nor_h5py():
     code = (
-        "import sys, cnnfeat.images.worker as w; "
+        "import sys, cnnfeat.images._worker as w; "
         "assert not {'torch', 'h5py', 'torchvision', 'click'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -184,7 +188,7 @@ def worker_code(monkeypatch):
             "_COMMAND",
             "import json, sys; sys.path[:] = json.loads(sys.argv[1])\n"
             f"{code}\n"
-            "from cnnfeat.images import worker\n"
+            "from cnnfeat.images import _worker as worker\n"
             "worker.main(*map(int, sys.argv[2:]))",
         )
 
@@ -193,7 +197,7 @@ def worker_code(monkeypatch):
 
 WRAP = """
 import os, time
-import cnnfeat.images.worker as w
+import cnnfeat.images._worker as w
 load = w.Job.load
 def wrapped(job, location):
     if location.path.endswith('bee/1.png'):
@@ -234,7 +238,7 @@ def test_a_worker_that_cannot_be_killed_does_not_hold_up_the_rest(
 ):
     """As one that reads from a drive that has vanished: the kernel holds it."""
     worker_code(WRAP.format("time.sleep(1000)"))
-    monkeypatch.setattr("cnnfeat.images.pool._REAP_SECONDS", 0.1)
+    monkeypatch.setattr("cnnfeat.images._pool._REAP_SECONDS", 0.1)
     monkeypatch.setattr("subprocess.Popen.kill", lambda _: None)
     limits = DecodeLimits(seconds=2.5)
     _, errors, _ = gathered(image_dir, batch_size=5, workers=2, limits=limits)

@@ -13,7 +13,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from cnnfeat.errors import DataError, ImageError
 from cnnfeat.images import Preprocessing, decode_image, list_images
-from cnnfeat.images.preprocessing import INTERPOLATIONS
+from cnnfeat.images._preprocessing import INTERPOLATIONS
 
 MODES = {name: F.InterpolationMode(name) for name in INTERPOLATIONS}
 

@@ -10,14 +10,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnfeat.errors import LayerError
-from cnnfeat.networks import (
-    layer_table,
-    load_network,
-    network_stages,
-    paper_names,
-    resolve_layers,
-)
-from cnnfeat.networks.tracing import trace_network
+from cnnfeat.layers import layer_table, network_stages, paper_names, resolve_layers
+from cnnfeat.layers._tracing import trace_network
+from cnnfeat.networks import load_network
 
 
 @functools.cache

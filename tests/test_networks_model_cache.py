@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnnfeat.networks import OpenVINOEngine, TapModule, graphs, resolve_layers
-from cnnfeat.networks.model_cache import ModelCache, cache_folder
+from cnnfeat.extraction import OpenVINOEngine, TapModule
+from cnnfeat.extraction import _graphs as graphs
+from cnnfeat.extraction._model_cache import ModelCache, cache_folder
+from cnnfeat.layers import resolve_layers
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"

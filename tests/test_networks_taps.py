@@ -10,13 +10,8 @@ from torch.nn import functional
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnnfeat.errors import LayerError
-from cnnfeat.networks import (
-    Tapper,
-    load_network,
-    pool_activation,
-    pooled_shape,
-    resolve_layers,
-)
+from cnnfeat.layers import Tapper, pool_activation, pooled_shape, resolve_layers
+from cnnfeat.networks import load_network
 
 
 def _tap(network, names, images, reduce=None):

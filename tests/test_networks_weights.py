@@ -15,8 +15,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cnnfeat.errors import DeviceError, NetworkError, WeightsError
-from cnnfeat.networks import downloads, list_networks, load_network, resolve_device
-from cnnfeat.networks.weights import match_by_order, read_state_dict
+from cnnfeat.networks import (
+    _downloads as downloads,
+)
+from cnnfeat.networks import (
+    list_networks,
+    load_network,
+    resolve_device,
+)
+from cnnfeat.networks._weights import match_by_order, read_state_dict
 
 NAME = "squeezenet1_1"  # the smallest of torchvision's
 
@@ -244,7 +251,7 @@ def test_timm_weights_are_sought_in_the_cache_then_fetched(monkeypatch, tmp_path
 
 
 def test_timm_squash_resizes_both_sides():
-    from cnnfeat.networks.architectures import find_architecture
+    from cnnfeat.networks._architectures import find_architecture
 
     found = find_architecture("timm/coat_lite_medium_384.in1k")
     assert found.preprocessing.resize_size == (384, 384)

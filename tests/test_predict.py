@@ -15,7 +15,7 @@ from cnnfeat.cli.main import cli
 from cnnfeat.errors import ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.networks import load_network
-from cnnfeat.networks.saving import finetuned_images, save_weights
+from cnnfeat.networks._saving import finetuned_images, save_weights
 from cnnfeat.predict import PredictOptions, predict_images
 
 OPTIONS = PredictOptions(device="cpu", workers=0, top=3)

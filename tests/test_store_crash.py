@@ -16,7 +16,7 @@ from cnnfeat.errors import (
     ProvenanceError,
 )
 from cnnfeat.store import FeatureWriter, LayerSpec, open_features
-from cnnfeat.store.journal import encode_line, read_journal
+from cnnfeat.store._journal import encode_line, read_journal
 
 
 @pytest.mark.parametrize(("committed", "written"), [(0, 0), (0, 4), (9, 9), (9, 20)])
@@ -174,7 +174,7 @@ def test_a_failing_disk_keeps_the_committed_rows(tmp_path, monkeypatch):
         write(writer, 0, 9)
         writer.commit()
         write(writer, 9, 12)
-        monkeypatch.setattr("cnnfeat.store.skeleton.os.fsync", fail)
+        monkeypatch.setattr("cnnfeat.store._skeleton.os.fsync", fail)
         with pytest.raises(
             OutputError, match="No space left on device; 9 rows are kept for --resume"
         ):
@@ -227,7 +227,7 @@ def test_a_disk_that_fills_up_while_the_file_is_made_keeps_nothing(
 ):
     small, _ = small_disk
     (small / "other").write_bytes(bytes(2 * 2**20 - 8192))
-    monkeypatch.setattr("cnnfeat.store.writer.check_space", lambda *args: None)
+    monkeypatch.setattr("cnnfeat.store._writer.check_space", lambda *args: None)
     with pytest.raises(OutputError, match="No space left on device"):
         FeatureWriter(small / "f.h5", contents(), fingerprint=JOB)
     assert leftovers(small) == ["other"]
@@ -236,7 +236,7 @@ def test_a_disk_that_fills_up_while_the_file_is_made_keeps_nothing(
 def test_a_full_disk_ends_in_one_line_and_is_resumed(small_disk, monkeypatch):
     """The real thing: a file system of 2 MiB, and a file of 3."""
     small, remount = small_disk
-    monkeypatch.setattr("cnnfeat.store.writer.check_space", lambda *args: None)
+    monkeypatch.setattr("cnnfeat.store._writer.check_space", lambda *args: None)
     big = contents(300, layers=(LayerSpec("a", "a", (2560,)),))
     rows = np.random.default_rng(0).normal(size=(300, 2560)).astype(np.float32)
 
@@ -269,7 +269,7 @@ def test_a_run_killed_just_before_the_renaming_is_finished(tmp_path, monkeypatch
     output = tmp_path / "f.h5"
     with FeatureWriter(output, contents(), fingerprint=JOB) as writer:
         write(writer, 0, N)
-        monkeypatch.setattr("cnnfeat.store.writer.publish", fail)
+        monkeypatch.setattr("cnnfeat.store._writer.publish", fail)
         with pytest.raises(OutputError, match="Input/output error; 23 rows are kept"):
             writer.finish()
         monkeypatch.undo()

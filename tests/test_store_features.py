@@ -93,8 +93,8 @@ def test_attributes_and_tables_come_back(path):
 def test_any_rows_in_any_order(
     path, reference, monkeypatch, layer, rows, gap, run, n_rows
 ):
-    monkeypatch.setattr("cnnfeat.store.features._GAP_BYTES", gap)
-    monkeypatch.setattr("cnnfeat.store.features._RUN_BYTES", run)
+    monkeypatch.setattr("cnnfeat.store._features._GAP_BYTES", gap)
+    monkeypatch.setattr("cnnfeat.store._features._RUN_BYTES", run)
     names = layer.replace("features.1", "conv1").split("+")
     rows = np.array(rows, dtype=np.int64)
     expected = np.concatenate([reference[name][rows] for name in names], axis=1)

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from cnnfeat.images.preprocessing import Preprocessing
-from cnnfeat.networks.network import Network, WeightsRecord
-from cnnfeat.networks.weights import state_digest
+from cnnfeat.images._preprocessing import Preprocessing
+from cnnfeat.networks._network import Network, WeightsRecord
+from cnnfeat.networks._weights import state_digest
 
 TINY_PREPROCESSING = Preprocessing(
     resize_size=36,

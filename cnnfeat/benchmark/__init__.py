@@ -6,24 +6,6 @@ weights, `results` holds a cell, `compare` sets two side by side,
 `published` the papers' numbers, `summary` is all of it, `publish` writes it down.
 """
 
-from cnnfeat.benchmark.options import CONTROLS, HEADS, BenchmarkOptions, DrawOptions
-from cnnfeat.benchmark.results import Cell, SplitResult, TableRow
-from cnnfeat.benchmark.rows import SplitSet, SplitsReport, draw_split_sets, write_splits
-from cnnfeat.benchmark.run import run_benchmark
-from cnnfeat.benchmark.summary import BenchmarkReport
+import lazy_loader
 
-__all__ = [
-    "CONTROLS",
-    "HEADS",
-    "BenchmarkOptions",
-    "BenchmarkReport",
-    "Cell",
-    "DrawOptions",
-    "SplitResult",
-    "SplitSet",
-    "SplitsReport",
-    "TableRow",
-    "draw_split_sets",
-    "run_benchmark",
-    "write_splits",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

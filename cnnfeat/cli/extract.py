@@ -46,7 +46,8 @@ def extract(
     """
     from cnnfeat.cli.output import command_line, echo_extraction, stdin_lines
     from cnnfeat.cli.progress import progress_bar
-    from cnnfeat.extract import ExtractionInterrupted, ExtractOptions, extract_features
+    from cnnfeat.extract import ExtractOptions, extract_features
+    from cnnfeat.interrupts import ExtractionInterrupted
 
     options.refuse_together(chosen, "resume", "overwrite")
     with progress_bar("extract", quiet=quiet) as bar:

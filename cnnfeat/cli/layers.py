@@ -33,7 +33,8 @@ def layers(model: str, as_json: bool) -> None:
     from dataclasses import asdict
 
     from cnnfeat.cli.output import echo_table
-    from cnnfeat.networks import layer_table, load_network
+    from cnnfeat.layers import layer_table
+    from cnnfeat.networks import load_network
 
     network = load_network(model, weights="random", device="cpu")
     rows = [asdict(info) for info in layer_table(network)]

@@ -64,7 +64,7 @@ def echo_table(
             json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
         )
         return
-    from cnnfeat.report.tables import Column, Table
+    from cnnfeat.report import Column, Table
 
     shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
     headings = [

@@ -4,23 +4,6 @@ Knows nothing of networks or features and prints nothing; `cnnfeat.download` joi
 these parts.
 """
 
-from cnnfeat.datasets.fetch import fetch_file
-from cnnfeat.datasets.recipe import (
-    FileRecipe,
-    Recipe,
-    list_recipes,
-    load_recipe,
-    read_recipe,
-)
-from cnnfeat.datasets.unpack import count_images, unpack_archive
+import lazy_loader
 
-__all__ = [
-    "FileRecipe",
-    "Recipe",
-    "count_images",
-    "fetch_file",
-    "list_recipes",
-    "load_recipe",
-    "read_recipe",
-    "unpack_archive",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

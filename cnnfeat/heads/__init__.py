@@ -4,34 +4,6 @@ Nothing here opens a file. Importing this package imports torch and scikit-learn
 the verbs import it inside their functions.
 """
 
-from cnnfeat.heads.base import HeadConvergenceWarning, LinearHead
-from cnnfeat.heads.per_class import weights_per_class
-from cnnfeat.heads.rows import RowSource
-from cnnfeat.heads.selection import (
-    CChoice,
-    SplitFit,
-    default_grid,
-    draw_inner,
-    fit_splits,
-    select_C,
-)
-from cnnfeat.heads.softmax import Softmax
-from cnnfeat.heads.svm import LinearSVM
-from cnnfeat.heads.transform import FeatureTransform, TransformedRows
+import lazy_loader
 
-__all__ = [
-    "CChoice",
-    "FeatureTransform",
-    "HeadConvergenceWarning",
-    "LinearHead",
-    "LinearSVM",
-    "RowSource",
-    "Softmax",
-    "SplitFit",
-    "TransformedRows",
-    "default_grid",
-    "draw_inner",
-    "fit_splits",
-    "select_C",
-    "weights_per_class",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -4,30 +4,6 @@ Nothing in this room imports torch at module level, so that worker processes and
 `--help` do without it.
 """
 
-from cnnfeat.images.decode import (
-    DECODERS,
-    DEFAULT_LIMITS,
-    DecodeLimits,
-    decode_image,
-)
-from cnnfeat.images.gpu import check_decoder
-from cnnfeat.images.listing import ImageList, list_images, relist_images
-from cnnfeat.images.loading import Batch, default_workers, load_batches
-from cnnfeat.images.preprocessing import Preprocessing
-from cnnfeat.images.reading import Location
+import lazy_loader
 
-__all__ = [
-    "DECODERS",
-    "DEFAULT_LIMITS",
-    "Batch",
-    "DecodeLimits",
-    "ImageList",
-    "Location",
-    "Preprocessing",
-    "check_decoder",
-    "decode_image",
-    "default_workers",
-    "list_images",
-    "load_batches",
-    "relist_images",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

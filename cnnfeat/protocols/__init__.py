@@ -1,15 +1,5 @@
 """The papers' protocols: their rows, their lists, and the numbers they printed."""
 
-from cnnfeat.protocols.draw import protocol_splits
-from cnnfeat.protocols.lists import read_published_splits
-from cnnfeat.protocols.published import PublishedResult
-from cnnfeat.protocols.table import PROTOCOLS, Protocol, get_protocol
+import lazy_loader
 
-__all__ = [
-    "PROTOCOLS",
-    "Protocol",
-    "PublishedResult",
-    "get_protocol",
-    "protocol_splits",
-    "read_published_splits",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,241 @@
+"""The figures of a benchmark's report; classes and images are the best row's."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnfeat.benchmark._controls import features_images
+from cnnfeat.benchmark._published import published_references
+from cnnfeat.benchmark._results import Cell
+from cnnfeat.benchmark._summary import BenchmarkReport
+from cnnfeat.errors import ImageError, InputError
+from cnnfeat.report import (
+    ConfusedPair,
+    ReportFigure,
+    Series,
+    figure_png,
+    find_confused_pairs,
+    plot_accuracy_by_layer,
+    plot_c_curve,
+    plot_confused_pairs,
+    plot_confusion_matrix,
+    plot_learning_curve,
+    plot_per_class_accuracy,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cnnfeat.images import ImageList
+    from cnnfeat.store import FeatureFile
+
+_N_EXAMPLES = 3
+_EXAMPLE_SIDE = 160  # pixels
+
+
+def report_figures(
+    report: BenchmarkReport, features: "FeatureFile"
+) -> dict[str, ReportFigure]:
+    """Return the figures that the results have something to show in."""
+    best, metric = report.best, report.protocol.metric
+    words = metric.replace("_", " ")
+    drawn: dict[str, tuple[Figure, str]] = {}
+    layers = list(dict.fromkeys(cell.layer for cell in _main(report)))
+    if len(layers) > 1:
+        series = _by_layer(report, layers)
+        figure = plot_accuracy_by_layer(
+            layers,
+            series,
+            references=published_references(report.protocol, _largest(report)),
+            metric=words,
+        )
+        drawn["accuracy_by_layer"] = figure, f"{words} by layer, mean ± std."
+    sizes = sorted({cell.train_per_class or 0 for cell in report.cells})
+    if len(sizes) > 1:
+        figure = plot_learning_curve(
+            sizes,
+            _by_size(report, sizes),
+            references=published_references(report.protocol, report.cells),
+            metric=words,
+        )
+        drawn["learning_curve"] = figure, f"{words} by training images a class."
+    if best.splits[0].validation:
+        drawn["c_curve"] = (
+            _c_curve(report),
+            "Accuracy of each C on the rows that it "
+            "was chosen on, inside the training rows; mean over the splits.",
+        )
+    drawn["confusion"] = (
+        plot_confusion_matrix(best.confusion, report.class_names),
+        f"Confusion matrix of {best.name}, all splits together.",
+    )
+    drawn["per_class_accuracy"] = (
+        plot_per_class_accuracy(_per_class(best), report.class_names),
+        f"Accuracy of each class, {best.name}.",
+    )
+    pairs = _confused_pairs(report, features)
+    if pairs:
+        drawn["confused_pairs"] = (
+            plot_confused_pairs(pairs, n_examples=_N_EXAMPLES),
+            "The classes most often taken for one another: mistaken images at the "
+            "left, the class that they were taken for at the right.",
+        )
+    return {
+        name: ReportFigure(figure_png(figure), caption, caption)
+        for name, (figure, caption) in drawn.items()
+    }
+
+
+def _main(report: BenchmarkReport) -> list[Cell]:
+    """Return the cells of the features themselves, without the controls."""
+    first = report.cells[0].features
+    return [cell for cell in report.cells if cell.features == first]
+
+
+def _lines(report: BenchmarkReport) -> dict[str, list[Cell]]:
+    """Return cells of the largest training size by line: features and head."""
+    lines: dict[str, list[Cell]] = {}
+    for cell in _largest(report):
+        lines.setdefault(f"{cell.features}, {cell.head}", []).append(cell)
+    return lines
+
+
+def _largest(report: BenchmarkReport) -> list[Cell]:
+    """Return the cells of the largest training size."""
+    largest = max(cell.train_per_class or 0 for cell in report.cells)
+    return [cell for cell in report.cells if (cell.train_per_class or 0) == largest]
+
+
+def _by_layer(report: BenchmarkReport, layers: list[str]) -> list[Series]:
+    """Return a line for each kind of features and head; pixels are level."""
+    series = []
+    for label, cells in _lines(report).items():
+        at = {cell.layer: cell for cell in cells}
+        level = cells[0] if len(cells) == 1 and cells[0].layer not in layers else None
+        series.append(
+            _series(label, [at.get(layer, level) for layer in layers], report)
+        )
+    return series
+
+
+def _by_size(report: BenchmarkReport, sizes: list[int]) -> list[Series]:
+    """Return the learning curve of the best layer of each kind of features and head."""
+    series = []
+    for label, cells in _lines(report).items():
+        best = max(cells, key=lambda cell: cell.mean_std(report.protocol.metric).mean)
+        alike = {
+            cell.train_per_class or 0: cell
+            for cell in report.cells
+            if (cell.features, cell.layer, cell.head)
+            == (best.features, best.layer, best.head)
+        }
+        label = f"{label}, {best.layer}"
+        series.append(_series(label, [alike.get(size) for size in sizes], report))
+    return series
+
+
+def _series(label: str, cells: list[Cell | None], report: BenchmarkReport) -> Series:
+    values = [cell.mean_std(report.protocol.metric) if cell else None for cell in cells]
+    means = [value.mean if value else math.nan for value in values]
+    deviations = [value.std if value else math.nan for value in values]
+    has_spread = None not in deviations  # one split says nothing about its spread
+    return Series(
+        label, means, [one or 0.0 for one in deviations] if has_spread else None
+    )
+
+
+def _c_curve(report: BenchmarkReport) -> "Figure":
+    """Draw the best cell of each head, C as chosen most often."""
+    best_of: dict[str, Cell] = {}
+    for cell in _main(report):
+        known = best_of.get(cell.head)
+        metric = report.protocol.metric
+        if not known or cell.mean_std(metric).mean > known.mean_std(metric).mean:
+            best_of[cell.head] = cell
+    grids = {head: _mean_grid(cell) for head, cell in best_of.items()}
+    grid = sorted({C for own in grids.values() for C in own})
+    series, chosen = [], {}
+    for head, cell in best_of.items():
+        curves = np.full((len(cell.splits), len(grid)), math.nan)
+        at = np.searchsorted(grid, grids[head])
+        curves[:, at] = [split.validation for split in cell.splits]
+        spread = curves.std(0, ddof=1) if len(curves) > 1 else np.zeros(len(grid))
+        label = f"{head}, {cell.layer}"
+        series.append(Series(label, curves.mean(0).tolist(), spread.tolist()))
+        picks = [split.C_grid.index(split.C) for split in cell.splits]
+        chosen[label] = grids[head][max(sorted(set(picks)), key=picks.count)]
+    return plot_c_curve(grid, series, chosen=chosen)
+
+
+def _mean_grid(cell: Cell) -> list[float]:
+    """Return one grid for the splits' own, which differ as their features' norms do."""
+    grids = np.log([split.C_grid for split in cell.splits])
+    return [float(f"{C:.6g}") for C in np.exp(grids.mean(axis=0))]
+
+
+def _per_class(cell: Cell) -> np.ndarray:
+    counts = cell.confusion.sum(axis=1)
+    accuracy: np.ndarray = np.diag(cell.confusion) / np.maximum(counts, 1)
+    return np.where(counts > 0, accuracy, np.nan)
+
+
+def _confused_pairs(
+    report: BenchmarkReport, features: "FeatureFile"
+) -> list[ConfusedPair]:
+    """Return the most confused pairs with example images, where at hand."""
+    best = report.best
+    if best.features != report.cells[0].features:
+        return []
+    read = _reader(features)
+    pairs = []
+    for true, predicted, count in find_confused_pairs(best.confusion, 6):
+        wrong = [row for row, t, p in best.mistakes if (t, p) == (true, predicted)]
+        rows = list(dict.fromkeys(wrong))  # a row may be wrong in several splits
+        pairs.append(
+            ConfusedPair(
+                report.class_names[true],
+                report.class_names[predicted],
+                count,
+                int(best.confusion[true].sum()),
+                read(rows[:_N_EXAMPLES]),
+                read(_first_rows(features, report.class_names[predicted])),
+            )
+        )
+    return pairs
+
+
+def _first_rows(features: "FeatureFile", class_name: str) -> list[int]:
+    """Return the rows of a class's first images."""
+    label = features.class_names.index(class_name)
+    usable = features.ok & (features.labels == label)
+    rows: list[int] = np.flatnonzero(usable)[:_N_EXAMPLES].tolist()
+    return rows
+
+
+def _reader(
+    features: "FeatureFile",
+) -> Callable[[Sequence[int]], list[np.ndarray]]:
+    """Return what gives small images of rows, uint8 (h, w, 3); none that are gone."""
+    try:
+        images = features_images(features)
+    except InputError:
+        return lambda rows: []
+
+    def read(rows: Sequence[int]) -> list[np.ndarray]:
+        found = (_read_small(images, row) for row in rows)
+        return [image for image in found if image is not None]
+
+    return read
+
+
+def _read_small(images: "ImageList", row: int) -> np.ndarray | None:
+    from cnnfeat.images import DEFAULT_LIMITS, decode_image
+
+    try:
+        image = decode_image(images.read_bytes(row, DEFAULT_LIMITS.file_bytes))
+    except ImageError:
+        return None
+    image.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
+    return np.asarray(image)

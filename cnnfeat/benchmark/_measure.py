@@ -1,0 +1,218 @@
+"""Fitting and scoring: every head on every layer over all splits of a set.
+
+A layer is read once where it fits the memory; the splits of a set share one Gram matrix
+where that is cheaper (`cnnfeat.heads.fit_splits`). The transform, the grid of C and the
+choice of C see the training rows of their own split alone, so that each split's result
+is that of the split by itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnnfeat.benchmark._layer_rows import (
+    LayerRows,
+    open_rows,
+    refuse_streamed,
+    row_blocks,
+)
+from cnnfeat.benchmark._notices import convergence_of
+from cnnfeat.benchmark._options import BenchmarkOptions
+from cnnfeat.benchmark._results import Cell, SplitResult, TableRow
+from cnnfeat.benchmark._rows import SplitSet, classes_of, used_rows
+from cnnfeat.metrics import Scores, evaluate_scores
+
+if TYPE_CHECKING:
+    from cnnfeat.heads import FeatureTransform, LinearHead, SplitFit
+    from cnnfeat.store import FeatureFile
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The features of one layer; X[i] are those of row `rows[i]` of the file."""
+
+    name: str
+    layer: str
+    features: "FeatureFile"
+    rows: np.ndarray
+    X: "np.ndarray | LayerRows"
+
+    def positions(self, rows: np.ndarray) -> np.ndarray:
+        """Return where rows of the file stand in X."""
+        return np.searchsorted(self.rows, rows)
+
+    def of(self, rows: np.ndarray) -> "np.ndarray | LayerRows":
+        """Return the features of rows of the file."""
+        return self.X[self.positions(rows)]
+
+
+def measure_layer(
+    name: str,
+    layer: str,
+    features: "FeatureFile",
+    split_sets: Sequence[SplitSet],
+    options: BenchmarkOptions,
+    progress: Callable[[], None],
+) -> Iterator[Cell]:
+    """Yield the cells of one layer: every head, every training size.
+
+    Parameters
+    ----------
+    name : str
+        What the features are called in the table.
+    layer : str
+        As for `FeatureFile.resolve`.
+    features : FeatureFile
+    split_sets : sequence of SplitSet
+        With inner splits, unless one value of C is given.
+    options : BenchmarkOptions
+    progress : callable
+        Called after each cell.
+
+    Raises
+    ------
+    DataError
+        If features are not finite (the image is named), or a layer over the memory
+        budget would have to be in memory.
+    """
+    rows = used_rows(split_sets)
+    X = open_rows(features, layer, rows, memory_budget(options))
+    if isinstance(X, LayerRows) and (options.n_components or options.dropout):
+        flag = "--pca" if options.n_components else "--dropout"
+        refuse_streamed(features, layer, len(rows), flag)
+    read = _Layer(name, layer, features, rows, X)
+    for kind in options.heads:
+        for split_set in split_sets:
+            row = TableRow(name, layer, kind, split_set.train_per_class)
+            with convergence_of(row.name):
+                fits = _fit(read, kind, split_set, options)
+            yield _cell(read, kind, split_set, fits)
+            progress()
+
+
+def _fit(
+    read: _Layer, kind: str, split_set: SplitSet, options: BenchmarkOptions
+) -> "list[SplitFit]":
+    """Return one fit a split; positions in X stand for rows of the file."""
+    from cnnfeat.heads import fit_splits
+
+    labels = read.features.labels[read.rows]
+    transform = _make_transform(read, options)
+    trains = [read.positions(split.train) for split in split_set.splits]
+    inner = split_set.inner_positions()
+    if not options.dropout:
+        head = make_head(kind, options, options.draw.seed)
+        return fit_splits(
+            head,
+            read.X,
+            labels,
+            trains,
+            options.C,
+            transform=transform,
+            inner=inner or None,
+        )
+    # Each split has masks of its own, so its copies of the rows are fitted alone.
+    fits = []
+    for index, (train, seed) in enumerate(zip(trains, split_set.seeds, strict=True)):
+        head = make_head(kind, options, seed)
+        own = inner[index : index + 1] or None
+        fits += fit_splits(
+            head, read.X, labels, [train], options.C, transform=transform, inner=own
+        )
+    return fits
+
+
+def _make_transform(read: _Layer, options: BenchmarkOptions) -> "FeatureTransform":
+    from cnnfeat.heads import FeatureTransform
+
+    parts = read.features.resolve(read.layer)
+    return FeatureTransform(
+        options.scale,
+        signed_sqrt=options.signed_sqrt,
+        n_components=options.n_components,
+        part_widths=[read.features.layers[part].n_features for part in parts],
+    )
+
+
+def make_head(kind: str, options: BenchmarkOptions, seed: int) -> "LinearHead":
+    """Return the estimator `kind`, not yet fitted; `seed` draws its dropout."""
+    from cnnfeat.heads import LinearSVM, Softmax
+    from cnnfeat.networks import resolve_device
+
+    make = {"svm": LinearSVM, "softmax": Softmax}[kind]
+    head: LinearHead = make(
+        dropout=options.dropout,
+        random_state=seed,
+        device=str(resolve_device(options.device)),
+        memory_budget=memory_budget(options),
+    )
+    return head
+
+
+def memory_budget(options: BenchmarkOptions) -> int | None:
+    """Return `memory_mib` in bytes; None for no limit."""
+    return None if options.memory_mib is None else options.memory_mib * _MIB
+
+
+def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") -> Cell:
+    labels = read.features.labels
+    classes = classes_of([split_set], labels)
+    results: list[SplitResult] = []
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    mistakes: list[tuple[int, int, int]] = []
+    for split, fit in zip(split_set.splits, fits, strict=True):
+        y = np.searchsorted(classes, labels[split.test])
+        scored = _score(fit, read.of(split.test), y, classes)
+        results.append(
+            _result(fit, scored, len(split.train), split_set.seeds[len(results)])
+        )
+        confusion += scored.confusion
+        wrong = np.flatnonzero(scored.predicted != y)
+        triples = zip(split.test[wrong], y[wrong], scored.predicted[wrong], strict=True)
+        mistakes += [(int(r), int(t), int(p)) for r, t, p in triples]
+    return Cell(
+        read.name,
+        read.layer,
+        kind,
+        split_set.train_per_class,
+        tuple(results),
+        confusion,
+        tuple(mistakes),
+    )
+
+
+def _score(
+    fit: "SplitFit", X: "np.ndarray | LayerRows", y: np.ndarray, classes: np.ndarray
+) -> Scores:
+    """Score test rows; a class that a split does not train never wins."""
+    from cnnfeat.heads import weights_per_class
+
+    assert fit.transform is not None
+    coef, intercept = weights_per_class(fit.head)
+    scores = np.full((len(y), len(classes)), -np.inf)
+    columns = np.searchsorted(classes, fit.head.classes_)
+    for rows, block in row_blocks(X):
+        scores[rows, columns] = fit.transform.transform(block) @ coef.T + intercept
+    return evaluate_scores(scores, y, len(classes))
+
+
+def _result(fit: "SplitFit", scored: Scores, n_train: int, seed: int) -> SplitResult:
+    choice = fit.choice
+    C = float(fit.head.C)
+    return SplitResult(
+        seed=seed,
+        n_train=n_train,
+        n_test=scored.n_images,
+        C=C,
+        C_grid=choice.grid if choice else (C,),
+        validation=choice.scores if choice else (),
+        mean_per_class_accuracy=scored.mean_per_class_accuracy,
+        accuracy=scored.accuracy,
+        top_5_accuracy=scored.top_5_accuracy,
+        solver=fit.head.solver_,
+        n_iter=int(fit.head.n_iter_),
+    )

@@ -1,0 +1,106 @@
+"""What a benchmark found in one cell of its table: a layer, head and training size."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnfeat.metrics import mean_std
+from cnnfeat.report import MeanStd
+
+_OF_EACH_SPLIT = (
+    *("seed", "n_train", "n_test", "C", "C_grid", "validation", "solver", "n_iter"),
+)
+METRICS = ("mean_per_class_accuracy", "accuracy", "top_5_accuracy")
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """One head on one split; accuracies are fractions.
+
+    `C_grid` ascends; `validation` is the mean per-class accuracy of each of its values
+    on rows inside the training rows, empty where one C was given. `seed` drew the
+    split, its inner split and dropout; `n_train` and `n_test` count the rows used.
+    """
+
+    seed: int
+    n_train: int
+    n_test: int
+    C: float
+    C_grid: tuple[float, ...]
+    validation: tuple[float, ...]
+    mean_per_class_accuracy: float
+    accuracy: float
+    top_5_accuracy: float
+    solver: str
+    n_iter: int
+
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether a larger C than those tried might have been better."""
+        return len(self.C_grid) > 1 and self.C_grid[-1] == self.C
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """What a row of the table is of: origin of the features, layer, head, size."""
+
+    features: str
+    layer: str
+    head: str
+    train_per_class: int | None
+
+    @property
+    def name(self) -> str:
+        """The row in words, as `--compare` takes it."""
+        size = f", {self.train_per_class} a class" if self.train_per_class else ""
+        return f"{self.features} {self.layer}, {self.head}{size}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell(TableRow):
+    """One row of the table with its results.
+
+    `confusion` is summed over the splits, int64 (n_classes, n_classes), rows true;
+    `mistakes` are (row of the feature file, true class, predicted class), split after
+    split; classes are positions in the benchmark's.
+    """
+
+    splits: tuple[SplitResult, ...]
+    confusion: np.ndarray
+    mistakes: tuple[tuple[int, int, int], ...] = ()
+
+    def values(self, metric: str) -> list[float]:
+        """Return one of `METRICS` of every split."""
+        return [getattr(split, metric) for split in self.splits]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each split."""
+        return tuple(split.seed for split in self.splits)
+
+    def mean_std(self, metric: str) -> MeanStd:
+        """Return the mean and sample standard deviation over the splits."""
+        mean, std = mean_std(self.values(metric))
+        return MeanStd(mean, None if math.isnan(std) else std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the confusion matrix as JSON types."""
+        summary: dict[str, Any] = {
+            "name": self.name,
+            "features": self.features,
+            "layer": self.layer,
+            "head": self.head,
+            "train_per_class": self.train_per_class,
+        }
+        for field_name in _OF_EACH_SPLIT:
+            values = [getattr(split, field_name) for split in self.splits]
+            summary[field_name] = [
+                list(value) if isinstance(value, tuple) else value for value in values
+            ]
+        for metric in METRICS:
+            both = self.mean_std(metric)
+            values = self.values(metric)
+            summary[metric] = {"mean": both.mean, "std": both.std, "values": values}
+        return summary

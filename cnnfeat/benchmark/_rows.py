@@ -1,0 +1,313 @@
+"""Which rows a benchmark trains and tests on, and keeping them as CSV."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnfeat.benchmark._options import DrawOptions
+from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.protocols import get_protocol, protocol_splits
+from cnnfeat.splits import (
+    Split,
+    inner_split,
+    read_splits,
+    splits_to_csv,
+    usable_rows,
+)
+
+if TYPE_CHECKING:
+    from cnnfeat.images import ImageList
+    from cnnfeat.store import FeatureFile
+
+_FEATURE_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitSet:
+    """The splits of one number of training images a class.
+
+    Parameters
+    ----------
+    train_per_class : int or None
+        None where classes differ, as in published lists.
+    splits : tuple of Split
+    seeds : tuple of int
+        One a split: draws its rows where they are drawn, its inner split and dropout.
+    inner : tuple of Split
+        For each split its training rows divided once more: `test` are the rows that C
+        is chosen on. Empty until `with_inner`.
+    """
+
+    train_per_class: int | None
+    splits: tuple[Split, ...]
+    seeds: tuple[int, ...]
+    inner: tuple[Split, ...] = ()
+
+    def with_inner(
+        self, images: "FeatureFile | ImageList", held_out: float
+    ) -> "SplitSet":
+        """Return the same splits with inner ones, `held_out` of each class to test.
+
+        Raises
+        ------
+        SplitError
+            If no class of a split has two training rows.
+        """
+        inner = tuple(
+            inner_split(
+                split.train,
+                images.labels,
+                images.paths,
+                images.class_names,
+                held_out=held_out,
+                seed=seed,
+            )
+            for split, seed in zip(self.splits, self.seeds, strict=True)
+        )
+        return replace(self, inner=inner)
+
+    def inner_positions(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the inner splits as positions among the training rows."""
+        return [
+            (
+                np.searchsorted(split.train, inner.train),
+                np.searchsorted(split.train, inner.test),
+            )
+            for split, inner in zip(self.splits, self.inner, strict=False)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every split's seed and rows of the feature file as JSON types."""
+        splits: list[dict[str, Any]] = [
+            {"seed": seed, "train": split.train.tolist(), "test": split.test.tolist()}
+            for split, seed in zip(self.splits, self.seeds, strict=True)
+        ]
+        for entry, inner in zip(splits, self.inner, strict=False):
+            entry["inner_train"] = inner.train.tolist()
+            entry["validation"] = inner.test.tolist()
+        return {"train_per_class": self.train_per_class, "splits": splits}
+
+
+@dataclass(frozen=True)
+class SplitsReport:
+    """What `write_splits` wrote; `n_train` and `n_test` are per split."""
+
+    output: str
+    protocol: str
+    n_splits: int
+    n_classes: int
+    n_train: list[int]
+    n_test: list[int]
+    n_left_out: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+
+def draw_split_sets(
+    images: "FeatureFile | ImageList", usable: np.ndarray, draw: DrawOptions
+) -> list[SplitSet]:
+    """Return the splits of each training size, the smallest size first.
+
+    Parameters
+    ----------
+    images : FeatureFile or ImageList
+        Whatever has paths, labels and class names.
+    usable : ndarray of shape (n_images,), dtype=bool
+        Rows that may be drawn.
+    draw : DrawOptions
+
+    Raises
+    ------
+    SplitError
+        If the protocol or the file of splits does not fit the images, options exclude
+        each other, or a class is tested that is not trained.
+
+    Warns
+    -----
+    CnnfeatWarning
+        Where the protocol cannot be met in full, or listed rows are not usable.
+    """
+    if draw.splits_file is not None:
+        return [_from_file(draw, images, usable)]
+    if draw.train_sizes and draw.train_per_class:
+        raise SplitError("--train-sizes and --train-per-class exclude each other")
+    if draw.train_sizes and draw.lists_dir:
+        raise SplitError(
+            "published lists have one size: --train-sizes excludes --lists"
+        )
+    sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
+    return [
+        _checked(
+            images,
+            _drawn(replace(draw, train_per_class=size), images, usable),
+            draw.seed,
+        )
+        for size in sizes or [draw.train_per_class]
+    ]
+
+
+def _drawn(
+    draw: DrawOptions, images: "FeatureFile | ImageList", usable: np.ndarray
+) -> list[Split]:
+    return protocol_splits(
+        get_protocol(draw.protocol),
+        images.labels,
+        images.paths,
+        images.class_names,
+        usable,
+        train_per_class=draw.train_per_class,
+        test_per_class=draw.test_per_class,
+        n_splits=draw.n_splits,
+        seed=draw.seed,
+        lists_dir=draw.lists_dir,
+    )
+
+
+def _from_file(
+    draw: DrawOptions, images: "FeatureFile | ImageList", usable: np.ndarray
+) -> SplitSet:
+    given = {
+        "--splits": draw.n_splits,
+        "--train-per-class": draw.train_per_class,
+        "--test-per-class": draw.test_per_class,
+        "--train-sizes": draw.train_sizes,
+        "--lists": draw.lists_dir,
+    }
+    for flag, value in given.items():
+        if value:
+            raise SplitError(
+                f"--splits-file holds the rows: {flag} does not go with it"
+            )
+    assert draw.splits_file is not None
+    splits = [
+        _usable_part(split, usable)
+        for split in read_splits(draw.splits_file, images.paths)
+    ]
+    return _checked(images, splits, draw.seed, draw.splits_file)
+
+
+def _usable_part(split: Split, usable: np.ndarray) -> Split:
+    lost = int(np.count_nonzero(~usable[np.concatenate([split.train, split.test])]))
+    if lost:
+        _warn(f"{lost} rows of the given splits are left out: unreadable or no label")
+    return Split(split.train[usable[split.train]], split.test[usable[split.test]])
+
+
+def _checked(
+    images: "FeatureFile | ImageList",
+    splits: Sequence[Split],
+    seed: int,
+    source: str = "split",
+) -> SplitSet:
+    """Refuse splits that no head can be trained or scored on; count their size."""
+    labels, names = images.labels, images.class_names
+    sizes = set()
+    for index, split in enumerate(splits):
+        where = f"{source}, split {index}"
+        if not len(split.train) or not len(split.test):
+            side = "training" if not len(split.train) else "test"
+            raise SplitError(f"{where}: there are no {side} rows")
+        trained, counts = np.unique(labels[split.train], return_counts=True)
+        if len(trained) < 2:
+            raise SplitError(f"{where}: the training rows are all {names[trained[0]]}")
+        untrained = np.setdiff1d(labels[split.test], trained)
+        if len(untrained):
+            listed = ", ".join(names[label] for label in untrained[:5])
+            raise SplitError(
+                f"{where}: {len(untrained)} classes have test rows and no training "
+                f"rows: {listed}"
+            )
+        sizes.update(counts.tolist())
+    return SplitSet(
+        sizes.pop() if len(sizes) == 1 else None,
+        tuple(splits),
+        tuple(range(seed, seed + len(splits))),
+    )
+
+
+def write_splits(
+    source: str,
+    output_path: str,
+    draw: DrawOptions | None = None,
+    *,
+    overwrite: bool = False,
+) -> SplitsReport:
+    """Draw a protocol's splits and write them as CSV: path, split, split_index.
+
+    Parameters
+    ----------
+    source : str
+        A feature file (`.h5`, `.hdf5`), or images as `cnnfeat extract` takes them; all
+        images listed count as readable then.
+    output_path : str
+    draw : DrawOptions
+        One training size.
+    overwrite : bool, default=False
+
+    Raises
+    ------
+    InputError, StoreError
+        If `source` cannot be listed or opened.
+    SplitError
+        As `draw_split_sets`.
+    OutputError
+        If the output exists already or cannot be written.
+    """
+    from cnnfeat.outputs import check_output, write_output
+
+    draw = draw or DrawOptions()
+    check_output(output_path, overwrite=overwrite)
+    images, usable = _open_rows(source)
+    (split_set,) = draw_split_sets(images, usable, draw)
+    text = splits_to_csv(split_set.splits, images.paths)
+    write_output(output_path, text.encode("utf-8"), overwrite=overwrite)
+    return SplitsReport(
+        output=output_path,
+        protocol=draw.protocol,
+        n_splits=len(split_set.splits),
+        n_classes=len(classes_of([split_set], images.labels)),
+        n_train=[len(split.train) for split in split_set.splits],
+        n_test=[len(split.test) for split in split_set.splits],
+        n_left_out=int(np.count_nonzero(~usable)),
+    )
+
+
+def _open_rows(source: str) -> tuple["FeatureFile | ImageList", np.ndarray]:
+    """Return the image table of a feature file or of images, and its usable rows."""
+    if Path(source).suffix.lower() in _FEATURE_SUFFIXES:
+        from cnnfeat.store import open_features
+
+        with open_features(source) as features:
+            ok, images = features.ok, features
+        return images, usable_rows(images.labels, ok, images.class_names)
+    from cnnfeat.images import list_images
+
+    listed = list_images(source)
+    readable = np.ones(len(listed), dtype=bool)
+    return listed, usable_rows(listed.labels, readable, listed.class_names)
+
+
+def used_rows(split_sets: Sequence[SplitSet]) -> np.ndarray:
+    """Return every row that takes part, ascending, dtype=int64."""
+    parts = [
+        rows
+        for split_set in split_sets
+        for split in split_set.splits
+        for rows in (split.train, split.test)
+    ]
+    return np.unique(np.concatenate(parts))
+
+
+def classes_of(split_sets: Sequence[SplitSet], labels: np.ndarray) -> np.ndarray:
+    """Return the labels that take part, ascending, dtype=int32."""
+    return np.unique(np.asarray(labels)[used_rows(split_sets)])
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CnnfeatWarning, stacklevel=4)

@@ -1,0 +1,212 @@
+"""Running a benchmark from a feature file to its report."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnfeat.benchmark._compare import find_pairs
+from cnnfeat.benchmark._controls import control_features, control_layers, control_name
+from cnnfeat.benchmark._measure import make_head, measure_layer
+from cnnfeat.benchmark._notices import keep_warnings
+from cnnfeat.benchmark._options import BenchmarkOptions
+from cnnfeat.benchmark._publish import check_report_dir, publish
+from cnnfeat.benchmark._results import Cell, TableRow
+from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
+from cnnfeat.benchmark._summary import BenchmarkReport
+from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.protocols import get_protocol
+from cnnfeat.splits import usable_rows
+from cnnfeat.store import open_features
+
+if TYPE_CHECKING:
+    from cnnfeat.store import FeatureFile
+
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """An open feature file, what the table calls it, and the layers to measure."""
+
+    name: str
+    features: "FeatureFile"
+    layers: tuple[str, ...]
+
+
+def run_benchmark(
+    features_path: str,
+    options: BenchmarkOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> BenchmarkReport:
+    """Measure every layer and head of a feature file over a protocol's splits.
+
+    Parameters
+    ----------
+    features_path : str
+        A feature file.
+    options : BenchmarkOptions, optional
+        Protocol, layers, heads, controls, and where the report goes.
+    progress : callable (n_done, n_all, n_failed), optional
+        Called after each cell, and while a control is extracted.
+
+    Returns
+    -------
+    BenchmarkReport
+
+    Raises
+    ------
+    StoreError, LayerError, SplitError, DataError, InputError, ProvenanceError
+        As their names say.
+    OutputError
+        If the report's files exist already and are not to be replaced.
+
+    Warns
+    -----
+    CnnfeatWarning
+        Where the protocol cannot be met in full, images of a control cannot be read, a
+        head did not converge, or the largest C was the best. The report keeps them.
+    """
+    options = options or BenchmarkOptions()
+    get_protocol(options.draw.protocol)
+    if options.report_dir is not None:
+        check_report_dir(options.report_dir, overwrite=options.overwrite)
+    with ExitStack() as stack:
+        features = stack.enter_context(open_features(features_path))
+        told: list[str] = []
+        with keep_warnings(told):
+            sources = _open_sources(features, options, stack, progress)
+        with keep_warnings(told):
+            ok = np.logical_and.reduce([one.features.ok for one in sources])
+            split_sets = _draw(features, ok, options)
+        pairs = find_pairs(options.compare, _rows(sources, split_sets, options))
+        with keep_warnings(told):
+            cells = _measure(sources, split_sets, options, progress)
+            _warn_of_edges(cells)
+        used = classes_of(split_sets, features.labels)
+        report = BenchmarkReport(
+            protocol=get_protocol(options.draw.protocol),
+            cells=tuple(cells),
+            split_sets=tuple(split_sets),
+            class_names=tuple(features.class_names[label] for label in used),
+            n_left_out=int((~ok).sum()),
+            sources={one.name: str(one.features.path) for one in sources},
+            settings=_settings(options),
+            provenance={"features": str(features.path), **features.provenance},
+            asked=tuple(pairs),
+            warnings=tuple(told),
+        )
+        return publish(report, features, options)
+
+
+def _open_sources(
+    features: "FeatureFile",
+    options: BenchmarkOptions,
+    stack: ExitStack,
+    progress: Progress | None,
+) -> list[_Source]:
+    """Return the feature file and its controls, which may have to be extracted."""
+    layers = _layers(features, options)
+    sources = [_Source(features.provenance["model"], features, layers)]
+    for control in options.controls:
+        opened = stack.enter_context(control_features(features, control, progress))
+        n_lost = int(np.count_nonzero(features.ok & ~opened.ok))
+        if n_lost:
+            warnings.warn(
+                f"{n_lost} images have no features for {control_name(control)}: they "
+                "are left out of every row of the table",
+                CnnfeatWarning,
+                stacklevel=3,
+            )
+        own_layers = control_layers(opened, control, layers)
+        sources.append(_Source(control_name(control), opened, own_layers))
+    return sources
+
+
+def _layers(features: "FeatureFile", options: BenchmarkOptions) -> tuple[str, ...]:
+    """Return the layers asked for, checked; all of the file's by default."""
+    if not options.layers:
+        return tuple(features.layers)
+    resolved = ("+".join(features.resolve(layer)) for layer in options.layers)
+    return tuple(dict.fromkeys(resolved))
+
+
+def _draw(
+    features: "FeatureFile", ok: np.ndarray, options: BenchmarkOptions
+) -> list[SplitSet]:
+    """Return the splits of rows that are `ok`, divided once more to choose C."""
+    usable = usable_rows(features.labels, ok, features.class_names)
+    split_sets = draw_split_sets(features, usable, options.draw)
+    if not options.chooses_C:
+        return split_sets
+    held_out = get_protocol(options.draw.protocol).inner_held_out
+    return [one.with_inner(features, held_out) for one in split_sets]
+
+
+def _rows(
+    sources: Sequence[_Source],
+    split_sets: Sequence[SplitSet],
+    options: BenchmarkOptions,
+) -> list[TableRow]:
+    """Return what the rows of the table will be, in its order."""
+    return [
+        TableRow(source.name, layer, head, one.train_per_class)
+        for source in sources
+        for layer in source.layers
+        for head in options.heads
+        for one in split_sets
+    ]
+
+
+def _measure(
+    sources: Sequence[_Source],
+    split_sets: Sequence[SplitSet],
+    options: BenchmarkOptions,
+    progress: Progress | None,
+) -> list[Cell]:
+    n_all = len(_rows(sources, split_sets, options))
+    cells: list[Cell] = []
+
+    def tell() -> None:
+        if progress:
+            progress(len(cells) + 1, n_all, 0)
+
+    for source in sources:
+        for layer in source.layers:
+            for cell in measure_layer(
+                source.name, layer, source.features, split_sets, options, tell
+            ):
+                cells.append(cell)
+    return cells
+
+
+def _warn_of_edges(cells: Sequence[Cell]) -> None:
+    """Warn where the largest C that was tried was the best."""
+    n_fits = sum(len(cell.splits) for cell in cells)
+    at_edge = [cell.name for cell in cells for split in cell.splits if split.is_at_edge]
+    if at_edge:
+        warnings.warn(
+            f"the largest C that was tried was the best in {len(at_edge)} of {n_fits} "
+            f"fits (first: {at_edge[0]}): try larger ones with --C",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
+
+
+def _settings(options: BenchmarkOptions) -> dict[str, Any]:
+    """Return what decides a fit beside its rows; C and seed stand with each split."""
+    heads = {}
+    for kind in options.heads:
+        heads[kind] = make_head(kind, options, options.draw.seed).get_params()
+        for own in ("C", "random_state"):
+            del heads[kind][own]
+    return {
+        "scale": options.scale,
+        "signed_sqrt": options.signed_sqrt,
+        "n_components": options.n_components,
+        "heads": heads,
+    }

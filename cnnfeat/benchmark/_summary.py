@@ -1,0 +1,149 @@
+"""A whole benchmark: all its cells, their comparisons, and all needed to redo one."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnfeat.benchmark._compare import (
+    Comparison,
+    Pair,
+    compare_all,
+    compare_cells,
+    comparison_table,
+)
+from cnnfeat.benchmark._published import published_beside, published_rows
+from cnnfeat.benchmark._results import METRICS, Cell
+from cnnfeat.benchmark._rows import SplitSet
+from cnnfeat.report import Column, Table
+
+if TYPE_CHECKING:
+    from cnnfeat.protocols import Protocol
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkReport:
+    """All cells of a benchmark, and what is needed to read them and to redo one.
+
+    `sources` are the feature files by the name that rows call them; `settings` is
+    whatever decides a fit beside its rows; `asked` are the pairs of rows that the user
+    wants to see compared.
+    """
+
+    protocol: "Protocol"
+    cells: tuple[Cell, ...]
+    split_sets: tuple[SplitSet, ...]
+    class_names: tuple[str, ...]
+    n_left_out: int
+    sources: dict[str, str]
+    settings: dict[str, Any]
+    provenance: dict[str, str]
+    asked: tuple[Pair, ...] = ()
+    warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Cell:
+        """The cell with the highest headline number."""
+        return max(
+            self.cells, key=lambda cell: cell.mean_std(self.protocol.metric).mean
+        )
+
+    def table(self) -> Table:
+        """Return layer × head with both accuracies, the papers' numbers below ours."""
+        rows = [
+            {
+                "features": cell.features,
+                "layer": cell.layer,
+                "head": cell.head,
+                "train": cell.train_per_class,
+                "n_train": _span([split.n_train for split in cell.splits]),
+                "n_test": _span([split.n_test for split in cell.splits]),
+                **{metric: cell.mean_std(metric) for metric in METRICS},
+                "C": ", ".join(f"{split.C:.3g}" for split in cell.splits),
+            }
+            for cell in self.cells
+        ]
+        columns = [
+            Column("features"),
+            Column("layer"),
+            Column("head"),
+            Column("train", "train a class"),
+            Column("n_train", "train images"),
+            Column("n_test", "test images"),
+            Column("mean_per_class_accuracy", "mean per class", percent=True),
+            Column("accuracy", percent=True),
+            Column("top_5_accuracy", "top-5", percent=True),
+            Column("C", "C of each split"),
+        ]
+        published = published_rows(self.protocol, self.cells)
+        n_splits = len(self.cells[0].splits)
+        caption = f"{self.protocol.title}: mean ± std over {n_splits} splits"
+        if published:
+            caption += "; below ours the papers' numbers, as printed"
+        return Table([*rows, *published], columns, caption)
+
+    # -- comparisons -----------------------------------------------------------------
+
+    def _test_rows(self) -> dict[int | None, list[bytes]]:
+        return {
+            one.train_per_class: [split.test.tobytes() for split in one.splits]
+            for one in self.split_sets
+        }
+
+    def comparisons(self) -> list[Comparison]:
+        """Return every two rows of the table on the same splits."""
+        return compare_all(self.cells, self.protocol.metric, self._test_rows())
+
+    def best_table(self) -> Table:
+        """Return the best row against every other of its training size."""
+        best, metric, tests = self.best, self.protocol.metric, self._test_rows()
+        rows = [
+            compare_cells(best, cell, metric, tests)
+            for cell in self.cells
+            if cell is not best and cell.train_per_class == best.train_per_class
+        ]
+        return comparison_table(rows, "The best row, paired over the same splits")
+
+    def asked_table(self) -> Table:
+        """Return the comparisons that were asked for."""
+        cell_of = {cell.name: cell for cell in self.cells}
+        metric, tests = self.protocol.metric, self._test_rows()
+        rows = [
+            compare_cells(cell_of[a.name], cell_of[b.name], metric, tests)
+            for a, b in self.asked
+        ]
+        return comparison_table(rows, "As asked, paired over the same splits")
+
+    def tables(self) -> list[Table]:
+        """Return the tables that have rows."""
+        all_tables = [self.table(), self.best_table(), self.asked_table()]
+        return [table for table in all_tables if table.rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        published = published_beside(self.protocol, self.cells)
+        return {
+            "protocol": self.protocol.name,
+            "metric": self.protocol.metric,
+            "n_splits": len(self.cells[0].splits),
+            "n_classes": len(self.class_names),
+            "n_left_out": self.n_left_out,
+            "settings": self.settings,
+            "sources": self.sources,
+            "rows": [cell.to_dict() for cell in self.cells],
+            "split_sets": [one.to_dict() for one in self.split_sets],
+            "best": self.best.name,
+            "comparisons": [asdict(one) for one in self.comparisons()],
+            "asked_comparisons": [[a.name, b.name] for a, b in self.asked],
+            "published": [asdict(result) for result in published],
+            "notes": list(self.protocol.notes),
+            "warnings": list(self.warnings),
+            "provenance": self.provenance,
+            "files": list(self.files),
+        }
+
+
+def _span(counts: Sequence[int]) -> str:
+    """Return one count, or the smallest and largest."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,191 @@
+"""Start the classifier from a trained head file."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
+from cnnfeat.finetune._rows import Rows
+from cnnfeat.finetune._surgery import find_classifier
+from cnnfeat.finetune._tail import Tail
+from cnnfeat.heads import MEAN_NORM
+from cnnfeat.images import ImageList
+from cnnfeat.layers import default_layer
+from cnnfeat.networks import Network
+from cnnfeat.store import Head, load_head
+
+# A dense transform is probed with the identity matrix; beyond this it would not fit.
+_MAX_DENSE = 8192
+_TOLERANCE = 1e-3
+_MARGIN = 2.0  # other images score lower than those looked at
+
+
+def init_from_head(network: Network, head_path: str, class_names: list[str]) -> Head:
+    """Give the classifier the weights of a head, its scaler folded in.
+
+    A head on rows of unit length makes a classifier that scales what it reads to the
+    length 20, R-CNN's mean norm, so that the usual rates suit it.
+
+    Parameters
+    ----------
+    network : Network
+        With its new classifier of `len(class_names)` outputs.
+    head_path : str
+    class_names : list of str
+        In the order of the classifier's outputs.
+
+    Returns
+    -------
+    Head
+        As it was read.
+
+    Raises
+    ------
+    ProvenanceError
+        If the head is of another network, other weights, another layer or other
+        classes.
+    DataError
+        If its scaler is neither affine nor the length of the row alone.
+    """
+    head = load_head(head_path)
+    call = find_classifier(network)
+    _check_head(network, head, head_path, class_names)
+    layer = call.module
+    if is_of_unit_rows(head):
+        layer.input_norm = MEAN_NORM  # type: ignore[assignment]
+        weight, bias = head.coef / MEAN_NORM, head.intercept
+    else:
+        weight, bias = fold_scaler(head, head_path)
+    order = [head.class_names.index(name) for name in class_names]
+    with torch.no_grad():
+        values = torch.from_numpy(weight[order]).float()
+        layer.weight.copy_(values.view_as(layer.weight))  # type: ignore[operator, arg-type]
+        layer.bias.copy_(torch.from_numpy(bias[order]).float())  # type: ignore[operator]
+    return head
+
+
+def warn_of_images_seen(head: Head, path: str, images: ImageList, rows: Rows) -> None:
+    """Say so where the head was trained on images that are to judge the network."""
+    if head.root != images.root:
+        return
+    seen = set(head.training_paths)
+    for part, what, cure in (
+        (
+            rows.test,
+            "test",
+            "train it with the --seed and --train-per-class given here",
+        ),
+        (rows.validation, "validation", "give --validation 0, which chooses nothing"),
+    ):
+        n_seen = sum(images.paths[row] in seen for row in part.tolist())
+        if n_seen:
+            warnings.warn(
+                f"--init {path}: the head was trained on {n_seen} of the {len(part)} "
+                f"{what} images, so that accuracy on them is too good: {cure}",
+                CnnfeatWarning,
+                stacklevel=3,
+            )
+
+
+def _check_head(
+    network: Network, head: Head, path: str, class_names: list[str]
+) -> None:
+    call = find_classifier(network)
+    inputs = {default_layer(network.trace, network.n_classes), f"{call.name}:in"}
+    found = [spec.layer for spec in head.layer_specs]
+    for field, expected in (
+        ("model", network.name),
+        ("weights_sha256", network.weights.sha256),
+    ):
+        value = head.provenance.get(field, "not recorded")
+        if value != expected:
+            raise ProvenanceError(
+                f"--init {path}: its {field} is {value!r} and the network's is "
+                f"{expected!r}; train a head on features of this network"
+            )
+    n_inputs = call.module.weight[0].numel()  # type: ignore[index]
+    if len(found) != 1 or found[0] not in inputs or head.coef.shape[1] != n_inputs:
+        pool = " --pool avg" if isinstance(call.module, nn.Conv2d) else ""
+        raise ProvenanceError(
+            f"--init {path}: the head reads {head.coef.shape[1]} features of "
+            f"{'+'.join(found)}, the classifier {n_inputs} of {min(inputs, key=len)}; "
+            f"extract that layer{pool} and train a head on it"
+        )
+    if set(head.class_names) != set(class_names):
+        strange = sorted(set(head.class_names) ^ set(class_names))
+        raise ProvenanceError(
+            f"--init {path}: the head knows other classes ({len(head.class_names)}, "
+            f"the images have {len(class_names)}); not in both: "
+            f"{', '.join(strange[:5])}"
+        )
+
+
+def is_of_unit_rows(head: Head) -> bool:
+    """Return whether the head's scaler divides each row by its length, and no more."""
+    from cnnfeat.heads import FeatureTransform
+
+    transform = FeatureTransform.from_arrays(head.scaler)
+    d = sum(spec.n_features for spec in head.layer_specs)
+    probes = np.abs(np.random.default_rng(0).normal(size=(4, d)))
+    expected = probes / np.linalg.norm(probes, axis=1, keepdims=True)
+    found = _apply(transform, probes)
+    return found.shape == expected.shape and _agree(found, expected)
+
+
+def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (k, d) and biases (k,) that act on features as stored.
+
+    The scaler is T(x) = A x + t wherever that is so: W T(x) + b = (W A) x + (W t + b).
+    A is found by asking T, first as a diagonal, then as a matrix, and checked on
+    random features.
+
+    Raises
+    ------
+    DataError
+        If T is not affine (signed square root; row normalisation and then --pca).
+    """
+    from cnnfeat.heads import FeatureTransform
+
+    transform = FeatureTransform.from_arrays(head.scaler)
+    d = sum(spec.n_features for spec in head.layer_specs)
+    offset = _apply(transform, np.zeros((1, d)))[0]
+    probes = np.abs(np.random.default_rng(0).normal(size=(4, d)))
+    expected = _apply(transform, probes)
+    if len(offset) == d:
+        diagonal = _apply(transform, np.ones((1, d)))[0] - offset
+        if _agree(probes * diagonal + offset, expected):
+            return head.coef * diagonal, head.intercept + head.coef @ offset
+    if d <= _MAX_DENSE:
+        matrix = _apply(transform, np.eye(d)) - offset  # (d, d_out), A transposed
+        if _agree(probes @ matrix + offset, expected):
+            return head.coef @ matrix.T, head.intercept + head.coef @ offset
+    raise DataError(
+        f"--init {path}: the head takes roots of the features or the like, which the "
+        "classifier cannot do; train it without --signed-sqrt, or without --pca"
+    )
+
+
+def _apply(transform: Any, X: np.ndarray) -> np.ndarray:
+    return np.asarray(transform.transform(X.astype(np.float32)), dtype=np.float64)
+
+
+def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
+    scale = float(np.abs(expected).max()) or 1.0
+    return bool(np.abs(found - expected).max() <= _TOLERANCE * scale)
+
+
+def lift_above_relu(tail: Tail, features: torch.Tensor) -> None:
+    """Raise all biases alike until no score of `features` is cut off by a ReLU.
+
+    SqueezeNet's scores pass a ReLU before they are averaged. A constant added to every
+    class changes no probability, and above zero a ReLU does nothing.
+    """
+    if not any(isinstance(module, nn.ReLU) for module in tail.after):
+        return
+    with torch.no_grad():
+        lowest = float(tail.classifier(features).min())
+        if lowest < 0:
+            tail.classifier.bias.sub_(_MARGIN * lowest)  # type: ignore[operator]

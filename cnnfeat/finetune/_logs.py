@@ -1,0 +1,141 @@
+"""What a run leaves to look at: a JSON-lines log, learning curves, a sheet of examples.
+
+TensorBoard event files need the extra `tensorboard`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cnnfeat.errors import InputError, OutputError
+from cnnfeat.finetune._distributed import find_world
+from cnnfeat.finetune._options import FinetuneOptions
+from cnnfeat.finetune._rows import PixelStore, canvas
+from cnnfeat.finetune._training import EpochRecord
+from cnnfeat.images import augment_image, image_generator, read_augmentation
+from cnnfeat.outputs import check_output, failure
+
+_N_IMAGES, _N_COPIES = 6, 7  # rows and columns of the sheet beside the originals
+
+
+class EpochLog:
+    """Writes one line an epoch as it ends; a resumed run adds to the file."""
+
+    def __init__(self, options: FinetuneOptions, is_first: bool) -> None:
+        self._options = options
+        self._is_first = is_first
+        self._file: Any = None
+        self._board: Any = None
+
+    def __enter__(self) -> "EpochLog":
+        options = self._options
+        if self._is_first and options.log_path:
+            mode = "a" if options.resume else "w"
+            try:
+                self._file = Path(options.log_path).open(mode, encoding="utf-8")
+            except OSError as error:
+                raise failure(Path(options.log_path), error) from error
+        if self._is_first and options.tensorboard_dir:
+            self._board = _summary_writer(options.tensorboard_dir)
+        return self
+
+    def write(self, record: EpochRecord) -> None:
+        """Add an epoch."""
+        fields = record.to_dict()
+        if self._file:
+            self._file.write(json.dumps(fields) + "\n")
+            self._file.flush()
+        if self._board:
+            for name, value in fields.items():
+                if name != "epoch" and value is not None:
+                    self._board.add_scalar(name, value, record.epoch)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for output in (self._file, self._board):
+            if output:
+                output.close()
+
+
+def _summary_writer(folder: str) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise OutputError(
+            "--tensorboard needs the package tensorboard: pip install "
+            "'cnnfeat[tensorboard]'"
+        ) from error
+    return SummaryWriter(folder)
+
+
+def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
+    """Draw loss and validation accuracy by epoch as PNG."""
+    from cnnfeat.report import plot_training_curves, save_figure
+
+    has_validation = all(record.validation_loss is not None for record in history)
+    figure = plot_training_curves(
+        [record.loss for record in history],
+        validation_loss=[r.validation_loss or 0.0 for r in history]
+        if has_validation
+        else None,
+        validation_accuracy=[r.validation_accuracy or 0.0 for r in history]
+        if has_validation
+        else None,
+    )
+    save_figure(figure, path)
+
+
+def draw_augmentations(
+    images: str, output_path: str, options: FinetuneOptions, *, stdin: Any = None
+) -> None:
+    """Draw some images, each beside changed copies as the first epochs would see them.
+
+    Of several processes only the first draws.
+
+    Raises
+    ------
+    InputError
+        If none of the first images can be read.
+    OutputError
+        If `output_path` exists and `options.overwrite` is False.
+    """
+    import torch
+
+    from cnnfeat.images import list_images
+    from cnnfeat.networks import find_architecture
+    from cnnfeat.report import plot_contact_sheet, save_figure
+
+    if not find_world().is_first:
+        return
+    check_output(output_path, overwrite=options.overwrite)
+    augmentation = read_augmentation(options.augmentation)
+    preprocessing = find_architecture(options.model).preprocessing
+    image_list = list_images(images, stdin=stdin)
+    rows = np.linspace(0, len(image_list) - 1, _N_IMAGES).astype(int)
+    rows = np.unique(rows)
+    store = PixelStore(image_list, canvas(preprocessing), 0, keep=True)
+    rows = np.array([row for row in rows if row not in store.check(rows)], int)
+    if not len(rows):
+        raise InputError(f"{images}: none of the first images looked at can be read")
+    fill = [255.0 * value for value in preprocessing.mean]
+    sheet, captions = [], []
+    for row, image in zip(rows.tolist(), next(store.batches([rows])), strict=True):
+        copies: list[torch.Tensor] = [image]
+        for epoch in range(_N_COPIES):
+            rng = image_generator(options.seed, epoch, row)
+            copies.append(
+                augment_image(image, augmentation, preprocessing.crop_size, fill, rng)
+            )
+        sheet += [copy.permute(1, 2, 0).numpy() for copy in copies]
+        captions += ["original", *(f"epoch {e + 1}" for e in range(_N_COPIES))]
+    title = f"--augment {options.augmentation}"
+    figure = plot_contact_sheet(sheet, captions, n_columns=1 + _N_COPIES, title=title)
+    save_figure(figure, output_path)

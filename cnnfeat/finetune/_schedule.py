@@ -1,0 +1,97 @@
+"""The optimiser, and how its rates change while a run lasts."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from cnnfeat.finetune._options import MOMENTUM, FinetuneOptions
+from cnnfeat.finetune._surgery import Trained
+from cnnfeat.heads import MEAN_NORM
+
+_TENTH = 0.1  # Krizhevsky et al. 2012, section 5: the rate is divided by ten
+
+
+def build_optimizer(
+    trained: Trained, options: FinetuneOptions, feature_norm: float
+) -> torch.optim.Optimizer:
+    """Return the optimiser of what is trained, the classifier first.
+
+    The rate of each group before the schedule is kept as `base_lr`. Features whose mean
+    norm is above 20 lower the classifier's: a step moves its scores by the rate times
+    the squared norm (AdamW: the norm), and SqueezeNet's 87 would take 19 times the step
+    that suits others.
+    """
+    head = f"{trained.classifier}."
+    lr = options.learning_rate
+    excess = max(1.0, feature_norm / MEAN_NORM)
+    head_lr = lr / excess ** (1 if options.optimizer == "adamw" else 2)
+    groups: list[dict[str, Any]] = []
+    for is_head, base_lr in ((True, head_lr), (False, lr * options.backbone_lr_scale)):
+        parameters = [
+            p for n, p in trained.parameters.items() if n.startswith(head) == is_head
+        ]
+        if parameters:
+            groups.append({"params": parameters, "lr": base_lr, "base_lr": base_lr})
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+    return torch.optim.SGD(
+        groups, lr=lr, momentum=MOMENTUM, weight_decay=options.weight_decay
+    )
+
+
+@dataclass
+class Schedule:
+    """The factor on every rate: a linear warm-up, then cosine or plateau.
+
+    Attributes
+    ----------
+    kind : {"cosine", "plateau"}
+    n_steps, n_warmup : int
+        Of the whole run, in batches.
+    patience : int
+        Epochs without a better accuracy before plateau divides the rates by ten.
+    """
+
+    kind: str
+    n_steps: int
+    n_warmup: int
+    patience: int
+    factor: float = 1.0
+    best: float = -1.0
+    n_bad: int = 0
+
+    def at(self, step: int) -> float:
+        """Return the factor for the step-th batch, counted from 0."""
+        if step < self.n_warmup:
+            return (step + 1) / (self.n_warmup + 1)
+        if self.kind == "plateau":
+            return self.factor
+        share = (step - self.n_warmup) / max(1, self.n_steps - self.n_warmup)
+        return 0.5 * (1 + math.cos(math.pi * share))
+
+    def after_epoch(self, step: int, accuracy: float | None) -> None:
+        """Take note of an epoch's validation accuracy (a fraction)."""
+        if self.kind != "plateau" or accuracy is None or step <= self.n_warmup:
+            return
+        if accuracy > self.best:
+            self.best, self.n_bad = accuracy, 0
+            return
+        self.n_bad += 1
+        if self.n_bad >= self.patience:
+            self.factor, self.n_bad = self.factor * _TENTH, 0
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the optimiser's rates for a step."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self.at(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -1,0 +1,131 @@
+"""Images in folders: one folder for each class, or one folder for all.
+
+A folder counts as a class when an image lies anywhere below it. Where there are class
+folders, images beside them belong to no class and are left out with a warning. Hidden
+files and folders are ignored, and so are files without an image suffix. Symbolic links
+are followed; one that leads back to a folder above it is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+from cnnfeat.errors import CnnfeatWarning, InputError
+from cnnfeat.images._listing import (
+    ImageList,
+    build_image_list,
+    is_image_name,
+    printable,
+)
+
+_Identity = tuple[int, int]  # device and inode
+
+
+def list_folder(path: str) -> ImageList:
+    """Return the images of a folder of class folders, or of one flat folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no image, cannot be read, or links back into itself.
+    """
+    root = os.path.abspath(path)
+    folders, loose, n_others = _scan(root)
+    above = (_identity(root),)
+    classes = {
+        name: sorted(_images_below(root, name, above)) for name in sorted(folders)
+    }
+    images: list[tuple[str | None, str]] = [
+        (name, image) for name, below in classes.items() for image in below
+    ]
+    if images:
+        _warn_left_out(path, loose, [name for name in classes if not classes[name]])
+        return build_image_list(root, images)
+    if not loose:
+        raise InputError(
+            f"{printable(path)}: no images in this folder or below it; expected files "
+            f"with an image suffix (.jpg, .png, ...), found {n_others} other files"
+        )
+    return build_image_list(root, [(None, name) for name in sorted(loose)])
+
+
+def _images_below(
+    root: str, folder: str, above: tuple[_Identity, ...]
+) -> Iterator[str]:
+    """Yield the images below a folder as paths relative to the root."""
+    path = os.path.join(root, folder)
+    identity = _identity(path)
+    if identity in above:
+        raise InputError(
+            f"{printable(path)}: this symbolic link leads back to a folder above it; "
+            "remove the link"
+        )
+    folders, images, _ = _scan(path)
+    for image in images:
+        yield f"{folder}/{image}"
+    for name in folders:
+        yield from _images_below(root, f"{folder}/{name}", (*above, identity))
+
+
+def _scan(path: str) -> tuple[list[str], list[str], int]:
+    """Return the names of the folders and the images, and the number of others."""
+    folders, images, n_others = [], [], 0
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    folders.append(entry.name)
+                elif is_image_name(entry.name):
+                    # A broken link too: it keeps its row and says why it has no image.
+                    images.append(entry.name)
+                else:
+                    n_others += 1
+    except OSError as error:
+        raise _cannot_list(path, error) from error
+    return folders, images, n_others
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(path: str) -> _Identity:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise _cannot_list(path, error) from error
+    return status.st_dev, status.st_ino
+
+
+def _cannot_list(path: str, error: OSError) -> InputError:
+    reason = (error.strerror or type(error).__name__).lower()
+    return InputError(f"{printable(path)}: the folder cannot be listed: {reason}")
+
+
+def _warn_left_out(path: str, loose: list[str], empty: list[str]) -> None:
+    if loose:
+        warnings.warn(
+            f"{printable(path)}: {len(loose)} images beside the class folders belong "
+            f"to no class and are left out: {_some(loose)}",
+            CnnfeatWarning,
+            stacklevel=4,
+        )
+    if empty:
+        warnings.warn(
+            f"{printable(path)}: {len(empty)} folders without images are left out: "
+            f"{_some(empty)}",
+            CnnfeatWarning,
+            stacklevel=4,
+        )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(printable, sorted(names)[:3]))
+    return shown if len(names) <= 3 else f"{shown}, ..."

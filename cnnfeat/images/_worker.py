@@ -1,0 +1,132 @@
+"""One image from its location to uint8 pixels, in this process or as a worker process.
+
+A worker is started by `cnnfeat.images._pool` as `python -c`, not by multiprocessing, so
+it runs none of the user's script, and imports only NumPy, PIL and this room. It gets
+its work over a socket and leaves the pixels in memory shared with the parent. It ends
+when the socket closes, and with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from cnnfeat.errors import ImageError
+from cnnfeat.images._decode import DecodeLimits, decode_image
+from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
+from cnnfeat.images._reading import Location
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every image of a run.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+    crops : {"center", "ten"}
+    limits : DecodeLimits
+    decoder : {"pil", "fast", "nvjpeg"}
+        A worker decodes by PIL what is left to it for "nvjpeg".
+    """
+
+    preprocessing: Preprocessing
+    crops: str
+    limits: DecodeLimits
+    decoder: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """Return (n_crops, crop_h, crop_w, 3): one image as it lies in memory."""
+        height, width = self.preprocessing.crop_size
+        return N_CROPS[self.crops], height, width, 3
+
+    def load(self, location: Location) -> np.ndarray:
+        """Return the pixels of one image.
+
+        Returns
+        -------
+        ndarray of shape (n_crops, 3, crop_h, crop_w), dtype=uint8
+
+        Raises
+        ------
+        ImageError
+            If the image cannot be read.
+        """
+        return self.decode(location.read(self.limits.file_bytes))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """Return the pixels of the image in the bytes of a file, as `load` does."""
+        draft = self.preprocessing.shortest_side if self.decoder == "fast" else None
+        image = decode_image(data, self.limits, draft)
+        try:
+            return self.preprocessing.apply(image, self.crops)
+        except MemoryError as error:
+            raise ImageError("not enough memory to resize it") from error
+
+
+def load_into(job: Job, location: Location, pixels: np.ndarray) -> tuple[str, float]:
+    """Write one image into `pixels` and return why it failed ("" if not) and seconds.
+
+    Parameters
+    ----------
+    job : Job
+        What to do to it.
+    location : Location
+        Where it lies.
+    pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+        Left as it was where the image fails.
+    """
+    start, reason = time.perf_counter(), ""
+    try:
+        pixels[...] = job.load(location).transpose(0, 2, 3, 1)  # (n_crops, h, w, 3)
+    except ImageError as error:
+        reason = str(error)
+    return reason, time.perf_counter() - start
+
+
+def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:
+    """Run a worker: receive a `Job`, then (slot, Location) until the socket closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    _die_with_parent(parent_pid)
+    with Connection(socket_fd) as connection:
+        try:
+            job: Job = connection.recv()
+            _limit_memory(job.limits.memory_bytes)
+            slots = np.frombuffer(mmap.mmap(memory_fd, 0), dtype=np.uint8)
+            slots = slots.reshape(-1, *job.image_shape)
+            connection.send("ready")
+            while True:
+                slot, location = connection.recv()
+                connection.send(load_into(job, location, slots[slot]))
+        except (EOFError, ConnectionError):
+            return  # the parent is done with us, or gone
+
+
+def _limit_memory(n_bytes: int) -> None:
+    try:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard != resource.RLIM_INFINITY:
+            n_bytes = min(n_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (n_bytes, hard))
+    except (ImportError, OSError, ValueError):
+        return  # no such limit on this system: the pixel limit still holds
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent_pid:  # it died before the call
+            os._exit(1)

@@ -1,0 +1,258 @@
+"""Load a network by name with its weights; list what can be loaded.
+
+`load_network` is the only way in: it joins an architecture with weights from the
+published file, a file of the user's, or a seed, and returns a frozen `Network`.
+"""
+
+import fnmatch
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnfeat.errors import WeightsError
+from cnnfeat.images import Preprocessing
+from cnnfeat.networks import _weights as state_dicts
+from cnnfeat.networks._architectures import (
+    EMBEDDED,
+    EMBEDDED_PARAMETERS,
+    TIMM_PREFIX,
+    Architecture,
+    cached_timm,
+    find_architecture,
+    hub_and_url,
+    timm_names,
+    torchvision_names,
+    unknown_network,
+)
+from cnnfeat.networks._classifier import restore_classifier
+from cnnfeat.networks._network import Network, WeightsRecord, resolve_device
+from cnnfeat.networks._pixels import PIXELS, load_pixels
+
+
+def load_network(
+    name: str, *, weights: str | Path = "default", seed: int = 0, device: str = "auto"
+) -> Network:
+    """Return the network `name`, frozen, with its weights record.
+
+    Parameters
+    ----------
+    name : str
+        A torchvision classification network, `timm/NAME`, `efficientnet_lite0`, or
+        `pixels` (the image itself, for comparison).
+    weights : str or Path, default="default"
+        `default` for the published ImageNet weights, `random` for the architecture's
+        own initialisation, or the path of a `.pth` or `.safetensors` file.
+    seed : int, default=0
+        Of the random weights. Torch's own generators are left as they were.
+    device : str, default="auto"
+        `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises
+    ------
+    NetworkError
+        If there is no such network.
+    WeightsError
+        If the weights cannot be fetched or read, or belong to another architecture.
+    DeviceError
+        If the device is not there.
+    """
+    target = resolve_device(device)
+    if name == PIXELS:
+        return load_pixels(str(weights), target)
+    architecture = find_architecture(name)
+    if weights == "random":
+        return _load_random(architecture, seed, target)
+    if weights == "default":
+        return _load_default(architecture, target)
+    return _load_file(architecture, Path(weights), target)
+
+
+def _load_random(
+    architecture: Architecture, seed: int, device: torch.device
+) -> Network:
+    with _seeded(seed):
+        module = architecture.build(None)
+    record = WeightsRecord(
+        name=f"random (seed {seed})",
+        source="random",
+        sha256=state_dicts.state_digest(module.state_dict()),
+        preprocessing=architecture.preprocessing,
+    )
+    return Network(architecture.name, module, record, device, architecture.n_classes)
+
+
+def _load_default(architecture: Architecture, device: torch.device) -> Network:
+    path = architecture.fetch()
+    state, _ = state_dicts.read_state_dict(path)
+    with _seeded(0):
+        module = _build_default(architecture, state, path)
+    record = WeightsRecord(
+        name=architecture.weights_name,
+        source=architecture.source,
+        sha256=state_dicts.file_digest(path),
+        preprocessing=architecture.preprocessing,
+        class_names=architecture.class_names,
+        published=architecture.published,
+    )
+    return Network(architecture.name, module, record, device, architecture.n_classes)
+
+
+def _build_default(
+    architecture: Architecture, state: state_dicts.StateDict, path: Path
+) -> nn.Module:
+    where = f"weights {str(path)!r} for {architecture.name!r}"
+    if architecture.build_from is not None:
+        try:
+            return architecture.build_from(state)
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WeightsError(f"{where}: of another architecture: {reason}") from error
+    module = architecture.build(None)
+    state_dicts.load_state_dict(module, architecture.adapt(state, module), where)
+    return module
+
+
+def _load_file(architecture: Architecture, path: Path, device: torch.device) -> Network:
+    state, metadata = state_dicts.read_state_dict(path)
+    where = f"weights {str(path)!r} for {architecture.name!r}"
+    if metadata.get("model", architecture.name) != architecture.name:
+        raise WeightsError(
+            f"{where}: the file says it is of {metadata['model']!r}; "
+            f"use --model {metadata['model']}"
+        )
+    with _seeded(0):
+        module = architecture.build(None)
+        state = architecture.adapt(state, module)
+        n_classes = state_dicts.class_count(state, module)
+        if n_classes is not None:
+            module = architecture.build(n_classes)
+    state_dicts.load_state_dict(module, state, where)
+    restore_classifier(module, metadata, where)
+    n_classes = architecture.n_classes if n_classes is None else n_classes
+    record = _file_record(architecture, path, metadata, n_classes, where)
+    return Network(architecture.name, module, record, device, n_classes)
+
+
+def _file_record(
+    architecture: Architecture,
+    path: Path,
+    metadata: dict[str, Any],
+    n_classes: int,
+    where: str,
+) -> WeightsRecord:
+    """Return the record: the file's own word first, then the published weights'.
+
+    Published accuracies are kept only where the digest shows that it is that file.
+    """
+    digest = state_dicts.file_digest(path)
+    prefix = architecture.digest_prefix
+    same_count = n_classes == architecture.n_classes
+    try:
+        class_names = tuple(
+            metadata.get("class_names", architecture.class_names if same_count else ())
+        )
+        preprocessing = architecture.preprocessing
+        if "preprocessing" in metadata:
+            preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{where}: its cnnfeat metadata is damaged") from error
+    if class_names and len(class_names) != n_classes:
+        raise WeightsError(
+            f"{where}: {len(class_names)} class names for {n_classes} classes"
+        )
+    is_published = prefix is not None and digest.startswith(prefix)
+    return WeightsRecord(
+        name=path.name,
+        source=str(path),
+        sha256=digest,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        published=architecture.published if is_published else {},
+        metadata=metadata,
+    )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator, and give it back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """One line of the list of networks.
+
+    `n_parameters` and `top_1` (a fraction) are None where the family does not publish
+    them; `offline` says that the default weights are at hand, at `weights_path`.
+    """
+
+    name: str
+    source: str
+    n_parameters: int | None
+    top_1: float | None
+    offline: bool
+    weights_path: str | None
+
+
+def list_networks(pattern: str | None = None) -> list[NetworkEntry]:
+    """Return the networks whose names match, without building any.
+
+    Parameters
+    ----------
+    pattern : str, optional
+        A glob, or a part of the name. timm's networks are listed only where it starts
+        with `timm/`. By default the embedded one and all of torchvision's.
+
+    Raises
+    ------
+    NetworkError
+        If nothing matches; the nearest names are offered.
+    """
+    pattern = pattern or "*"
+    glob = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+    if pattern.startswith(TIMM_PREFIX):
+        known, entry = timm_names(), _timm_entry
+        glob = glob.lstrip("*") or "*"
+    else:
+        known, entry = [EMBEDDED, *torchvision_names()], _entry
+    names = [name for name in known if fnmatch.fnmatchcase(name, glob)]
+    if not names:
+        raise unknown_network(pattern)
+    return [entry(name) for name in names]
+
+
+def _entry(name: str) -> NetworkEntry:
+    architecture = find_architecture(name)
+    path = architecture.cached()
+    return NetworkEntry(
+        name=name,
+        source="package" if name == EMBEDDED else "torchvision",
+        n_parameters=_n_parameters(name),
+        top_1=architecture.published.get("top_1"),
+        offline=path is not None,
+        weights_path=None if path is None else str(path),
+    )
+
+
+def _n_parameters(name: str) -> int:
+    import torchvision
+
+    if name == EMBEDDED:
+        return EMBEDDED_PARAMETERS
+    return int(torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"])
+
+
+def _timm_entry(name: str) -> NetworkEntry:
+    import timm
+
+    config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
+    path = cached_timm(*hub_and_url(config))
+    found = None if path is None else str(path)
+    return NetworkEntry(name, "timm", None, None, path is not None, found)

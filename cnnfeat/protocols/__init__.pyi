@@ -1,0 +1,18 @@
+from ._draw import (
+    protocol_splits as protocol_splits,
+)
+from ._lists import (
+    read_published_splits as read_published_splits,
+)
+from ._published import (
+    PublishedResult as PublishedResult,
+)
+from ._table import (
+    PROTOCOLS as PROTOCOLS,
+)
+from ._table import (
+    Protocol as Protocol,
+)
+from ._table import (
+    get_protocol as get_protocol,
+)

@@ -1,0 +1,167 @@
+"""The splits of a protocol on the images at hand, and what is not as in the papers."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.protocols._lists import read_published_splits
+from cnnfeat.protocols._table import Protocol
+from cnnfeat.splits import Split, draw_split
+
+_RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
+
+
+def protocol_splits(
+    protocol: Protocol,
+    labels: np.ndarray,
+    paths: Sequence[str],
+    class_names: Sequence[str],
+    usable: np.ndarray,
+    *,
+    train_per_class: int | None = None,
+    test_per_class: int | None = None,
+    n_splits: int | None = None,
+    seed: int = 0,
+    lists_dir: str | Path | None = None,
+) -> list[Split]:
+    """Return the protocol's splits.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        From `get_protocol`.
+    labels, paths, class_names, usable
+        As for `draw_split`. The class of clutter is left out here where the protocol
+        leaves it out.
+    train_per_class, test_per_class, n_splits : int, optional
+        Instead of the protocol's own.
+    seed : int, default=0
+        Split i is drawn with seed + i; published lists do not depend on it.
+    lists_dir : path, optional
+        Folder of the data set's published lists.
+
+    Raises
+    ------
+    SplitError
+        If the images are those of another data set, a class has too few of them, sizes
+        are not given where the user decides, or published lists are missing or name
+        images that are not there.
+
+    Warns
+    -----
+    CnnfeatWarning
+        If classes, images or published lists are not as many as the official ones, the
+        class of clutter is missing, or a listed image could not be read.
+    """
+    if n_splits is not None and n_splits < 1:
+        raise SplitError(f"at least 1 split is needed, not {n_splits}")
+    labels = np.asarray(labels)
+    usable = _taking_part(protocol, labels, class_names, np.array(usable, dtype=bool))
+    _check_data_set(protocol, labels, class_names, usable)
+    if protocol.lists and lists_dir is not None:
+        if (train_per_class, test_per_class) != (None, None):
+            raise SplitError(
+                f"{protocol.name} takes its rows from the published lists: "
+                "--train-per-class and --test-per-class do not go with --lists"
+            )
+        published = read_published_splits(protocol.lists, Path(lists_dir), paths)
+        return _published(published, n_splits or protocol.n_splits, usable)
+    train_per_class = train_per_class or protocol.default_train_per_class
+    if train_per_class is None:
+        raise SplitError(_what_is_missing(protocol))
+    return [
+        draw_split(
+            labels,
+            paths,
+            class_names,
+            usable=usable,
+            train_per_class=train_per_class,
+            test_per_class=test_per_class or protocol.test_per_class,
+            seed=seed + index,
+        )
+        for index in range(_n_random_splits(protocol, n_splits))
+    ]
+
+
+def _n_random_splits(protocol: Protocol, n_splits: int | None) -> int:
+    if n_splits is not None:
+        return n_splits
+    if protocol.lists or protocol.n_splits is None:
+        return _RANDOM_SPLITS
+    return protocol.n_splits
+
+
+def _what_is_missing(protocol: Protocol) -> str:
+    if protocol.lists:
+        return (
+            f"{protocol.name} needs the published lists (give their folder with "
+            "--lists), or --train-per-class to draw at random"
+        )
+    return f"{protocol.name} needs --train-per-class"
+
+
+def _taking_part(
+    protocol: Protocol,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    usable: np.ndarray,
+) -> np.ndarray:
+    """Leave out the class of clutter, or say that it is missing."""
+    names = list(class_names)
+    if protocol.background in names and not protocol.with_background:
+        return usable & (labels != names.index(protocol.background))
+    if protocol.with_background and protocol.background not in names:
+        _warn(
+            f"{protocol.name} has the class {protocol.background}, which is missing "
+            "here: the published numbers are of another task"
+        )
+    return usable
+
+
+def _check_data_set(
+    protocol: Protocol,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    usable: np.ndarray,
+) -> None:
+    """Say how the images differ from the official ones; refuse another data set."""
+    present = np.unique(labels[usable & (labels >= 0)])
+    n_classes, n_images = len(present), int(np.count_nonzero(usable & (labels >= 0)))
+    if protocol.n_classes is None or protocol.n_images is None:
+        return
+    if not protocol.n_classes / 2 <= n_classes <= protocol.n_classes * 2:
+        raise SplitError(
+            f"{protocol.name} has {protocol.n_classes} classes, and here are "
+            f"{n_classes}: this is another data set; use --protocol folder"
+        )
+    if n_classes != protocol.n_classes:
+        _warn(f"{protocol.name} has {protocol.n_classes} classes; here are {n_classes}")
+    if n_images != protocol.n_images:
+        _warn(
+            f"{protocol.name} has {protocol.n_images:,} images; here are {n_images:,} "
+            "that can be read"
+        )
+
+
+def _published(
+    splits: list[Split], n_splits: int | None, usable: np.ndarray
+) -> list[Split]:
+    if n_splits is not None and len(splits) < n_splits:
+        _warn(f"{n_splits} published splits are expected; here are {len(splits)}")
+    return [_readable(split, usable) for split in splits[:n_splits]]
+
+
+def _readable(split: Split, usable: np.ndarray) -> Split:
+    """Drop listed rows that have no features."""
+    lost = int(np.count_nonzero(~usable[np.concatenate([split.train, split.test])]))
+    if not lost:
+        return split
+    _warn(f"{lost} images of the published list are left out: they have no features")
+    return Split(split.train[usable[split.train]], split.test[usable[split.test]])
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, CnnfeatWarning, stacklevel=4)

@@ -1,0 +1,185 @@
+"""The protocols: how each paper chose classes, rows and C, and what it reported."""
+
+import difflib
+from dataclasses import dataclass
+
+from cnnfeat.errors import SplitError
+from cnnfeat.protocols._published import (
+    DECAF_CALTECH101,
+    DECAF_CUB200,
+    DECAF_SUN397,
+    RAZAVIAN_MIT67,
+    ZF_CALTECH101,
+    ZF_CALTECH256,
+    ZF_OVERLAP,
+    PublishedResult,
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one experiment is done.
+
+    Parameters
+    ----------
+    name, title : str
+    n_classes : int or None
+        Classes that take part; None for any number.
+    n_images : int or None
+        Images of the official data set in those classes.
+    background : str or None
+        Name of the data set's class of clutter.
+    with_background : bool
+        Whether that class takes part.
+    train_sizes : tuple of int
+        Training images a class that the papers report; the last is the default. Empty
+        where the user or a published list decides.
+    test_per_class : int or None
+        At most so many; None for all the rest.
+    n_splits : int or None
+        None where the user decides.
+    lists : str or None
+        Whose published lists decide the rows: `sun397`, `mit67` or `cub200`.
+    inner_held_out : float
+        Fraction of the training rows of each class that C is chosen on.
+    metric : str
+        The headline number: `mean_per_class_accuracy` or `accuracy`.
+    published : tuple of PublishedResult
+    notes : tuple of str
+        What a reader of our numbers beside theirs should know.
+    """
+
+    name: str
+    title: str
+    n_classes: int | None = None
+    n_images: int | None = None
+    background: str | None = None
+    with_background: bool = False
+    train_sizes: tuple[int, ...] = ()
+    test_per_class: int | None = None
+    n_splits: int | None = None
+    lists: str | None = None
+    inner_held_out: float = 1 / 6
+    metric: str = "mean_per_class_accuracy"
+    published: tuple[PublishedResult, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def default_train_per_class(self) -> int | None:
+        """The largest of the papers' sizes."""
+        return self.train_sizes[-1] if self.train_sizes else None
+
+
+_CALTECH101_BACKGROUND = "BACKGROUND_Google"
+
+_TABLE = (
+    Protocol(
+        "caltech101-decaf",
+        "Caltech-101 as in DeCAF: 102 classes, 30 to train on, all the rest to test",
+        n_classes=102,
+        n_images=9144,
+        background=_CALTECH101_BACKGROUND,
+        with_background=True,
+        train_sizes=(30,),
+        n_splits=5,
+        published=DECAF_CALTECH101,
+    ),
+    Protocol(
+        "caltech101-zf",
+        "Caltech-101 as in ZF: 102 classes, 15 or 30 to train on, at most 50 to test",
+        n_classes=102,
+        n_images=9144,
+        background=_CALTECH101_BACKGROUND,
+        with_background=True,
+        train_sizes=(15, 30),
+        test_per_class=50,
+        n_splits=5,
+        published=ZF_CALTECH101,
+        notes=(
+            "102 classes are our reading; the paper does not say",
+            ZF_OVERLAP.format(n=44),
+        ),
+    ),
+    Protocol(
+        "caltech101",
+        "Caltech-101 without background: 30 to train on, at most 50 to test",
+        n_classes=101,
+        n_images=8677,
+        background=_CALTECH101_BACKGROUND,
+        train_sizes=(30,),
+        test_per_class=50,
+        n_splits=5,
+    ),
+    Protocol(
+        "caltech256-zf",
+        "Caltech-256 as in ZF: 15, 30, 45 or 60 to train on, at most 50 to test",
+        n_classes=256,
+        n_images=29780,
+        background="257.clutter",
+        train_sizes=(15, 30, 45, 60),
+        test_per_class=50,
+        n_splits=5,
+        published=ZF_CALTECH256,
+        notes=(
+            "at most 50 test images a class are our reading; the paper does not say",
+            ZF_OVERLAP.format(n=243),
+        ),
+    ),
+    Protocol(
+        "sun397",
+        "SUN397: 50 to train on and 50 to test, the 10 published partitions",
+        n_classes=397,
+        n_images=108754,
+        train_sizes=(50,),
+        test_per_class=50,
+        n_splits=10,
+        lists="sun397",
+        inner_held_out=8 / 50,
+        published=DECAF_SUN397,
+        notes=("DeCAF drew 5 random splits; without --lists so do we",),
+    ),
+    Protocol(
+        "mit67",
+        "MIT-67 indoor scenes: the published lists, about 80 and 20 images a class",
+        n_classes=67,
+        n_images=15620,
+        n_splits=1,
+        lists="mit67",
+        published=RAZAVIAN_MIT67,
+    ),
+    Protocol(
+        "cub200",
+        "CUB-200-2011 birds: the published list, 5,994 to train on and 5,794 to test",
+        n_classes=200,
+        n_images=11788,
+        n_splits=1,
+        lists="cub200",
+        metric="accuracy",
+        published=DECAF_CUB200,
+    ),
+    Protocol(
+        "scene15",
+        "Scene-15: 100 to train on, all the rest to test",
+        n_classes=15,
+        n_images=4485,
+        train_sizes=(100,),
+        n_splits=10,
+    ),
+    Protocol("folder", "Any folder of class folders, with the sizes that you give"),
+)
+
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _TABLE}
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return the protocol of that name.
+
+    Raises
+    ------
+    SplitError
+        If there is none; the nearest names, or all, are offered.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    near = difflib.get_close_matches(name, PROTOCOLS, 3, 0.5) or list(PROTOCOLS)
+    raise SplitError(f"there is no protocol {name!r}; nearest: {', '.join(near)}")

@@ -1,0 +1,309 @@
+"""Reading a finished feature file, whole layers or block by block."""
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
+from cnnfeat.outputs import MIB
+from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
+from cnnfeat.store._skeleton import FEATURES_FORMAT
+from cnnfeat.store._spec import LayerSpec
+
+# A gap between two wanted rows that is shorter than this is read and thrown away.
+_GAP_BYTES = MIB // 16
+_RUN_BYTES = 8 * MIB
+_PARTS = re.compile(r"(\d+)").split  # text and numbers in turn, text first
+
+
+def open_features(path: str | Path) -> "FeatureFile":
+    """Open a finished feature file for reading.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, a folder, empty, not HDF5, cut short, not a feature file, of
+        a newer format, unfinished, or damaged.
+    """
+    return FeatureFile(Path(path))
+
+
+class FeatureFile:
+    """A finished feature file; a context manager, made by `open_features`.
+
+    Attributes
+    ----------
+    path : Path
+    root : str
+        Folder (or tar) that `paths` are relative to.
+    paths : tuple of str
+    labels : ndarray of shape (n_images,), dtype=int32
+        -1 where there is none.
+    ok : ndarray of shape (n_images,), dtype=bool
+        False where the image could not be read: its features are zeros.
+    errors : tuple of str
+        Why not; empty where ok.
+    class_names : tuple of str
+    layers : dict of str to LayerSpec
+        In the order in which they were asked for.
+    provenance : dict of str
+    command, created_by : str
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File = open_format(path, FEATURES_FORMAT)
+        try:
+            with damage(path):
+                self._read_tables()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read_tables(self) -> None:
+        file = self._file
+        self.root = str(file.attrs["root"])
+        self.command = str(file.attrs["command"])
+        self.created_by = str(file.attrs["created_by"])
+        self.paths = read_strings(file, "/images/path")
+        self.labels: np.ndarray = file["/images/label"][:]
+        self.ok: np.ndarray = file["/images/ok"][:]
+        self.errors = read_strings(file, "/images/error")
+        self.class_names = read_strings(file, "/classes")
+        self.provenance = read_attributes(file["/provenance"])
+        self.layers = {
+            name: _read_spec(name, dataset)
+            for name, dataset in sorted(file["/features"].items(), key=_place(file))
+        }
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        lengths = {
+            "/images/label": len(self.labels),
+            "/images/ok": len(self.ok),
+            "/images/error": len(self.errors),
+        }
+        for name, spec in self.layers.items():
+            shape = self._file[f"/features/{name}"].shape
+            lengths[f"/features/{name}"] = shape[0]
+            if shape[1:] != spec.shape:
+                raise StoreError(
+                    f"{self.path} is damaged: /features/{name} has rows of shape "
+                    f"{shape[1:]} and says {spec.shape}"
+                )
+        for name, length in lengths.items():
+            if length != self.n_images:
+                raise StoreError(
+                    f"{self.path} is damaged: {name} has {length} rows, "
+                    f"/images/path has {self.n_images}"
+                )
+        if self.n_images and self.labels.max() >= len(self.class_names):
+            raise StoreError(f"{self.path} is damaged: a label has no class name")
+
+    @property
+    def n_images(self) -> int:
+        """Number of rows."""
+        return len(self.paths)
+
+    # -- layers ----------------------------------------------------------------------
+
+    def resolve(self, layer: str | None) -> tuple[str, ...]:
+        """Return the datasets that `layer` stands for.
+
+        Parameters
+        ----------
+        layer : str or None
+            A dataset's name, the module it was tapped at, or several joined by "+"
+            (concatenated in that order); None for the only one.
+
+        Raises
+        ------
+        LayerError
+            If there is none of that name (the nearest are offered), or several.
+        """
+        if layer is None:
+            return (self._only(list(self.layers), "give --layer"),)
+        if layer in self.layers:
+            return (layer,)
+        return tuple(self._named(name) for name in layer.split("+"))
+
+    def _named(self, name: str) -> str:
+        if name in self.layers:
+            return name
+        tapped = [key for key, spec in self.layers.items() if spec.layer == name]
+        if tapped:
+            return self._only(tapped, f"{name!r} names them all; give one")
+        near = difflib.get_close_matches(name, list(self.layers), 3, 0.4)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        raise LayerError(
+            f"{self.path} has no layer {name!r}{hint}; it has {', '.join(self.layers)}"
+        )
+
+    def _only(self, names: list[str], cure: str) -> str:
+        if len(names) == 1:
+            return names[0]
+        raise LayerError(
+            f"{self.path} has {len(names)} layers ({', '.join(names)}): {cure}"
+        )
+
+    def n_features(self, layer: str | None) -> int:
+        """Return the length of one row of `read(layer)`."""
+        return sum(self.layers[name].n_features for name in self.resolve(layer))
+
+    # -- rows ------------------------------------------------------------------------
+
+    def read(self, layer: str | None, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return the features of some rows, in the order of `rows`.
+
+        Parameters
+        ----------
+        layer : str or None
+            As for `resolve`.
+        rows : ndarray of shape (m,), dtype=int, optional
+            Any order, repeats allowed; all rows by default.
+
+        Returns
+        -------
+        ndarray of shape (m, n_features), dtype=float32
+            Each image's features flattened in C order.
+
+        Raises
+        ------
+        LayerError
+            If there is no such layer.
+        ShapeError
+            If a row is outside the file.
+        StoreError
+            If the file is damaged.
+        """
+        names = self.resolve(layer)
+        rows = self._check_rows(rows)
+        X = np.empty((len(rows), self.n_features("+".join(names))), np.float32)
+        ordered, where = np.unique(rows, return_inverse=True)
+        as_asked = len(ordered) == len(rows) and bool(np.all(ordered == rows))
+        column = 0
+        for name in names:
+            columns = X[:, column : column + self.layers[name].n_features]
+            column += columns.shape[1]
+            for start, block in self._runs(name, ordered):
+                if as_asked:
+                    columns[start : start + len(block)] = block
+                else:
+                    inside = (where >= start) & (where < start + len(block))
+                    columns[inside] = block[where[inside] - start]
+        return X
+
+    def refuse_non_finite(self, X: np.ndarray, rows: np.ndarray) -> None:
+        """Raise DataError if a row of X, read as `rows`, holds NaN or infinity.
+
+        `cnnfeat extract` never writes such rows as ok; other programs may.
+
+        Raises
+        ------
+        DataError
+            Names the first image.
+        """
+        finite = np.isfinite(X).all(axis=1)
+        if not finite.all():
+            row = int(np.asarray(rows)[np.flatnonzero(~finite)[0]])
+            raise DataError(
+                f"{self.path}: the features of {self.paths[row]} (row {row}) are not "
+                f"finite, and {int((~finite).sum())} rows are so: extract them again"
+            )
+
+    def blocks(
+        self, layer: str | None, rows: np.ndarray | None, n_rows: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield `read(layer, rows)` in blocks of at most `n_rows` rows.
+
+        Yields
+        ------
+        slice
+            Where the block stands in `rows`.
+        ndarray of shape (m, n_features), dtype=float32
+        """
+        rows = self._check_rows(rows)
+        for start in range(0, len(rows), n_rows):
+            part = slice(start, min(start + n_rows, len(rows)))
+            yield part, self.read(layer, rows[part])
+
+    def _check_rows(self, rows: np.ndarray | None) -> np.ndarray:
+        if rows is None:
+            return np.arange(self.n_images)
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise ShapeError(f"rows must be integers in one dimension, not {rows!r}")
+        if rows.size and (rows.min() < 0 or rows.max() >= self.n_images):
+            raise ShapeError(
+                f"rows go from {rows.min()} to {rows.max()}; "
+                f"{self.path} has {self.n_images}"
+            )
+        return rows.astype(np.int64)
+
+    def _runs(self, name: str, ordered: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the sorted rows in contiguous reads: position in `ordered`, rows."""
+        dataset = self._file[f"/features/{name}"]
+        row_bytes = self.layers[name].row_bytes
+        longest = max(1, _RUN_BYTES // row_bytes)
+        gaps = np.flatnonzero(np.diff(ordered) > 1 + _GAP_BYTES // row_bytes) + 1
+        for run in np.split(np.arange(len(ordered)), gaps):
+            while len(run):
+                wanted = ordered[run]
+                n = int(np.searchsorted(wanted, wanted[0] + longest))
+                low, high = int(wanted[0]), int(wanted[n - 1]) + 1
+                with damage(self.path):
+                    block = dataset[low:high].reshape(high - low, -1)
+                if n != high - low:
+                    block = block[wanted[:n] - low]
+                yield int(run[0]), block
+                run = run[n:]
+
+    # -- ending ----------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file; what was read from it stays."""
+        self._file.close()
+
+    def __enter__(self) -> "FeatureFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _place(file: h5py.File) -> Callable[[tuple[str, h5py.Dataset]], tuple[int, list]]:
+    """Return a sort key that puts layers in the order in which they were asked for."""
+    order: list[str] = json.loads(file.attrs.get("layer_order", "[]"))
+
+    def key(item: tuple[str, h5py.Dataset]) -> tuple[int, list]:
+        name = item[0]
+        # Without a recorded order: as people count, features.3 before features.12.
+        counted = [int(part) if part.isdecimal() else part for part in _PARTS(name)]
+        return order.index(name) if name in order else len(order), counted
+
+    return key
+
+
+def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:
+    if not isinstance(dataset, h5py.Dataset):
+        raise StoreError(f"/features/{name} is not a dataset")
+    attrs = dataset.attrs
+    return LayerSpec(
+        name=name,
+        layer=str(attrs["layer"]),
+        shape=tuple(int(size) for size in attrs["shape"]),
+        pool=str(attrs["pool"]),
+        before_nonlinearity=bool(attrs["before_nonlinearity"]),
+        dtype=str(dataset.dtype),
+    )

@@ -1,0 +1,101 @@
+"""Whether a head and a feature file go together."""
+
+import json
+
+from cnnfeat.errors import ProvenanceError
+from cnnfeat.store._features import FeatureFile
+from cnnfeat.store._heads import Head
+from cnnfeat.store._spec import LayerSpec
+
+# What must agree, and the option that sets it. The decoder counts because decoders
+# differ by whole grey levels; the engine, precision and device are tolerances.
+_FIELDS = {
+    "model": "--model",
+    "weights_sha256": "--weights",
+    "preprocessing": "--weights",
+    "crops": "--crops",
+    "decoder": "--decoder",
+}
+
+
+def check_same_provenance(head: Head, features: FeatureFile) -> str:
+    """Return the layer of `features` that `head` applies to.
+
+    Returns
+    -------
+    str
+        For `FeatureFile.read`: the datasets tapped where the head's were, whatever
+        their names, joined by "+".
+
+    Raises
+    ------
+    ProvenanceError
+        If the two differ in model, weights, preprocessing, crops, decoder, layer,
+        shape or pool; names the field, both values and the option to extract with.
+    """
+    for field, option in _FIELDS.items():
+        trained = head.provenance.get(field, "not recorded")
+        found = features.provenance.get(field, "not recorded")
+        if _canonical(trained) != _canonical(found):
+            raise _mismatch(features, field, found, trained, option)
+    return "+".join(_matching(spec, features) for spec in head.layer_specs)
+
+
+def is_trained_from(head: Head, features: FeatureFile) -> bool:
+    """Return whether the head's training rows are rows of this feature file.
+
+    The digest of the image list decides where both files record it
+    (`images_sha256`). Otherwise the root and every path must be there: equal names
+    alone would take a test folder with the same file names for the training folder.
+    """
+    ours, theirs = (
+        provenance.get("images_sha256")
+        for provenance in (head.provenance, features.provenance)
+    )
+    if ours and theirs:
+        return ours == theirs
+    here = set(features.paths)
+    return head.root == features.root and all(
+        path in here for path in head.training_paths + head.heldout_paths
+    )
+
+
+def _matching(spec: LayerSpec, features: FeatureFile) -> str:
+    """Return the dataset that equals `spec` in all but name and dtype."""
+    candidates = [
+        found for found in features.layers.values() if found.layer == spec.layer
+    ]
+    if not candidates:
+        there = ", ".join(found.layer for found in features.layers.values())
+        raise _mismatch(features, "layer", there, spec.layer, "--layer")
+    for field, option in (
+        ("before_nonlinearity", "--layer"),
+        ("pool", "--pool"),
+        ("shape", "--pool"),
+    ):
+        wanted = getattr(spec, field)
+        matching = [found for found in candidates if getattr(found, field) == wanted]
+        if not matching:
+            there = " or ".join(str(getattr(found, field)) for found in candidates)
+            name = f"{field} of layer {spec.layer}"
+            raise _mismatch(features, name, there, str(wanted), option)
+        candidates = matching
+    named = [found.name for found in candidates if found.name == spec.name]
+    return named[0] if named else candidates[0].name
+
+
+def _mismatch(
+    features: FeatureFile, field: str, found: str, trained: str, option: str
+) -> ProvenanceError:
+    return ProvenanceError(
+        f"{features.path}: {field} is {found!r}, but the head was trained on "
+        f"{trained!r}; extract the images again with the same {option}"
+    )
+
+
+def _canonical(text: str) -> object:
+    """Return JSON as its value, so that the order of its keys does not matter."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

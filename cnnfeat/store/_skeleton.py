@@ -1,0 +1,209 @@
+"""A feature file with all its metadata and none of its features.
+
+Why it is made in one go: HDF5 keeps metadata in memory and writes it when it likes, so
+a process killed half-way leaves a file that nothing can open. Here every dataset gets
+its full size and its place in the file at once, and the file is closed and synced
+before the first row. What follows overwrites raw bytes in place and never a byte of
+metadata, so the file opens whenever the process is killed. The library's oldest file
+format serves: files of the newer ones refuse to open when a killed process has left
+their "open for writing" mark set.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cnnfeat._version import __version__
+from cnnfeat.errors import DataError, LayerError
+from cnnfeat.outputs import MIB, fsync_path, prove_space
+from cnnfeat.store._spec import LayerSpec
+
+FEATURES_FORMAT = "cnnfeat-features"
+FORMAT_VERSION = 1
+CHUNK_BYTES = MIB
+# Reasons have a fixed length, because HDF5 keeps strings of variable length in
+# metadata; longer ones are cut.
+ERROR_BYTES = 200
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is known about a feature file before its first row.
+
+    Parameters
+    ----------
+    root : str
+        Absolute folder (or tar) that the paths are relative to.
+    paths : sequence of str
+        One image a row.
+    labels : ndarray of shape (n_images,), dtype=int32
+        Indices into `class_names`; -1 where there is none.
+    class_names : sequence of str
+    layers : sequence of LayerSpec
+    provenance : dict of str
+    command : str
+        The command line that makes the file.
+
+    Raises
+    ------
+    DataError
+        If there are no images, or labels do not go with paths and class names.
+    LayerError
+        If there are no layers, or two of one name.
+    """
+
+    root: str
+    paths: Sequence[str]
+    labels: np.ndarray
+    class_names: Sequence[str]
+    layers: Sequence[LayerSpec]
+    provenance: dict[str, str]
+    command: str
+
+    def __post_init__(self) -> None:
+        if not len(self.paths):
+            raise DataError("there are no images to store features of")
+        if np.shape(self.labels) != (len(self.paths),):
+            raise DataError(f"{len(self.paths)} paths, {len(self.labels)} labels")
+        lowest, highest = np.min(self.labels), np.max(self.labels)
+        if lowest < -1 or highest >= len(self.class_names):
+            raise DataError(
+                f"labels go from {lowest} to {highest}, but there are "
+                f"{len(self.class_names)} class names"
+            )
+        names = [spec.name for spec in self.layers]
+        if not names:
+            raise LayerError("no layer to store")
+        if len(set(names)) != len(names):
+            raise LayerError(f"a layer is named twice: {', '.join(names)}")
+
+    @property
+    def n_images(self) -> int:
+        """Number of rows."""
+        return len(self.paths)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return what decides where each row goes and what it means."""
+        listing = json.dumps(
+            [list(self.paths), np.asarray(self.labels).tolist(), list(self.class_names)]
+        )
+        return {
+            "image list": hashlib.sha256(listing.encode()).hexdigest(),
+            "layers": json.dumps([spec.to_dict() for spec in self.layers]),
+        }
+
+    def metadata_bytes(self) -> int:
+        """Return no fewer bytes than everything but the rows takes."""
+        # Strings: the bytes, a heap entry and a reference each; labels; chunk indices.
+        strings = [*self.paths, *self.class_names, *self.provenance.values()]
+        text = sum(len(string.encode()) + 48 for string in strings)
+        n_chunks = sum(-(-self.n_images // _chunk_rows(s)) for s in self.layers)
+        return 2 * (text + 4 * self.n_images + 128 * n_chunks) + MIB // 4
+
+    def n_bytes(self) -> int:
+        """Return about how many bytes the whole file takes."""
+        row = sum(spec.row_bytes for spec in self.layers) + ERROR_BYTES + 1
+        return self.n_images * row + self.metadata_bytes()
+
+
+def _chunk_rows(spec: LayerSpec) -> int:
+    return max(1, CHUNK_BYTES // spec.row_bytes)
+
+
+def create_skeleton(path: Path, contents: Contents) -> None:
+    """Write and sync a file that has everything but the rows, `complete` False.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If the file cannot be written.
+    """
+    prove_space(path, contents.metadata_bytes())
+    with h5py.File(path, "w", libver="earliest") as file:
+        _write_attributes(file, contents)
+        _write_images(file, contents)
+        for spec in contents.layers:
+            dataset = _preallocate(
+                file,
+                f"/features/{spec.name}",
+                (contents.n_images, *spec.shape),
+                np.dtype(spec.dtype),
+            )
+            dataset.attrs["layer"] = spec.layer
+            dataset.attrs["shape"] = np.array(spec.shape, dtype=np.int64)
+            dataset.attrs["pool"] = spec.pool
+            dataset.attrs["before_nonlinearity"] = np.bool_(spec.before_nonlinearity)
+    fsync_path(path)
+    fsync_path(path.parent)
+
+
+def _write_attributes(file: h5py.File, contents: Contents) -> None:
+    file.attrs["format"] = FEATURES_FORMAT
+    file.attrs["format_version"] = FORMAT_VERSION
+    # Overwritten in place by `mark_complete`: all that changes of the metadata.
+    file.attrs["complete"] = np.bool_(False)
+    file.attrs["created_by"] = f"cnnfeat {__version__}"
+    file.attrs["command"] = contents.command
+    file.attrs["root"] = contents.root
+    # HDF5 lists a group by the alphabet; people want the order that they asked for.
+    file.attrs["layer_order"] = json.dumps([spec.name for spec in contents.layers])
+    provenance = file.create_group("provenance")
+    for key, value in contents.provenance.items():
+        provenance.attrs[key] = value
+
+
+def _write_images(file: h5py.File, contents: Contents) -> None:
+    text = h5py.string_dtype("utf-8")
+    n = contents.n_images
+    file.create_dataset("/images/path", data=list(contents.paths), dtype=text)
+    file.create_dataset("/images/label", data=np.asarray(contents.labels, np.int32))
+    file.create_dataset(
+        "/classes",
+        shape=(len(contents.class_names),),
+        data=list(contents.class_names) or None,
+        dtype=text,
+    )
+    _preallocate(file, "/images/ok", (n,), np.dtype(bool))
+    _preallocate(file, "/images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
+
+
+def _preallocate(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
+) -> h5py.Dataset:
+    """Create a dataset that has all its space, unwritten, in chunks of whole rows."""
+    row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+    rows = min(shape[0], max(1, CHUNK_BYTES // row_bytes))
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return file.create_dataset(
+        name, shape, dtype, chunks=(rows, *shape[1:]), dcpl=plist, fillvalue=None
+    )
+
+
+def open_for_rows(path: Path) -> h5py.File:
+    """Open a skeleton so that every write goes to the file at once.
+
+    Without a chunk cache HDF5 has no dirty bytes of its own: a full disk shows in the
+    write that met it, and closing the file afterwards cannot fail.
+    """
+    return h5py.File(path, "r+", libver="earliest", rdcc_nbytes=0, rdcc_nslots=1)
+
+
+def fsync_rows(file: h5py.File) -> None:
+    """Force the rows written so far onto the disk."""
+    file.flush()
+    os.fsync(file.id.get_vfd_handle())
+
+
+def mark_complete(file: h5py.File) -> None:
+    """Set `complete`, once every row is on the disk."""
+    fsync_rows(file)
+    file.attrs.modify("complete", np.bool_(True))
+    fsync_rows(file)
