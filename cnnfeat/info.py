@@ -1,9 +1,8 @@
 """The verb that tells what any file of cnnfeat's holds."""
 
-from pathlib import Path
 from typing import Any
 
-_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+from cnnfeat import suffixes
 
 
 def describe_file(path: str) -> dict[str, Any]:
@@ -14,7 +13,7 @@ def describe_file(path: str) -> dict[str, Any]:
     StoreError, WeightsError
         If the file is none of these, or damaged.
     """
-    if Path(path).suffix in _WEIGHTS_SUFFIXES:
+    if suffixes.suffix_of(path) in suffixes.WEIGHTS:
         from cnnfeat.networks import weights_summary
 
         return weights_summary(path)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: once finishes the batch and keeps the rows, twice leaves now."""
+"""SIGINT, SIGTERM and SIGHUP: once is a wish to stop at a safe place, twice is now."""
 
 import signal
 import threading
@@ -7,21 +7,47 @@ from typing import Any
 
 from cnnfeat.errors import CnnfeatError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+)
 
 
-class ExtractionInterrupted(CnnfeatError):
-    """The run was asked to stop; the message says how many rows are kept."""
+class Interrupted(CnnfeatError):
+    """The run was asked to stop; the message says what is kept and how to go on.
+
+    `signum` is the signal's number: the command ends with status 128 + `signum`, as
+    shells report it.
+    """
+
+    def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signum = int(signum)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the work where it stands; what is unfinished is removed."""
+
+    def __init__(self, signum: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.signum = int(signum)
 
 
 class StopOnSignal:
     """Context manager that turns the first signal into a wish, `is_set`.
 
-    The second one raises KeyboardInterrupt. Outside the main thread, where Python
-    takes no signals, it does nothing.
+    The second one raises `Stopped`. Outside the main thread, where Python takes no
+    signals, it does nothing.
+
+    Attributes
+    ----------
+    signum : int
+        The signal that came; SIGINT's number until one does.
     """
 
     def __init__(self) -> None:
+        self.signum = int(signal.SIGINT)
         self._is_set = False
         self._before: dict[int, Any] = {}
 
@@ -31,7 +57,7 @@ class StopOnSignal:
 
     def __enter__(self) -> "StopOnSignal":
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._handle) for n in _SIGNALS}
+            self._before = {n: signal.signal(n, self._handle) for n in SIGNALS}
         return self
 
     def __exit__(
@@ -45,5 +71,5 @@ class StopOnSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._is_set:
-            raise KeyboardInterrupt
-        self._is_set = True
+            raise Stopped(number)
+        self._is_set, self.signum = True, number

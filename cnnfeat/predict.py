@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnfeat import suffixes
 from cnnfeat.errors import DataError, ProvenanceError, StoreError, WeightsError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 # Nothing here halves a batch that is too large for a GPU: it gets no more than this.
 _MOST_CROPS_AT_ONCE = 32
-_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 # Normalised images in (m * n_crops, 3, h, w); class scores out (m * n_crops, k).
 Forward = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -178,7 +178,7 @@ def predict_images(
 
 
 def _is_weights(path: str) -> bool:
-    return Path(path).suffix in _WEIGHTS_SUFFIXES
+    return suffixes.suffix_of(path) in suffixes.WEIGHTS
 
 
 # -- the two kinds of model ------------------------------------------------------------

@@ -198,7 +198,7 @@ def _fit(
 def make_head(options: TrainOptions) -> "LinearHead":
     """Return the estimator that the options name, not yet fitted."""
     from cnnfeat.heads import LinearSVM, Softmax
-    from cnnfeat.networks import resolve_device
+    from cnnfeat.machine import resolve_device
 
     make = {"svm": LinearSVM, "softmax": Softmax}[options.kind]
     head: LinearHead = make(

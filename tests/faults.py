@@ -7,6 +7,8 @@ import sys
 import time
 import warnings
 
+import psutil
+
 
 def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at=None):
     """Run `cnnfeat extract` with a commit after every batch, and exit as it does.
@@ -21,8 +23,7 @@ def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at
     import torch
 
     from cnnfeat.cli.main import main
-    from cnnfeat.extraction import EagerEngine
-    from cnnfeat.extraction import _pipeline as pipeline
+    from cnnfeat.extraction import EagerEngine, _pipeline as pipeline
 
     torch.set_num_threads(1)
     pipeline.SECONDS_BETWEEN_COMMITS = -1.0
@@ -45,12 +46,13 @@ def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at
 
 
 def worker_pids(pid):
-    """Return the processes that process `pid` has started (Linux)."""
+    """Return the decoding processes that process `pid` has started."""
     found = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as children:
-                found += map(int, children.read().split())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if any("cnnfeat.images" in part for part in child.cmdline()):
+                    found.append(child.pid)
     return found
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from cnnfeat.benchmark import BenchmarkOptions, DrawOptions
-from cnnfeat.store import Contents, FeatureWriter, LayerSpec
+from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.store import Contents, FeatureWriter
 
 DRAW = (
     "seed",

@@ -5,7 +5,8 @@ import itertools
 import h5py
 import numpy as np
 
-from cnnfeat.store import Contents, FeatureWriter, LayerSpec
+from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.store import Contents, FeatureWriter
 
 N = 23
 JOB = {"model": "tiny", "images": "abc"}

@@ -173,7 +173,7 @@ def test_one_signal_keeps_the_rows_and_says_how_to_go_on(run, whole, tmp_path, n
     child = run(sleeps=0.05)
     wait_until(lambda: rows_done(output) >= 8)
     os.kill(child.pid, number)
-    assert ended(child) == 130
+    assert ended(child) == 128 + number
     log = (tmp_path / "log").read_text().splitlines()
     assert len(log) == 1
     assert f"{rows_done(output)} of {N_IMAGES} rows are kept" in log[0]

@@ -13,13 +13,14 @@ from cnnfeat.finetune._surgery import find_classifier, replace_classifier
 from cnnfeat.finetune._tail import classifier_input
 from cnnfeat.finetune._training import mix_states
 from cnnfeat.heads import FeatureTransform
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.networks._classifier import (
     describe_classifier,
     make_classifier,
     restore_classifier,
 )
 from cnnfeat.networks._weights import read_state_dict
-from cnnfeat.store import Head, LayerSpec, save_head
+from cnnfeat.store import Head, save_head
 
 CLASSES = ["ant", "bee", "cat"]
 

@@ -17,14 +17,10 @@ from cnnfeat.cli.main import cli
 from cnnfeat.errors import DataError, DeviceError
 from cnnfeat.images import (
     Preprocessing,
+    _gpu as gpu,
+    _loading as loading,
     list_images,
     load_batches,
-)
-from cnnfeat.images import (
-    _gpu as gpu,
-)
-from cnnfeat.images import (
-    _loading as loading,
 )
 from cnnfeat.images._gpu import check_decoder
 

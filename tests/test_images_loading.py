@@ -5,27 +5,23 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import wait_until, worker_pids
 from PIL import Image
 
 from cnnfeat.errors import CnnfeatError, DataError
 from cnnfeat.images import (
     DecodeLimits,
     Preprocessing,
+    _loading as loading,
+    _pool as pool,
     decode_image,
     default_workers,
     list_images,
     load_batches,
-)
-from cnnfeat.images import (
-    _loading as loading,
-)
-from cnnfeat.images import (
-    _pool as pool,
 )
 
 SMALL = Preprocessing(20, (16, 16))
@@ -48,23 +44,8 @@ def gathered(source, **options):
 
 
 def children():
-    """Return the processes that this one has started and that still run."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == os.getpid() and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
+    """Return the decoding processes that this one has started and that still run."""
+    return worker_pids(os.getpid())
 
 
 def test_batches_cover_the_rows_in_order(mixed_dir):
@@ -330,7 +311,7 @@ def test_workers_end_with_their_parent(image_dir, how):
 def test_default_workers_are_the_cores_at_hand(monkeypatch, tmp_path):
     assert 1 <= default_workers() <= 16
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(loading, "_CGROUP_CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr("cnnfeat.machine._CGROUP_CPU_MAX", tmp_path / "cpu.max")
     assert default_workers() == 8
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     assert default_workers() == 3

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnfeat.extraction import OpenVINOEngine, TapModule
-from cnnfeat.extraction import _graphs as graphs
+from cnnfeat.extraction import OpenVINOEngine, TapModule, _graphs as graphs
 from cnnfeat.extraction._model_cache import ModelCache, cache_folder
 from cnnfeat.layers import resolve_layers
 

@@ -15,13 +15,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cnnfeat.errors import DeviceError, NetworkError, WeightsError
+from cnnfeat.machine import resolve_device
 from cnnfeat.networks import (
     _downloads as downloads,
-)
-from cnnfeat.networks import (
     list_networks,
     load_network,
-    resolve_device,
 )
 from cnnfeat.networks._weights import match_by_order, read_state_dict
 

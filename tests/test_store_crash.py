@@ -15,7 +15,8 @@ from cnnfeat.errors import (
     OutputError,
     ProvenanceError,
 )
-from cnnfeat.store import FeatureWriter, LayerSpec, open_features
+from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.store import FeatureWriter, open_features
 from cnnfeat.store._journal import encode_line, read_journal
 
 

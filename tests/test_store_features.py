@@ -6,17 +6,11 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cnnfeat.errors import LayerError, ShapeError, StoreError
-from cnnfeat.store import (
-    Contents,
-    FeatureWriter,
-    LayerSpec,
-    file_summary,
-    open_features,
-)
+from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.store import Contents, FeatureWriter, file_summary, open_features
 
 N = 31
 LAYERS = (

@@ -6,16 +6,15 @@ import json
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnnfeat.errors import OutputError, ProvenanceError, ShapeError, StoreError
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import (
     Contents,
     FeatureWriter,
     Head,
-    LayerSpec,
     check_same_provenance,
     file_summary,
     is_trained_from,

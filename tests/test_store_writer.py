@@ -5,8 +5,7 @@ import os
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from store_rows import (
     JOB,
     N,
@@ -26,7 +25,8 @@ from cnnfeat.errors import (
     ShapeError,
     StoreError,
 )
-from cnnfeat.store import FeatureWriter, LayerSpec, open_features
+from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.store import FeatureWriter, open_features
 
 
 def test_a_finished_file_holds_what_was_written(tmp_path):

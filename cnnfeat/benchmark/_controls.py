@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cnnfeat.errors import InputError, ProvenanceError
-from cnnfeat.extract import ExtractOptions, extract_features
-from cnnfeat.extract import Progress as ExtractProgress
+from cnnfeat.extract import (
+    ExtractOptions,
+    Progress as ExtractProgress,
+    extract_features,
+)
 from cnnfeat.store import open_features
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ def _make_transform(read: _Layer, options: BenchmarkOptions) -> "FeatureTransfor
 def make_head(kind: str, options: BenchmarkOptions, seed: int) -> "LinearHead":
     """Return the estimator `kind`, not yet fitted; `seed` draws its dropout."""
     from cnnfeat.heads import LinearSVM, Softmax
-    from cnnfeat.networks import resolve_device
+    from cnnfeat.machine import resolve_device
 
     make = {"svm": LinearSVM, "softmax": Softmax}[kind]
     head: LinearHead = make(

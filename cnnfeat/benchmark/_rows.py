@@ -3,11 +3,11 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnfeat import suffixes
 from cnnfeat.benchmark._options import DrawOptions
 from cnnfeat.errors import CnnfeatWarning, SplitError
 from cnnfeat.protocols import get_protocol, protocol_splits
@@ -22,8 +22,6 @@ from cnnfeat.splits import (
 if TYPE_CHECKING:
     from cnnfeat.images import ImageList
     from cnnfeat.store import FeatureFile
-
-_FEATURE_SUFFIXES = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +278,7 @@ def write_splits(
 
 def _open_rows(source: str) -> tuple["FeatureFile | ImageList", np.ndarray]:
     """Return the image table of a feature file or of images, and its usable rows."""
-    if Path(source).suffix.lower() in _FEATURE_SUFFIXES:
+    if suffixes.suffix_of(source) in suffixes.FEATURES:
         from cnnfeat.store import open_features
 
         with open_features(source) as features:

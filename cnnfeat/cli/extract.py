@@ -47,35 +47,20 @@ def extract(
     from cnnfeat.cli.output import command_line, echo_extraction, stdin_lines
     from cnnfeat.cli.progress import progress_bar
     from cnnfeat.extract import ExtractOptions, extract_features
-    from cnnfeat.interrupts import ExtractionInterrupted
 
     options.refuse_together(chosen, "resume", "overwrite")
     with progress_bar("extract", quiet=quiet) as bar:
-        try:
-            report = extract_features(
-                images,
-                output_path,
-                ExtractOptions(**chosen),
-                stdin=stdin_lines(images),
-                progress=bar
-                and (lambda done, n, failed, seconds: bar(done, n, failed)),
-                command=command_line(),
-            )
-        except ExtractionInterrupted as error:
-            raise _Interrupted(str(error)) from error
+        report = extract_features(
+            images,
+            output_path,
+            ExtractOptions(**chosen),
+            stdin=stdin_lines(images),
+            progress=bar and (lambda done, n, failed, seconds: bar(done, n, failed)),
+            command=command_line(),
+        )
     if not quiet:
         echo_time(report)
     echo_extraction(report, as_json=as_json)
-
-
-class _Interrupted(click.ClickException):
-    """The rows so far are kept: one line on stderr, the shells' exit status."""
-
-    exit_code = 130  # 128 + SIGINT
-
-    def show(self, file: Any = None) -> None:
-        """Write the line."""
-        click.echo(f"cnnfeat: {self.message}", err=True)
 
 
 def echo_time(report: "ExtractReport") -> None:

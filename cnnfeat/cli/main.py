@@ -16,6 +16,7 @@ import click
 from cnnfeat._version import __version__
 from cnnfeat.cli import processes
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
+from cnnfeat.interrupts import Interrupted
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
 COMMANDS = {
@@ -40,7 +41,9 @@ _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 class _OneLineError(click.ClickException):
     """A `CnnfeatError` on its way to stderr: one line, exit status 1."""
 
-    exit_code = _EXIT_ERROR
+    def __init__(self, message: str, status: int = _EXIT_ERROR) -> None:
+        super().__init__(message)
+        self.status = status
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""
@@ -89,6 +92,8 @@ class LazyGroup(click.Group):
                 return super().invoke(ctx)
             except LeftAloneError:
                 sys.exit(_EXIT_ERROR)  # the process that failed has told
+            except Interrupted as error:
+                raise _OneLineError(str(error), 128 + error.signum) from error
             except CnnfeatError as error:
                 raise _OneLineError(str(error)) from error
             except MemoryError as error:
@@ -141,7 +146,7 @@ def run() -> None:
     except click.ClickException as error:
         if processes.is_first_to_fail():
             error.show()
-        sys.exit(error.exit_code)
+        sys.exit(error.status if isinstance(error, _OneLineError) else error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("cnnfeat: interrupted", err=True)
         sys.exit(_EXIT_INTERRUPTED)

@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from cnnfeat.errors import CnnfeatWarning, DownloadError
+from cnnfeat.suffixes import is_image_name
 
 MAX_RATIO = 20
 """An archive that grows more than so many times is taken for a bomb (images do not
 compress: every official archive grows less than 1.5 times)."""
 MIN_LIMIT = 1 << 26
 """Bytes that any archive may grow to, 64 MiB: small text archives compress well."""
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"}
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -190,7 +190,4 @@ def _counts(folder: Path, class_folders: str) -> Iterator[int]:
         if class_folders == "top" and depth == 1:
             below.clear()
         if depth:
-            yield sum(
-                Path(name).suffix.lower() in _IMAGE_SUFFIXES and name[:1] != "."
-                for name in names
-            )
+            yield sum(map(is_image_name, names))

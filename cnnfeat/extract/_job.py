@@ -16,9 +16,10 @@ import torch
 from cnnfeat._version import __version__
 from cnnfeat.extraction import Plan, Planner, TapModule, earlier_choices, stored_shape
 from cnnfeat.images import Batch, ImageList, check_decoder, list_images, load_batches
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.layers import Tap, resolve_layers
 from cnnfeat.networks import Network, load_network
-from cnnfeat.store import Contents, FeatureWriter, LayerSpec
+from cnnfeat.store import Contents, FeatureWriter
 
 if TYPE_CHECKING:
     from cnnfeat.extract._run import ExtractOptions

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, ImageError
-from cnnfeat.interrupts import ExtractionInterrupted, StopOnSignal
+from cnnfeat.interrupts import Interrupted, StopOnSignal
 from cnnfeat.outputs import check_folder, check_output
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ExtractOptions",
     "ExtractReport",
-    "ExtractionInterrupted",
+    "Interrupted",
     "Progress",
     "extract_features",
 ]
@@ -132,7 +132,7 @@ def extract_features(
         With `on_error="fail"`, at the first image that cannot be read.
     ProvenanceError
         With `resume`, if anything that decides the features is not as it was.
-    ExtractionInterrupted
+    Interrupted
         On SIGINT or SIGTERM; the rows so far are kept for `resume`.
     """
     options = options or ExtractOptions()
@@ -227,9 +227,10 @@ def _run(
         )
         if writer.rows_done < n_images:
             writer.commit()
-            raise ExtractionInterrupted(
+            raise Interrupted(
                 f"interrupted: {writer.rows_done} of {n_images} rows are kept; the "
-                "same command with --resume goes on from there"
+                "same command with --resume goes on from there",
+                stop.signum,
             )
 
 

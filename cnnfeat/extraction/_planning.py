@@ -7,7 +7,6 @@ file says, so that its rows equal those of a run that was never interrupted to t
 
 import ctypes
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -31,6 +30,7 @@ from cnnfeat.extraction._graphs import CompileEngine, OpenVINOEngine
 from cnnfeat.extraction._model_cache import cache_folder
 from cnnfeat.extraction._speeds import SpeedNote, SpeedNotes, describe_machine
 from cnnfeat.images import default_workers
+from cnnfeat.machine import usable_cores
 from cnnfeat.store import read_journal
 
 # Crops in one pass that are tried beside the usual number: a linear layer reads all its
@@ -127,7 +127,7 @@ class Planner:
         DeviceError
             If an engine asked for by name cannot be had.
         """
-        machine = describe_machine(self._module.device, default_threads())
+        machine = describe_machine(self._module.device, usable_cores())
         work = f"{self._module.operations()} {batch_size} {machine}"
         notes = SpeedNotes(cache_folder(), work)
         size = min(batch_size or 0, self._n_images) or self._choose_size(notes)
@@ -238,15 +238,8 @@ def _has_attention(module: TapModule) -> bool:
 
 def _build(name: str, module: TapModule, batch_size: int) -> Engine:
     if name == "openvino":
-        return OpenVINOEngine(module, batch_size, default_threads(), module.precision)
+        return OpenVINOEngine(module, batch_size, usable_cores(), module.precision)
     return CompileEngine(module, batch_size)
-
-
-def default_threads() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def _least_seconds(trials: Iterable[tuple[Engine, np.ndarray]]) -> list[float]:

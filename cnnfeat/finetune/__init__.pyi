@@ -6,8 +6,6 @@ from ._options import (
 )
 from ._run import (
     FinetuneReport as FinetuneReport,
-)
-from ._run import (
     finetune_network as finetune_network,
 )
 from ._training import (

@@ -2,12 +2,11 @@
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from cnnfeat.errors import DataError, OutputError
+from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
 
-SUFFIXES = (".safetensors", ".pth")
 MOMENTUM = 0.9  # Krizhevsky et al. 2012, section 5
 WEIGHT_DECAY = 5e-4  # Krizhevsky et al. 2012, section 5
 # Statistics of fewer images than this are too noisy to train on (Wu & He 2018, fig. 1:
@@ -133,9 +132,9 @@ def check_options(options: FinetuneOptions, output_path: str) -> None:
     DataError
         If options are out of range or contradict each other.
     """
-    if Path(output_path).suffix not in SUFFIXES:
+    if suffix_of(output_path) not in SAVED_WEIGHTS:
         raise OutputError(
-            f"{output_path}: weights files end in {' or '.join(SUFFIXES)}"
+            f"{output_path}: weights files end in {' or '.join(SAVED_WEIGHTS)}"
         )
     if options.train not in ("head", "all") and not options.n_stages:
         raise DataError(

@@ -16,9 +16,9 @@ from cnnfeat.errors import CnnfeatWarning, InputError
 from cnnfeat.images._listing import (
     ImageList,
     build_image_list,
-    is_image_name,
     printable,
 )
+from cnnfeat.suffixes import is_image_name
 
 _Identity = tuple[int, int]  # device and inode
 

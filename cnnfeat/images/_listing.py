@@ -17,16 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnfeat import suffixes
 from cnnfeat.errors import InputError
 from cnnfeat.images._reading import Location
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp"),
-        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
-        *(".jp2", ".j2k", ".jpx", ".avif", ".avifs", ".qoi", ".ico"),
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +126,10 @@ def list_images(source: str | Path, *, stdin: Iterable[str] | None = None) -> Im
             f"{shown}: neither a folder nor a regular file (a pipe, a device or a "
             "broken link); give paths on standard input with -"
         )
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = suffixes.suffix_of(path)
     if suffix in (".csv", ".tsv"):
         return list_manifest(path)
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in suffixes.IMAGES:
         folder, name = os.path.split(os.path.abspath(path))
         return build_image_list(folder, [(None, name)])
     return list_tar(path)
@@ -213,11 +206,6 @@ def printable(name: str) -> str:
     if name.isascii():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def is_image_name(name: str) -> bool:
-    """Tell whether a file name that is not hidden has a known image suffix."""
-    return name[:1] != "." and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _stdin_lines() -> Iterable[str]:

@@ -7,13 +7,11 @@ decoded ahead of the batch that was asked for.
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,12 +23,13 @@ from cnnfeat.images._listing import ImageList
 from cnnfeat.images._pool import Result, Task, WorkerPool
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images._worker import Job, load_into
+from cnnfeat.machine import usable_cores
 
 if TYPE_CHECKING:
     import torch
 
 PREFETCHED_CROPS = 64
-_CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,20 +122,7 @@ def load_batches(
 
 def default_workers() -> int:
     """Return a good number of workers: the cores this process may use, at most 16."""
-    if hasattr(os, "sched_getaffinity"):
-        n_cores = len(os.sched_getaffinity(0))
-    else:
-        n_cores = os.cpu_count() or 1
-    return max(1, min(16, n_cores, _cgroup_cores()))
-
-
-def _cgroup_cores() -> int:
-    """Return the cores that a container is allowed, rounded up (cgroup v2)."""
-    try:
-        quota, period = _CGROUP_CPU_MAX.read_text().split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):  # no such file, or "max"
-        return 16
+    return min(_MOST_WORKERS, usable_cores())
 
 
 def _check(name: str, value: object, is_valid: bool) -> None:

@@ -19,10 +19,10 @@ from cnnfeat.errors import ImageError, InputError
 from cnnfeat.images._listing import (
     ImageList,
     build_image_list,
-    is_image_name,
     printable,
 )
 from cnnfeat.images._reading import Location
+from cnnfeat.suffixes import is_image_name
 
 # In the order in which they are asked.
 _LABEL_SUFFIXES = ("cls", "txt", "json")

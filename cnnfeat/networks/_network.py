@@ -1,6 +1,5 @@
 """A network ready for use: module, weights record, device. No loading, no tapping."""
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from cnnfeat.errors import DeviceError
 from cnnfeat.images import Preprocessing
 
 if TYPE_CHECKING:
@@ -92,29 +90,3 @@ class Network:
 
     def __repr__(self) -> str:
         return f"Network({self.name!r}, {self.weights.name!r}, {self.device})"
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the torch device that `auto`, `cpu`, `cuda` or `cuda:N` stands for.
-
-    `auto` is the first CUDA device where there is one, else the CPU.
-
-    Raises
-    ------
-    DeviceError
-        If the name is none of these, or no such CUDA device is at hand.
-    """
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return torch.device("cuda:0" if n_cuda else "cpu")
-    if device == "cpu":
-        return torch.device("cpu")
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if match is None:
-        raise DeviceError(
-            f"unknown device {device!r}: expected auto, cpu, cuda or cuda:N"
-        )
-    if int(match[1] or 0) >= n_cuda:
-        found = f"{n_cuda} CUDA device(s) found" if n_cuda else "no CUDA device found"
-        raise DeviceError(f"device {device!r} is not there: {found}; use --device cpu")
-    return torch.device(f"cuda:{match[1] or 0}")

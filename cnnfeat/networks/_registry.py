@@ -16,6 +16,7 @@ from torch import nn
 
 from cnnfeat.errors import WeightsError
 from cnnfeat.images import Preprocessing
+from cnnfeat.machine import resolve_device
 from cnnfeat.networks import _weights as state_dicts
 from cnnfeat.networks._architectures import (
     EMBEDDED,
@@ -30,7 +31,7 @@ from cnnfeat.networks._architectures import (
     unknown_network,
 )
 from cnnfeat.networks._classifier import restore_classifier
-from cnnfeat.networks._network import Network, WeightsRecord, resolve_device
+from cnnfeat.networks._network import Network, WeightsRecord
 from cnnfeat.networks._pixels import PIXELS, load_pixels
 
 

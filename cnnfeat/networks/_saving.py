@@ -14,6 +14,7 @@ import torch
 from cnnfeat.errors import WeightsError
 from cnnfeat.networks._weights import file_digest, read_state_dict
 from cnnfeat.outputs import atomic_output
+from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
 
 FORMAT = "cnnfeat-weights"
 FORMAT_VERSION = 1
@@ -106,7 +107,7 @@ def finetuned_images_of(path: str, sha256: str) -> frozenset[str]:
     Empty where the file is gone, or has other bytes than `sha256` says.
     """
     there = Path(path)
-    if there.suffix not in (".safetensors", ".pth") or not there.is_file():
+    if suffix_of(there) not in SAVED_WEIGHTS or not there.is_file():
         return frozenset()
     if file_digest(there) != sha256:
         return frozenset()

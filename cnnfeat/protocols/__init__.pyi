@@ -9,10 +9,6 @@ from ._published import (
 )
 from ._table import (
     PROTOCOLS as PROTOCOLS,
-)
-from ._table import (
     Protocol as Protocol,
-)
-from ._table import (
     get_protocol as get_protocol,
 )

@@ -1,16 +1,10 @@
 from ._features import (
     FeatureFile as FeatureFile,
-)
-from ._features import (
     open_features as open_features,
 )
 from ._heads import (
     Head as Head,
-)
-from ._heads import (
     load_head as load_head,
-)
-from ._heads import (
     save_head as save_head,
 )
 from ._journal import (
@@ -18,15 +12,10 @@ from ._journal import (
 )
 from ._provenance import (
     check_same_provenance as check_same_provenance,
-)
-from ._provenance import (
     is_trained_from as is_trained_from,
 )
 from ._skeleton import (
     Contents as Contents,
-)
-from ._spec import (
-    LayerSpec as LayerSpec,
 )
 from ._summary import (
     file_summary as file_summary,

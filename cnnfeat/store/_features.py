@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
 from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.store._skeleton import FEATURES_FORMAT
-from cnnfeat.store._spec import LayerSpec
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16

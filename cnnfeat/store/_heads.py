@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import ShapeError
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import atomic_output
 from cnnfeat.store._opening import (
     HEAD_FORMAT,
@@ -25,7 +26,6 @@ from cnnfeat.store._opening import (
     read_strings,
 )
 from cnnfeat.store._skeleton import FORMAT_VERSION
-from cnnfeat.store._spec import LayerSpec
 
 ScalerValue = np.ndarray | float | int | bool | str
 

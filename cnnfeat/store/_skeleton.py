@@ -21,8 +21,8 @@ import numpy as np
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, LayerError
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB, fsync_path, prove_space
-from cnnfeat.store._spec import LayerSpec
 
 FEATURES_FORMAT = "cnnfeat-features"
 FORMAT_VERSION = 1
