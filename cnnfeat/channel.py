@@ -1,9 +1,13 @@
-"""A bounded queue between two threads that passes on the end, and errors, as well."""
+"""A bounded queue between two threads, and reading ahead through one.
+
+It is the only queue of the package: it passes on the end and errors as well as items.
+"""
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -69,6 +73,11 @@ class Channel(Generic[T]):
                 raise self._error
             raise EndOfChannel
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the receiver wants no more."""
+        return self._is_cancelled
+
     def finish(self, error: BaseException | None = None) -> None:
         """Say that nothing follows; `get` then raises `error` where there is one."""
         with self._changed:
@@ -81,3 +90,59 @@ class Channel(Generic[T]):
         with self._changed:
             self._is_cancelled = True
             self._changed.notify_all()
+
+
+@contextmanager
+def read_ahead(
+    make_items: Callable[[Callable[[], bool]], Generator[T, None, None]], size: int
+) -> Iterator[Channel[T]]:
+    """Let a thread of its own run a generator and keep up to `size` items ready.
+
+    The generator is made, run and closed by that thread, which ends with the block.
+    After KeyboardInterrupt nobody waits for it: it is a daemon.
+
+    Parameters
+    ----------
+    make_items : callable (is_wanted) -> generator
+        `is_wanted()` turns false when nobody takes items any more; a generator that
+        waits for something looks at it.
+    size : int
+        Items that may wait.
+    """
+    ready: Channel[T] = Channel(size)
+
+    def work() -> None:
+        error: BaseException | None = None
+        items = make_items(lambda: not ready.is_cancelled)
+        try:
+            for item in items:
+                if not ready.put(item):
+                    break
+        # Whatever it is, the reader must hear of it and not wait for ever.
+        except BaseException as raised:
+            error = raised
+        finally:
+            items.close()
+            ready.finish(error)
+
+    thread = start_thread("read-ahead", work)
+    try:
+        yield ready
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _end(ready, thread)
+        raise
+    _end(ready, thread)
+
+
+def _end(ready: Channel[Any], thread: threading.Thread) -> None:
+    ready.cancel()
+    thread.join()
+
+
+def start_thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    """Start a daemon thread, so that leaving at once does not wait for it."""
+    thread = threading.Thread(target=target, name=f"cnnfeat-{name}", daemon=True)
+    thread.start()
+    return thread

@@ -79,3 +79,24 @@ class LayerSpec:
     def from_dict(cls, fields: dict[str, Any]) -> "LayerSpec":
         """Return the spec that `to_dict` wrote down."""
         return cls(**{**fields, "shape": tuple(fields["shape"])})
+
+
+def mark_non_finite(
+    name: str, rows: np.ndarray, ok: np.ndarray, errors: list[str]
+) -> None:
+    """Mark the rows of a layer that hold a NaN or an infinity as failed, in place.
+
+    Parameters
+    ----------
+    name : str
+        The layer, for the reason.
+    rows : ndarray of shape (m, ...), floating
+    ok : ndarray of shape (m,), dtype=bool
+        Set to False.
+    errors : list of m str
+        Set to the reason.
+    """
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    for row in np.flatnonzero(ok & ~finite).tolist():
+        ok[row] = False
+        errors[row] = f"non-finite activation in {name}"

@@ -7,28 +7,31 @@ which network, weights, layer and preprocessing it belongs to.
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cnnfeat import suffixes
-from cnnfeat.errors import DataError, ProvenanceError, StoreError, WeightsError
+from cnnfeat.errors import (
+    CnnfeatWarning,
+    DataError,
+    ProvenanceError,
+    StoreError,
+    WeightsError,
+)
+from cnnfeat.extraction import Extractor, ImageSource, run
+from cnnfeat.heads import FeatureTransform
+from cnnfeat.images import ImageList, check_decoder, list_images
+from cnnfeat.layers import ROOT
+from cnnfeat.networks import Network, load_network, read_weights_metadata
+from cnnfeat.outputs import check_output, write_output
+from cnnfeat.store import Head, load_head
 
-if TYPE_CHECKING:
-    import torch
-
-    from cnnfeat.images import Preprocessing
-    from cnnfeat.networks import Network
-    from cnnfeat.store import Head
-
-# Nothing here halves a batch that is too large for a GPU: it gets no more than this.
-_MOST_CROPS_AT_ONCE = 32
-
-# Normalised images in (m * n_crops, 3, h, w); class scores out (m * n_crops, k).
-Forward = Callable[["torch.Tensor"], "torch.Tensor"]
+Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class PredictOptions:
     device: str = "auto"
     batch_size: int | None = None
     workers: int | None = None
+    engine: str = "auto"
     top: int = 1
     overwrite: bool = False
 
@@ -63,6 +67,7 @@ class PredictReport:
     model: str
     kind: str
     score: str
+    engine: str
     n_images: int
     n_failed: int
     predictions: list[Prediction]
@@ -93,20 +98,73 @@ class PredictReport:
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A network with what turns its images into scores."""
+    """What turns images into class scores: an extractor, and what follows it.
 
-    network: "Network"
+    `layers` are the extractor's, in the order of the columns of (m, d) features, which
+    `scores` turns into (m, k).
+    """
+
+    extractor: Extractor
+    layers: tuple[str, ...]
     class_names: tuple[str, ...]
-    forward: Forward
-    finish: Callable[[np.ndarray], np.ndarray]  # scores after the crops' average
+    scores: Callable[[np.ndarray], np.ndarray]
     kind: str
     score: str
-    crops: str = "center"
     decoder: str = "pil"
+    trained_engine: str = ""
+
+
+class _PredictionSink:
+    """A Sink that keeps the best classes of each image, and nothing of its features."""
+
+    def __init__(self, classifier: _Classifier, paths: Sequence[str], top: int) -> None:
+        self.predictions: list[Prediction] = []
+        self.n_failed = 0
+        self._classifier = classifier
+        self._paths = paths
+        self._top = top
 
     @property
-    def preprocessing(self) -> "Preprocessing":
-        return self.network.weights.preprocessing
+    def rows_done(self) -> int:
+        """Images predicted so far."""
+        return len(self.predictions)
+
+    def write(
+        self,
+        start: int,
+        features: Mapping[str, np.ndarray],
+        ok: np.ndarray,
+        errors: Sequence[str],
+    ) -> None:
+        """Score rows [start, start + m)."""
+        m = len(ok)
+        X = np.concatenate(
+            [features[layer].reshape(m, -1) for layer in self._classifier.layers],
+            axis=1,
+        )
+        scores = self._classifier.scores(X)
+        paths = self._paths[start : start + m]
+        for path, row, error in zip(paths, scores, errors, strict=True):
+            self.predictions.append(self._predict(path, row, error))
+        self.n_failed += sum(map(bool, errors))
+
+    def commit(self) -> None:
+        """Do nothing: the predictions are written when all are there."""
+
+    def _predict(self, path: str, scores: np.ndarray, error: str) -> Prediction:
+        if error:
+            return Prediction(path, (), (), error)
+        if not np.isfinite(scores).all():
+            raise DataError(
+                f"{path}: its scores are not finite; the weights are damaged"
+            )
+        best = np.argsort(-scores, kind="stable")[: self._top]
+        names = self._classifier.class_names
+        return Prediction(
+            path=path,
+            labels=tuple(names[k] for k in best),
+            scores=tuple(float(scores[k]) for k in best),
+        )
 
 
 def predict_images(
@@ -145,48 +203,67 @@ def predict_images(
     InputError, DeviceError, OutputError
         As their names say.
     """
-    from cnnfeat.images import list_images
-    from cnnfeat.outputs import check_output, write_output
-
     options = options or PredictOptions()
     if output_path:
         check_output(output_path, overwrite=options.overwrite)
     image_list = list_images(images, stdin=stdin)
-    load = _load_weights if _is_weights(model_path) else _load_head
-    classifier = load(model_path, options)
-    predictions: list[Prediction] = []
-    n_failed = 0
-    for paths, scores, errors in _score_batches(classifier, image_list, options):
-        predictions += [
-            _prediction(path, row, error, classifier.class_names, options.top)
-            for path, row, error in zip(paths, scores, errors, strict=True)
-        ]
-        n_failed += sum(map(bool, errors))
-        if progress:
-            progress(len(predictions), len(image_list), n_failed)
+    is_weights = suffixes.suffix_of(model_path) in suffixes.WEIGHTS
+    read = _read_weights if is_weights else _read_head
+    classifier = read(model_path, options)
+    with classifier.extractor:
+        sink = _predict_all(classifier, image_list, options, progress)
     report = PredictReport(
         model=str(model_path),
         kind=classifier.kind,
         score=classifier.score,
+        engine=classifier.extractor.engine,
         n_images=len(image_list),
-        n_failed=n_failed,
-        predictions=predictions,
+        n_failed=sink.n_failed,
+        predictions=sink.predictions,
     )
     if output_path:
         write_output(output_path, report.to_csv().encode(), overwrite=options.overwrite)
     return report
 
 
-def _is_weights(path: str) -> bool:
-    return suffixes.suffix_of(path) in suffixes.WEIGHTS
+def _predict_all(
+    classifier: _Classifier,
+    image_list: ImageList,
+    options: PredictOptions,
+    progress: Progress | None,
+) -> _PredictionSink:
+    extractor = classifier.extractor
+    device = extractor.network.device
+    check_decoder(classifier.decoder, device)
+    source = ImageSource(
+        image_list,
+        extractor.preprocessing,
+        crops=extractor.crops,
+        workers=options.workers,
+        decoder=classifier.decoder,
+        device=device,
+    )
+    extractor.plan(source)
+    if classifier.trained_engine not in ("", extractor.engine):
+        warnings.warn(
+            f"features are computed by the engine {extractor.engine}, and the head was "
+            f"trained on those of {classifier.trained_engine}: scores may differ by "
+            "rounding",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
+    sink = _PredictionSink(classifier, image_list.paths, options.top)
+
+    def done(n_done: int) -> None:
+        if progress:
+            progress(n_done, len(image_list), sink.n_failed)
+
+    run(source, extractor, sink, done=done)
+    return sink
 
 
-# -- the two kinds of model ------------------------------------------------------------
-
-
-def _load_weights(path: str, options: PredictOptions) -> _Classifier:
-    from cnnfeat.networks import load_network, read_weights_metadata
-
+def _read_weights(path: str, options: PredictOptions) -> _Classifier:
+    """Return the fine-tuned network: its class scores are the features."""
     name = options.model or read_weights_metadata(path).get("model")
     if not name:
         raise WeightsError(
@@ -198,43 +275,56 @@ def _load_weights(path: str, options: PredictOptions) -> _Classifier:
     if not names:
         raise WeightsError(f"{path} does not name its {network.n_classes} classes")
     return _Classifier(
-        network=network,
+        extractor=Extractor(
+            network, [ROOT], engine=options.engine, batch_size=options.batch_size
+        ),
+        layers=(ROOT,),
         class_names=names,
-        forward=network.module,
-        finish=_softmax,
+        scores=_softmax,
         kind="weights",
         score="probability",
     )
 
 
-def _load_head(path: str, options: PredictOptions) -> _Classifier:
-    from cnnfeat.heads import FeatureTransform
-    from cnnfeat.store import load_head
-
+def _read_head(path: str, options: PredictOptions) -> _Classifier:
     head = load_head(path)
-    network = _network_of(head, path, options)
     transform = FeatureTransform.from_arrays(head.scaler)
 
-    def finish(features: np.ndarray) -> np.ndarray:
+    def scores(features: np.ndarray) -> np.ndarray:
         scores = transform.transform(features) @ head.coef.T + head.intercept
         return _softmax(scores) if head.kind == "softmax" else scores
 
+    pools = {spec.pool for spec in head.layer_specs}
+    if len(pools) != 1:
+        raise StoreError(
+            f"{path}: its layers are pooled in {len(pools)} ways ({', '.join(pools)}), "
+            "which one extraction does not give; use `cnnfeat evaluate`"
+        )
+    layers = tuple(spec.layer for spec in head.layer_specs)
+    told = head.provenance
+    extractor = Extractor(
+        _network_of(head, path, options),
+        layers,
+        pool=pools.pop(),
+        crops=told.get("crops", "center"),
+        precision=told.get("precision", "fp32"),
+        engine=options.engine,
+        batch_size=options.batch_size,
+    )
     return _Classifier(
-        network=network,
+        extractor=extractor,
+        layers=layers,
         class_names=head.class_names,
-        forward=_feature_reader(network, head),
-        finish=finish,
+        scores=scores,
         kind=head.kind,
         score="probability" if head.kind == "softmax" else "score",
-        crops=head.provenance.get("crops", "center"),
-        decoder=head.provenance.get("decoder", "pil"),
+        decoder=told.get("decoder", "pil"),
+        trained_engine=told.get("engine", ""),
     )
 
 
-def _network_of(head: "Head", path: str, options: PredictOptions) -> "Network":
+def _network_of(head: Head, path: str, options: PredictOptions) -> Network:
     """Load the network that the head's features came from, and check that it is."""
-    from cnnfeat.networks import load_network
-
     told = head.provenance
     if "model" not in told or "weights_sha256" not in told:
         raise StoreError(f"{path} does not record which network its features are of")
@@ -268,87 +358,6 @@ def _network_of(head: "Head", path: str, options: PredictOptions) -> "Network":
     return network
 
 
-def _feature_reader(network: "Network", head: "Head") -> Forward:
-    """Return the function from images to the head's features, flattened and joined."""
-    import torch
-
-    from cnnfeat.layers import Tapper, pool_activation, resolve_layers
-
-    taps = [resolve_layers(network, [spec.layer])[0] for spec in head.layer_specs]
-    pools = [spec.pool for spec in head.layer_specs]
-    unique = {tap.name: tap for tap in taps}
-
-    def read(images: torch.Tensor) -> torch.Tensor:
-        with Tapper(network, list(unique.values())) as tapper:
-            activations = tapper(images)
-        parts = [
-            pool_activation(
-                activations[tap.name], pool, channels_last=tap.channels_last
-            ).flatten(1)
-            for tap, pool in zip(taps, pools, strict=True)
-        ]
-        return torch.cat(parts, dim=1)
-
-    return read
-
-
-# -- images in, scores out -------------------------------------------------------------
-
-
-def _score_batches(
-    classifier: _Classifier, image_list: Any, options: PredictOptions
-) -> Iterator[tuple[list[str], np.ndarray, tuple[str, ...]]]:
-    from cnnfeat.extraction import CROPS_AT_ONCE, N_CROPS
-    from cnnfeat.images import default_workers, load_batches
-
-    workers = default_workers() if options.workers is None else options.workers
-    at_once = min(_MOST_CROPS_AT_ONCE, CROPS_AT_ONCE[classifier.network.device.type])
-    usual = max(1, at_once // N_CROPS[classifier.crops])
-    for batch in load_batches(
-        image_list,
-        classifier.preprocessing,
-        batch_size=options.batch_size or usual,
-        crops=classifier.crops,
-        workers=workers,
-        decoder=classifier.decoder,
-        device=classifier.network.device,
-    ):
-        scores = classifier.finish(_forward(classifier, batch.images))
-        stop = batch.start + len(batch.ok)
-        yield list(image_list.paths[batch.start : stop]), scores, batch.errors
-
-
-def _forward(classifier: _Classifier, images: np.ndarray) -> np.ndarray:
-    """Return the network's output (m, d) for uint8 images (m, n_crops, 3, h, w).
-
-    As extraction does it: float32, the mean over an image's crops.
-    """
-    import torch
-
-    m, n_crops = images.shape[:2]
-    pixels = torch.from_numpy(images).flatten(0, 1).to(classifier.network.device)
-    batch = classifier.preprocessing.normalize(pixels)
-    batch = batch.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        output = classifier.forward(batch).float()
-    return output.unflatten(0, (m, n_crops)).mean(dim=1).cpu().numpy()
-
-
 def _softmax(scores: np.ndarray) -> np.ndarray:
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def _prediction(
-    path: str, scores: np.ndarray, error: str, class_names: tuple[str, ...], top: int
-) -> Prediction:
-    if error:
-        return Prediction(path, (), (), error)
-    if not np.isfinite(scores).all():
-        raise DataError(f"{path}: its scores are not finite; the weights are damaged")
-    best = np.argsort(-scores, kind="stable")[:top]
-    return Prediction(
-        path=path,
-        labels=tuple(class_names[k] for k in best),
-        scores=tuple(float(scores[k]) for k in best),
-    )

@@ -1,6 +1,11 @@
 """Fixtures shared by all tests: generated images, a miniature network, real data."""
 
 import os
+
+# Threads that wait for each other by spinning make everything many times slower beside
+# another busy process. Read by OpenMP when torch is imported, here and in children.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from collections.abc import Iterator
 from pathlib import Path
 

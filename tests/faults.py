@@ -23,10 +23,12 @@ def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at
     import torch
 
     from cnnfeat.cli.main import main
-    from cnnfeat.extraction import EagerEngine, _pipeline as pipeline
+    from cnnfeat.extraction import _run as pipeline
+    from cnnfeat.extraction._engines import EagerEngine
 
     torch.set_num_threads(1)
     pipeline.SECONDS_BETWEEN_COMMITS = -1.0
+    pipeline._QUEUED_ROWS = 4  # work is left for workers
     start, fsync, counts = EagerEngine.start, os.fsync, {"batch": 0, "fsync": 0}
 
     def slow_start(self, images):

@@ -49,6 +49,11 @@ ALLOWED = {
     "layer_spec": {"errors"},
     "images": {"errors", "machine", "suffixes"},
     "networks": {"errors", "images", "layers", "machine", "outputs", "suffixes"},
+    "channel": set(),
+    "extraction": {
+        *("channel", "errors", "images", "layer_spec", "layers", "machine"),
+        "networks",
+    },
     "store": {"errors", "layer_spec", "outputs"},
     "splits": {"errors"},
     "protocols": {"errors", "splits"},

@@ -35,7 +35,7 @@ def start_child():
     """Start the command in a child of a server that has torch imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["faults", "cnnfeat.extract._job", "torchvision", "timm", "click"]
+        ["faults", "cnnfeat.extract._run", "torchvision", "timm", "click"]
     )
     children = []
 

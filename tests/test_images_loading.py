@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from faults import wait_until, worker_pids
 from PIL import Image
@@ -61,7 +61,7 @@ def test_batches_cover_the_rows_in_order(mixed_dir):
             if batch.ok[k]:
                 expected = SMALL.apply(decode_image(images.read_bytes(row)))
             np.testing.assert_array_equal(
-                batch.images[k], np.broadcast_to(expected, (1, 3, 16, 16))
+                batch.images[k], np.broadcast_to(expected, (1, 16, 16, 3))
             )
             assert bool(batch.errors[k]) != batch.ok[k]
 
@@ -179,12 +179,12 @@ def worker_code(monkeypatch):
 WRAP = """
 import os, time
 import cnnfeat.images._worker as w
-load = w.Job.load
+load = w.DecodingJob.load
 def wrapped(job, location):
     if location.path.endswith('bee/1.png'):
         {}
     return load(job, location)
-w.Job.load = wrapped
+w.DecodingJob.load = wrapped
 """
 
 
@@ -238,6 +238,24 @@ def test_an_image_that_allocates_without_bound_becomes_a_failed_row(
     assert [k for k, error in enumerate(errors) if error] == [5]
 
 
+def test_nobody_who_wants_images_any_more_ends_a_wait_for_a_slow_one(
+    image_dir, worker_code
+):
+    worker_code(WRAP.format("time.sleep(1000)"))
+    n_asked = 0
+
+    def is_wanted():
+        nonlocal n_asked
+        n_asked += 1
+        return n_asked < 30
+
+    batches = load_batches(
+        list_images(image_dir), SMALL, batch_size=4, workers=2, is_wanted=is_wanted
+    )
+    assert [batch.start for batch in batches] in ([0], [])
+    assert children() == []
+
+
 def test_workers_that_cannot_start_end_in_one_line(image_dir, worker_code):
     worker_code("raise ImportError('no such codec')")
     batches = load_batches(list_images(image_dir), SMALL, batch_size=4, workers=2)
@@ -250,12 +268,13 @@ def test_workers_that_cannot_start_end_in_one_line(image_dir, worker_code):
 def test_closing_early_stops_the_workers(image_dir, monkeypatch):
     monkeypatch.setattr(loading, "PREFETCHED_CROPS", 1)  # work is left for them
     n_descriptors = len(os.listdir("/proc/self/fd"))
+    n_threads = threading.active_count()
     batches = load_batches(list_images(image_dir), SMALL, batch_size=2, workers=2)
     next(batches)
     assert len(children()) == 2
     batches.close()
     assert children() == []
-    assert not [t for t in threading.enumerate() if t.name == "cnnfeat-images"]
+    assert threading.active_count() == n_threads
     assert len(os.listdir("/proc/self/fd")) <= n_descriptors
 
 
@@ -283,15 +302,7 @@ def started(source, ending):
 
 
 def workers_of(process):
-    pids = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == process.pid:
-            pids.append(int(status.parent.name))
-    return pids
+    return worker_pids(process.pid)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, None])
@@ -302,7 +313,7 @@ def test_workers_end_with_their_parent(image_dir, how):
         assert len(pids) == 2
         process.send_signal(how)
     _, stderr = process.communicate(timeout=20)
-    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
     assert "resource_tracker" not in stderr
     if how is None:
         assert (process.returncode, stderr) == (0, "")

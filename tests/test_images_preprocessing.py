@@ -25,7 +25,11 @@ def noise(width, height, seed=0):
 def torchvision_pixels(image, resize, crop, interpolation):
     size = [resize] if isinstance(resize, int) else list(resize)
     resized = F.resize(image, size, MODES[interpolation], antialias=True)
-    return F.pil_to_tensor(F.center_crop(resized, list(crop))).numpy()
+    return pixels_nhwc(F.center_crop(resized, list(crop)))
+
+
+def pixels_nhwc(image):
+    return F.pil_to_tensor(image).permute(1, 2, 0).numpy()  # (h, w, 3)
 
 
 @settings(deadline=None, max_examples=150)
@@ -66,11 +70,12 @@ def test_apply_then_normalize_equals_the_whole_preset():
     assert torch.equal(pixels[0], theirs)
 
 
-def test_apply_is_channels_last_in_memory():
+def test_normalizing_moves_the_channels_and_leaves_the_memory_as_it_is():
     pixels = Preprocessing(40, (32, 24)).apply(noise(60, 50))
-    assert pixels.shape == (1, 3, 32, 24)
+    assert pixels.shape == (1, 32, 24, 3)
     assert pixels.dtype == np.uint8
     normalized = Preprocessing(40, (32, 24)).normalize(torch.from_numpy(pixels))
+    assert normalized.shape == (1, 3, 32, 24)
     assert normalized.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -78,9 +83,9 @@ def test_ten_crops_are_corners_centre_and_their_mirror_images():
     image = noise(50, 40)
     ours = Preprocessing(40, (32, 24))  # 40 is the short side: nothing is resized
     pixels = ours.apply(image, "ten")
-    five = [F.pil_to_tensor(crop).numpy() for crop in F.five_crop(image, [32, 24])]
+    five = [pixels_nhwc(crop) for crop in F.five_crop(image, [32, 24])]
     np.testing.assert_array_equal(pixels[:5], five)
-    np.testing.assert_array_equal(pixels[5:], np.flip(pixels[:5], axis=3))
+    np.testing.assert_array_equal(pixels[5:], np.flip(pixels[:5], axis=2))
     np.testing.assert_array_equal(pixels[4], ours.apply(image)[0])
 
 
@@ -93,8 +98,41 @@ def test_ten_crops_of_a_small_image_are_those_of_the_padded_one(size, crop):
     pads = [max(0, crop[1] - size[0]), max(0, crop[0] - size[1])]
     padding = [pads[0] // 2, pads[1] // 2, (pads[0] + 1) // 2, (pads[1] + 1) // 2]
     padded = F.pad(image, padding)
-    five = [F.pil_to_tensor(patch).numpy() for patch in F.five_crop(padded, crop)]
+    five = [pixels_nhwc(patch) for patch in F.five_crop(padded, crop)]
     np.testing.assert_array_equal(pixels[:5], five)
+
+
+@settings(max_examples=60)
+@given(
+    width=st.integers(20, 120),
+    height=st.integers(20, 120),
+    crop=st.integers(0, 9),
+    data=st.data(),
+)
+def test_a_box_of_a_crop_is_found_in_the_original(width, height, crop, data):
+    # One marked pixel, enlarged by a whole factor so that its edges stay sharp.
+    factor, short = 4, min(width, height)
+    ours = Preprocessing(factor * short, (factor * short // 2,) * 2, "nearest")
+    x = data.draw(st.integers(0, width - 1))
+    y = data.draw(st.integers(0, height - 1))
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[y, x] = 255
+    image = Image.fromarray(pixels)
+    if ours.resized_size(width, height) != (factor * width, factor * height):
+        return  # the long side was cut
+    found = np.argwhere(ours.apply(image, "ten")[crop, :, :, 0])
+    if len(found) < factor * factor:
+        return  # outside of this crop, or cut by its edge
+    (upper, left), (lower, right) = found.min(0), found.max(0) + 1
+    box = ours.source_box(
+        (width, height), (left, upper, right, lower), crops="ten", crop=crop
+    )
+    assert box == pytest.approx((x, y, x + 1, y + 1))
+
+
+def test_the_whole_centre_crop_of_a_padded_image_reaches_beyond_it():
+    box = Preprocessing(10, (20, 20)).source_box((10, 10))
+    assert box == (-5, -5, 15, 15)
 
 
 def test_the_long_side_is_cut_to_an_integer():

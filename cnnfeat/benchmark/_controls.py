@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from cnnfeat.errors import InputError, ProvenanceError
 from cnnfeat.extract import (
     ExtractOptions,
-    Progress as ExtractProgress,
     extract_features,
 )
 from cnnfeat.store import open_features
@@ -49,7 +48,7 @@ def control_features(
             _images_of(features),
             str(path),
             _options(features, control),
-            progress=_without_stages(progress),
+            progress=progress,
             command=f"control {control} of {features.path.name}",
         )
     opened = open_features(path)
@@ -80,13 +79,6 @@ def _wanted(features: "FeatureFile", control: str) -> dict[str, str]:
     if control == "pixels":
         return {"images_sha256": fields["images_sha256"], "model": "pixels"}
     return fields
-
-
-def _without_stages(progress: Progress | None) -> ExtractProgress | None:
-    """Return a callback that leaves out where the time went."""
-    if progress is None:
-        return None
-    return lambda n_done, n_all, n_failed, _: progress(n_done, n_all, n_failed)
 
 
 def _images_of(features: "FeatureFile") -> "ImageList":

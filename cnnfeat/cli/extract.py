@@ -55,7 +55,7 @@ def extract(
             output_path,
             ExtractOptions(**chosen),
             stdin=stdin_lines(images),
-            progress=bar and (lambda done, n, failed, seconds: bar(done, n, failed)),
+            progress=bar,
             command=command_line(),
         )
     if not quiet:

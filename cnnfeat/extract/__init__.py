@@ -1,4 +1,4 @@
-"""The verb that turns images into a feature file."""
+"""The verb that turns images into features: a file of them, or arrays in memory."""
 
 import lazy_loader
 

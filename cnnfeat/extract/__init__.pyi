@@ -1,6 +1,8 @@
-from ._run import (
+from ._arrays import FeatureArrays as FeatureArrays, extract_arrays as extract_arrays
+from ._options import (
     ExtractOptions as ExtractOptions,
     ExtractReport as ExtractReport,
     Progress as Progress,
-    extract_features as extract_features,
 )
+from ._run import extract_features as extract_features
+from ._work import make_source as make_source

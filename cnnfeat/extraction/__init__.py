@@ -1,6 +1,7 @@
-"""The machinery behind `cnnfeat.extract`: stages, engine choice, interrupts.
+"""Images through a network to rows of features: the noun in the middle.
 
-Images come from `images`, engines from `networks`, and rows go to `store`.
+A Source gives batches of pixels, an Extractor turns them into rows, a Sink takes those:
+`run(source, extractor, sink)`. Every verb that needs activations calls it.
 """
 
 import lazy_loader

@@ -21,12 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from cnnfeat.extraction._engines import (
     Engine,
     EngineError,
-    TapModule,
     _CudaLane,
     pad_batch,
     quiet_compilers,
 )
 from cnnfeat.extraction._model_cache import ModelCache, cache_folder
+from cnnfeat.extraction._tap_module import TapModule
 
 # What compilers raise on networks that they cannot take; anything else is our error.
 _FAILURES = (

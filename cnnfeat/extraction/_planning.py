@@ -12,27 +12,27 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, DeviceError
 from cnnfeat.extraction._engines import (
-    CROPS_AT_ONCE,
-    N_CROPS,
     EagerEngine,
     Engine,
     EngineError,
-    TapModule,
     check_agreement,
 )
 from cnnfeat.extraction._graphs import CompileEngine, OpenVINOEngine
 from cnnfeat.extraction._model_cache import cache_folder
 from cnnfeat.extraction._speeds import SpeedNote, SpeedNotes, describe_machine
-from cnnfeat.images import default_workers
+from cnnfeat.extraction._tap_module import TapModule
+from cnnfeat.images import N_CROPS
 from cnnfeat.machine import usable_cores
-from cnnfeat.store import read_journal
 
+# Crops in one pass that suit most networks, by device. On a CPU the activations of
+# eight still fit its caches, those of 32 do not (docs/measurements.md has figures); a
+# GPU needs many to be busy.
+CROPS_AT_ONCE = {"cpu": 8, "cuda": 256}
 # Crops in one pass that are tried beside the usual number: a linear layer reads all its
 # weights once a batch. More than 16 on a CPU would cost memory that the run itself does
 # without.
@@ -65,24 +65,11 @@ class Plan:
     batch_size: int
 
 
-def earlier_choices(output_path: str) -> dict[str, str]:
-    """Return the job of the unfinished run of this output; empty without one."""
-    state = read_journal(Path(f"{output_path}.part.journal"))
-    return state.fingerprint if state is not None and state.rows_done else {}
-
-
 def batch_sizes(n_images: int, n_crops: int, device: str) -> list[int]:
     """Return the numbers of images worth trying at once, the usual one first."""
     crops = (CROPS_AT_ONCE[device], _OTHER_CROPS_AT_ONCE[device])
     sizes = [math.ceil(n / n_crops) for n in crops]
     return list(dict.fromkeys(min(size, n_images) for size in sizes))
-
-
-def choose_workers(asked: int | None, n_images: int) -> int:
-    """Return how many processes decode; none where starting them takes longer."""
-    if asked is not None:
-        return asked
-    return default_workers() if n_images > 64 else 0
 
 
 class Planner:

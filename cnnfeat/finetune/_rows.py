@@ -113,7 +113,7 @@ class PixelStore:
             workers=self._workers,
         ):
             part = rows[batch.start : batch.start + len(batch.ok)].tolist()
-            yield part, batch.images[:, 0].transpose(0, 2, 3, 1), batch.errors
+            yield part, batch.images[:, 0], batch.errors
 
 
 def _to_tensor(images: list[np.ndarray]) -> torch.Tensor:

@@ -83,7 +83,7 @@ class ImageSource:
 
     def _normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         pixels = pixels.to(self._device, memory_format=torch.channels_last)
-        return self._preprocessing.normalize(pixels)
+        return self._preprocessing.normalize(pixels.movedim(1, -1))
 
 
 class FeatureSource:

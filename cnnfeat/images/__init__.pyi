@@ -24,6 +24,7 @@ from ._loading import (
     load_batches as load_batches,
 )
 from ._preprocessing import (
+    N_CROPS as N_CROPS,
     Preprocessing as Preprocessing,
 )
 from ._reading import (

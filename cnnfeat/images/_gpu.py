@@ -23,7 +23,7 @@ from cnnfeat.errors import DataError, DeviceError, ImageError
 from cnnfeat.images._decode import plain_jpeg_size
 from cnnfeat.images._preprocessing import MAX_RESIZED_PIXELS
 from cnnfeat.images._reading import Location
-from cnnfeat.images._worker import Job
+from cnnfeat.images._worker import DecodingJob
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class GpuDecoder:
 
     Parameters
     ----------
-    job : Job
+    job : DecodingJob
     device : torch.device
         Any that torchvision decodes on.
 
@@ -74,7 +74,7 @@ class GpuDecoder:
         If PyTorch has no such filter as the preprocessing wants.
     """
 
-    def __init__(self, job: Job, device: Any) -> None:
+    def __init__(self, job: DecodingJob, device: Any) -> None:
         self._job = job
         self._device = device
         if job.preprocessing.interpolation not in _MODES:
@@ -119,7 +119,7 @@ class GpuDecoder:
                     crops = self._job.decode(data)
                 else:
                     crops = self._job.preprocessing.crop(resized, self._job.crops)
-                pixels[k] = crops.transpose(0, 2, 3, 1)  # (n_crops, h, w, 3)
+                pixels[k] = crops
             except ImageError as error:
                 errors[k] = str(error)
         return time.perf_counter() - started

@@ -1,17 +1,14 @@
 """Images in batches, in row order, decoded here or by worker processes.
 
 The batches are the same to the bit whatever the number of workers. Memory does not
-depend on the number of images: at most `PREFETCHED_CROPS` crops, or two batches, are
-decoded ahead of the batch that was asked for.
+depend on the number of images: workers hold two images each, and behind a slow image at
+most `PREFETCHED_CROPS` crops, or two batches, are decoded ahead of its batch.
 """
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,13 +19,15 @@ from cnnfeat.images._gpu import GpuDecoder, check_decoder
 from cnnfeat.images._listing import ImageList
 from cnnfeat.images._pool import Result, Task, WorkerPool
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
-from cnnfeat.images._worker import Job, load_into
+from cnnfeat.images._worker import DecodingJob, load_into
 from cnnfeat.machine import usable_cores
 
 if TYPE_CHECKING:
     import torch
 
 PREFETCHED_CROPS = 64
+# How often a wait for workers looks whether anybody still wants images.
+_POLL_SECONDS = 0.1
 _MOST_WORKERS = 16
 
 
@@ -40,8 +39,8 @@ class Batch:
     ----------
     start : int
         Row of the first image.
-    images : ndarray of shape (m, n_crops, 3, crop_h, crop_w), dtype=uint8
-        Zeros where not ok. The memory is laid out (m, n_crops, crop_h, crop_w, 3).
+    images : ndarray of shape (m, n_crops, crop_h, crop_w, 3), dtype=uint8
+        Zeros where not ok.
     ok : ndarray of shape (m,), dtype=bool
     errors : tuple of str
         Why an image could not be read; empty where ok.
@@ -67,11 +66,13 @@ def load_batches(
     limits: DecodeLimits = DEFAULT_LIMITS,
     decoder: str = "pil",
     device: torch.device | None = None,
-) -> Iterator[Batch]:
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> Generator[Batch, None, None]:
     """Yield the images from `first_row` on, in order; the last batch may be shorter.
 
-    An image that cannot be read keeps its row. Closing the iterator, or an interrupt,
-    stops the workers.
+    An image that cannot be read keeps its row. Decoding goes on while the generator is
+    asked for a batch; `cnnfeat.channel.read_ahead` keeps it asked. Closing it stops the
+    workers.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def load_batches(
         Resize and crop; normalising is left to the device.
     batch_size : int
         Images in a batch, at least 1.
-    crops : {"center", "ten"}
+    crops : {"center", "ten", "ten-stacked"}
         See `Preprocessing.apply`.
     workers : int
         Processes; 0 decodes in this one, where `limits.seconds` and
@@ -95,6 +96,8 @@ def load_batches(
         process whatever `workers` says: other values, to be recorded.
     device : torch.device, optional
         The GPU of "nvjpeg".
+    is_wanted : callable () -> bool
+        Looked at now and then while workers decode; false ends the batches.
 
     Raises
     ------
@@ -110,14 +113,14 @@ def load_batches(
     _check("first_row", first_row, 0 <= first_row <= len(image_list))
     _check("crops", crops, crops in N_CROPS)
     _check("decoder", decoder, decoder in DECODERS)
-    job = Job(preprocessing, crops, limits, decoder)
+    job = DecodingJob(preprocessing, crops, limits, decoder)
     plan = _Plan(image_list, job, batch_size, first_row)
     if decoder == "nvjpeg":
         check_decoder(decoder, device)
         return _load_on_gpu(plan, device)
     if workers == 0:
         return _load_here(plan)
-    return _load_in_workers(plan, workers)
+    return _load_in_workers(plan, workers, is_wanted)
 
 
 def default_workers() -> int:
@@ -135,7 +138,7 @@ class _Plan:
     """Which rows belong to which batch."""
 
     image_list: ImageList
-    job: Job
+    job: DecodingJob
     batch_size: int
     first_row: int
 
@@ -161,14 +164,14 @@ class _OpenBatch:
     def finish(self) -> Batch:
         return Batch(
             start=self.start,
-            images=self.pixels.transpose(0, 1, 4, 2, 3),  # (m, n_crops, 3, h, w)
+            images=self.pixels,
             ok=np.array([not error for error in self.errors], dtype=bool),
             errors=tuple(self.errors),
             decode_seconds=self.decode_seconds,
         )
 
 
-def _load_here(plan: _Plan) -> Iterator[Batch]:
+def _load_here(plan: _Plan) -> Generator[Batch, None, None]:
     for start in plan.starts():
         batch = plan.open_batch(start)
         for k in range(len(batch.errors)):
@@ -179,7 +182,9 @@ def _load_here(plan: _Plan) -> Iterator[Batch]:
         yield batch.finish()
 
 
-def _load_on_gpu(plan: _Plan, device: torch.device | None) -> Iterator[Batch]:
+def _load_on_gpu(
+    plan: _Plan, device: torch.device | None
+) -> Generator[Batch, None, None]:
     with GpuDecoder(plan.job, device) as decoder:
         for start in plan.starts():
             batch = plan.open_batch(start)
@@ -191,96 +196,52 @@ def _load_on_gpu(plan: _Plan, device: torch.device | None) -> Iterator[Batch]:
             yield batch.finish()
 
 
-def _load_in_workers(plan: _Plan, n_workers: int) -> Iterator[Batch]:
-    pump = _Pump(plan, n_workers)
-    pump.thread.start()
+def _load_in_workers(
+    plan: _Plan, n_workers: int, is_wanted: Callable[[], bool]
+) -> Generator[Batch, None, None]:
+    pool = WorkerPool(plan.job, n_workers)
     try:
-        for _ in plan.starts():
-            item = pump.finished.get()
-            if isinstance(item, BaseException):
-                raise item
-            pump.let_one_in()
-            yield item
+        yield from _Filler(plan, pool).batches(is_wanted)
     finally:
-        pump.stop()
+        pool.close()
 
 
-@dataclass
-class _Pump:
-    """A thread that keeps the workers busy while the batches' reader computes."""
+class _Filler:
+    """Keeps a pool of workers busy and puts what comes back where it belongs."""
 
-    plan: _Plan
-    n_workers: int
-    finished: queue.SimpleQueue[Batch | BaseException] = field(
-        default_factory=queue.SimpleQueue
-    )
-
-    def __post_init__(self) -> None:
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        self._is_stopping = False
-        n_crops = self.plan.batch_size * N_CROPS[self.plan.job.crops]
-        # Batches that may be open or unread.
-        self._n_allowed = 1 + max(2, PREFETCHED_CROPS // n_crops)
+    def __init__(self, plan: _Plan, pool: WorkerPool) -> None:
+        self._plan = plan
+        self._pool = pool
+        rows = range(plan.first_row, len(plan.image_list))
+        self._tasks = (Task(row, plan.image_list.locate(row)) for row in rows)
+        self._next: Task | None = next(self._tasks, None)
         self._open: dict[int, _OpenBatch] = {}  # by start row
-        # A daemon, so that an iterator nobody closed does not keep Python from ending.
-        self.thread = threading.Thread(
-            target=self._run, name="cnnfeat-images", daemon=True
-        )
+        n_crops = plan.batch_size * N_CROPS[plan.job.crops]
+        # A slow image holds up its own batch only: the next ones may be filled.
+        self._n_open = 1 + max(2, PREFETCHED_CROPS // n_crops)
 
-    def let_one_in(self) -> None:
-        """Allow one more batch to be begun: one was taken."""
-        self._n_allowed += 1
-        os.write(self._wake_write, b"\0")
+    def batches(self, is_wanted: Callable[[], bool]) -> Generator[Batch, None, None]:
+        """Yield the batches in order, until nobody wants the next one."""
+        for start in self._plan.starts():
+            while start not in self._open or self._open[start].n_missing:
+                self._feed(start)
+                for result in self._pool.results(_POLL_SECONDS):
+                    self._keep(result)
+                if not is_wanted():
+                    return
+            # Before the reader takes the batch, so that workers go on meanwhile.
+            self._feed(start + self._plan.batch_size)
+            yield self._open.pop(start).finish()
 
-    def stop(self) -> None:
-        """Stop the workers and wait until they are gone."""
-        self._is_stopping = True
-        os.write(self._wake_write, b"\0")
-        self.thread.join()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-
-    def _run(self) -> None:
-        try:
-            pool = WorkerPool(self.plan.job, self.n_workers)
-            try:
-                self._drive(pool)
-            finally:
-                pool.close()
-        # Whatever it is, the reader of the batches must hear of it and not wait.
-        except BaseException as error:
-            self.finished.put(error)
-
-    def _drive(self, pool: WorkerPool) -> None:
-        tasks = self._tasks()
-        task = next(tasks, None)
-        to_finish = iter(self.plan.starts())
-        next_start = next(to_finish, None)
-        while next_start is not None and not self._is_stopping:
-            while task is not None and pool.n_free > 0 and self._may_begin(task):
-                self._begin(task)
-                pool.submit(task)
-                task = next(tasks, None)
-            for result in pool.results(self._wake_read):
-                self._keep(result)
-            self._drain_wake()
-            while next_start in self._open and not self._open[next_start].n_missing:
-                self.finished.put(self._open.pop(next_start).finish())
-                next_start = next(to_finish, None)
-
-    def _tasks(self) -> Iterator[Task]:
-        for row in range(self.plan.first_row, len(self.plan.image_list)):
-            yield Task(row, self.plan.image_list.locate(row))
-
-    def _may_begin(self, task: Task) -> bool:
-        n_before = (task.row - self.plan.first_row) // self.plan.batch_size
-        return n_before < self._n_allowed
-
-    def _begin(self, task: Task) -> None:
-        start = self._start_of(task.row)
-        if start not in self._open:
-            self._open[start] = self.plan.open_batch(start)
+    def _feed(self, start: int) -> None:
+        """Submit what the workers have room for, of the batches from `start` on."""
+        end = start + self._n_open * self._plan.batch_size
+        while self._next is not None and self._next.row < end and self._pool.n_free:
+            own = self._start_of(self._next.row)
+            if own not in self._open:
+                self._open[own] = self._plan.open_batch(own)
+            self._pool.submit(self._next)
+            self._next = next(self._tasks, None)
 
     def _keep(self, result: Result) -> None:
         start = self._start_of(result.row)
@@ -292,11 +253,4 @@ class _Pump:
         batch.n_missing -= 1
 
     def _start_of(self, row: int) -> int:
-        return row - (row - self.plan.first_row) % self.plan.batch_size
-
-    def _drain_wake(self) -> None:
-        try:
-            while os.read(self._wake_read, 4096):
-                pass
-        except BlockingIOError:
-            return
+        return row - (row - self._plan.first_row) % self._plan.batch_size

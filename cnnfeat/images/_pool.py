@@ -34,7 +34,7 @@ import numpy as np
 
 from cnnfeat.errors import CnnfeatError
 from cnnfeat.images._reading import Location
-from cnnfeat.images._worker import Job
+from cnnfeat.images._worker import DecodingJob
 
 # One task in work and one waiting, so that a worker never waits for the parent.
 TASKS_PER_WORKER = 2
@@ -83,6 +83,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     free_slots: list[int]
+    stderr: IO[bytes]  # what it says as it dies, such as a failed import
     since: float  # monotonic time at which the present task, or the start, began
     is_ready: bool = False
     tasks: deque[tuple[int, Task]] = field(default_factory=deque)  # (slot, task)
@@ -96,21 +97,19 @@ class WorkerPool:
 
     Parameters
     ----------
-    job : Job
+    job : DecodingJob
         What is done to each image.
     n_workers : int
         At least 1.
     """
 
-    def __init__(self, job: Job, n_workers: int) -> None:
+    def __init__(self, job: DecodingJob, n_workers: int) -> None:
         self._job = job
         self._n_slots = n_workers * TASKS_PER_WORKER
         image_bytes = int(np.prod(job.image_shape))
         self._memory_fd = _shared_memory(self._n_slots * image_bytes)
         self._slots = np.frombuffer(mmap.mmap(self._memory_fd, 0), dtype=np.uint8)
         self._slots = self._slots.reshape(self._n_slots, *job.image_shape)
-        # What a worker says as it dies, such as a failed import.
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._waiting: deque[Task] = deque()
         self._failed_starts = 0
         self._workers: list[_Worker] = []
@@ -133,13 +132,13 @@ class WorkerPool:
         self._waiting.append(task)
         self._feed()
 
-    def results(self, wake_fd: int) -> Iterator[Result]:
+    def results(self, timeout: float) -> Iterator[Result]:
         """Yield what is done; wait for something to happen, once.
 
         Parameters
         ----------
-        wake_fd : int
-            A descriptor that ends the wait when it becomes readable.
+        timeout : float
+            Seconds after which nothing need have happened.
 
         Raises
         ------
@@ -147,7 +146,7 @@ class WorkerPool:
             If no worker can be started.
         """
         by_connection = {worker.connection: worker for worker in self._workers}
-        ready = wait([*by_connection, wake_fd], self._seconds_left())
+        ready = wait(list(by_connection), min(timeout, self._seconds_left()))
         for connection in ready:
             if isinstance(connection, Connection):
                 yield from self._receive(by_connection[connection])
@@ -163,12 +162,13 @@ class WorkerPool:
         for worker in self._workers:
             _reap(worker.process)
             worker.connection.close()
+            worker.stderr.close()
         self._workers.clear()
         os.close(self._memory_fd)
-        self._stderr.close()
 
     def _start_worker(self, slots: list[int]) -> None:
         ours, theirs = Pipe()
+        stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed with it)
         with theirs:
             arguments = json.dumps(sys.path), theirs.fileno(), self._memory_fd
             command = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
@@ -177,13 +177,13 @@ class WorkerPool:
                 pass_fds=(theirs.fileno(), self._memory_fd),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
+                stderr=stderr,
                 # One thread each: there is a worker for every core.
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
                 # Out of reach of the terminal's Ctrl-C, which the parent handles.
                 process_group=0,
             )
-        self._workers.append(_Worker(process, ours, slots, time.monotonic()))
+        self._workers.append(_Worker(process, ours, slots, stderr, time.monotonic()))
         try:
             ours.send(self._job)
         except ConnectionError:
@@ -228,7 +228,7 @@ class WorkerPool:
         if not had_begun:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
-                raise self._cannot_start(status)
+                raise _cannot_start(worker, status)
         self._replace(worker)
         if given_up is not None:
             yield Result(given_up.row, None, f"the decoder was {_ending(status)}", 0.0)
@@ -256,6 +256,7 @@ class WorkerPool:
 
     def _replace(self, worker: _Worker) -> None:
         worker.connection.close()
+        worker.stderr.close()
         self._workers.remove(worker)
         self._start_worker(worker.free_slots + [slot for slot, _ in worker.tasks])
 
@@ -275,14 +276,15 @@ class WorkerPool:
         ]
         return max(0.0, min(left, default=_START_SECONDS)) + 0.01
 
-    def _cannot_start(self, status: int) -> CnnfeatError:
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode("utf-8", "replace").split("\n")
-        said = next((line for line in reversed(lines) if line.strip()), "")
-        return CnnfeatError(
-            f"the decoding processes cannot be started ({_ending(status)}"
-            f"{': ' if said else ''}{said.strip()}); try --workers 0"
-        )
+
+def _cannot_start(worker: _Worker, status: int) -> CnnfeatError:
+    worker.stderr.seek(0)
+    lines = worker.stderr.read().decode("utf-8", "replace").split("\n")
+    said = next((line for line in reversed(lines) if line.strip()), "")
+    return CnnfeatError(
+        f"the decoding processes cannot be started ({_ending(status)}"
+        f"{': ' if said else ''}{said.strip()}); try --workers 0"
+    )
 
 
 def _shared_memory(n_bytes: int) -> int:

@@ -27,7 +27,8 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-N_CROPS = {"center": 1, "ten": 10}
+# Crops of one image; "ten-stacked" differs from "ten" in what becomes of the features.
+N_CROPS = {"center": 1, "ten": 10, "ten-stacked": 10}
 # A 1 x 65,000 image would grow to 256 x 16,640,000: refused rather than allocated.
 MAX_RESIZED_PIXELS = 2**28
 
@@ -102,16 +103,15 @@ class Preprocessing:
         ----------
         image : PIL.Image.Image
             Mode RGB, at least 1 x 1.
-        crops : {"center", "ten"}
-            "ten" gives Krizhevsky's patches of the resized image in this order: top
-            left, top right, bottom left, bottom right, centre, then the mirror image
-            (left to right) of each of the five.
+        crops : {"center", "ten", "ten-stacked"}
+            Ten are Krizhevsky's patches of the resized image in this order: top left,
+            top right, bottom left, bottom right, centre, then the mirror image (left
+            to right) of each of the five.
 
         Returns
         -------
-        ndarray of shape (n_crops, 3, crop_h, crop_w), dtype=uint8
-            n_crops is 1 or 10. The memory is laid out (n_crops, crop_h, crop_w, 3), so
-            that a channels-last network takes it without a copy.
+        ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+            n_crops is 1 or 10.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Preprocessing:
             If the image is so long and thin that its resized form exceeds
             `MAX_RESIZED_PIXELS`.
         DataError
-            If `crops` is neither of the two.
+            If `crops` is none of the three.
 
         References
         ----------
@@ -148,25 +148,27 @@ class Preprocessing:
             patches = [np.asarray(resized.crop(box))]
         else:
             patches = self._ten_crops(resized)
-        return np.stack(patches).transpose(0, 3, 1, 2)  # (n_crops, 3, h, w)
+        return np.stack(patches)
 
     def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """Return (x / 255 - mean) / std in float32, on the tensor's device.
 
         Parameters
         ----------
-        images : Tensor of shape (..., 3, h, w), dtype=uint8
+        images : Tensor of shape (..., h, w, 3), dtype=uint8
             Values 0 to 255, R, G, B.
 
         Returns
         -------
         Tensor of shape (..., 3, h, w), dtype=float32
-            Equal to torchvision's ConvertImageDtype and Normalize, bit for bit.
+            Channels last in memory; equal to torchvision's ConvertImageDtype and
+            Normalize, bit for bit.
         """
-        import torch
+        import torch  # decoding workers import this module and must not pay for it
 
-        # `to` keeps the memory layout, so channels-last batches stay channels-last.
-        scaled = images.to(torch.float32).div_(255)
+        # The one place where the channel axis moves. It is a view, and `to` keeps the
+        # memory layout: a channels-last network takes the result without a copy.
+        scaled = images.movedim(-1, -3).to(torch.float32).div_(255)
         mean, std = (
             torch.tensor(values, dtype=torch.float32, device=images.device)
             for values in (self.mean, self.std)
@@ -208,19 +210,67 @@ class Preprocessing:
         }
         return cls(**constants)
 
+    def source_box(
+        self,
+        size: tuple[int, int],
+        box: tuple[float, float, float, float] | None = None,
+        *,
+        crops: str = "center",
+        crop: int = 0,
+    ) -> tuple[float, float, float, float]:
+        """Return where a part of a crop lies in the original image.
+
+        Parameters
+        ----------
+        size : (width, height)
+            Pixels of the original image, upright.
+        box : (left, upper, right, lower), optional
+            In pixels of the crop, edges as in PIL; default: the whole crop.
+        crops : {"center", "ten", "ten-stacked"}
+            As for `apply`.
+        crop : int
+            Which of its crops, in [0, n_crops).
+
+        Returns
+        -------
+        (left, upper, right, lower)
+            In pixels of the original image. Outside of it where the crop is padded. The
+            resizing filter mixes in a few pixels from around the box.
+        """
+        height, width = self.crop_size
+        left, upper, right, lower = box or (0, 0, width, height)
+        if crop >= 5:  # mirrored left to right
+            left, right = width - right, width - left
+        resized = self.resized_size(*size)
+        corners = self._corners(*resized) if N_CROPS[crops] > 1 else []
+        centre = _center_box(*resized, self.crop_size)[:2]
+        x, y = [*corners, centre][crop % 5]
+        across, down = size[0] / resized[0], size[1] / resized[1]
+        return (
+            (left + x) * across,
+            (upper + y) * down,
+            (right + x) * across,
+            (lower + y) * down,
+        )
+
     def _ten_crops(self, resized: Image.Image) -> list[np.ndarray]:
         """Return the (h, w, 3) patches of `apply(crops="ten")`, in its order."""
         height, width = self.crop_size
-        box = _center_box(*resized.size, self.crop_size)
-        # Where the image is smaller than the crop, corners are those of the padded one.
-        lefts = sorted({min(0, box[0]), max(box[0], resized.width - width)})
-        tops = sorted({min(0, box[1]), max(box[1], resized.height - height)})
-        corners = [(x, y) for y in (tops[0], tops[-1]) for x in (lefts[0], lefts[-1])]
+        centre = _center_box(*resized.size, self.crop_size)[:2]
         five = [
             np.asarray(resized.crop((x, y, x + width, y + height)))
-            for x, y in [*corners, box[:2]]
+            for x, y in [*self._corners(*resized.size), centre]
         ]
         return five + [patch[:, ::-1] for patch in five]
+
+    def _corners(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Return the (left, top) of the four corner crops of a resized image."""
+        crop_h, crop_w = self.crop_size
+        box = _center_box(width, height, self.crop_size)
+        # Where the image is smaller than the crop, corners are those of the padded one.
+        lefts = sorted({min(0, box[0]), max(box[0], width - crop_w)})
+        tops = sorted({min(0, box[1]), max(box[1], height - crop_h)})
+        return [(x, y) for y in (tops[0], tops[-1]) for x in (lefts[0], lefts[-1])]
 
 
 def _center_box(

@@ -28,13 +28,13 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True)
-class Job:
+class DecodingJob:
     """What is done to every image of a run.
 
     Parameters
     ----------
     preprocessing : Preprocessing
-    crops : {"center", "ten"}
+    crops : {"center", "ten", "ten-stacked"}
     limits : DecodeLimits
     decoder : {"pil", "fast", "nvjpeg"}
         A worker decodes by PIL what is left to it for "nvjpeg".
@@ -56,7 +56,7 @@ class Job:
 
         Returns
         -------
-        ndarray of shape (n_crops, 3, crop_h, crop_w), dtype=uint8
+        ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
 
         Raises
         ------
@@ -75,7 +75,9 @@ class Job:
             raise ImageError("not enough memory to resize it") from error
 
 
-def load_into(job: Job, location: Location, pixels: np.ndarray) -> tuple[str, float]:
+def load_into(
+    job: DecodingJob, location: Location, pixels: np.ndarray
+) -> tuple[str, float]:
     """Write one image into `pixels` and return why it failed ("" if not) and seconds.
 
     Parameters
@@ -89,19 +91,19 @@ def load_into(job: Job, location: Location, pixels: np.ndarray) -> tuple[str, fl
     """
     start, reason = time.perf_counter(), ""
     try:
-        pixels[...] = job.load(location).transpose(0, 2, 3, 1)  # (n_crops, h, w, 3)
+        pixels[...] = job.load(location)
     except ImageError as error:
         reason = str(error)
     return reason, time.perf_counter() - start
 
 
 def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:
-    """Run a worker: receive a `Job`, then (slot, Location) until the socket closes."""
+    """Run a worker: receive its job, then (slot, Location) until the socket closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     _die_with_parent(parent_pid)
     with Connection(socket_fd) as connection:
         try:
-            job: Job = connection.recv()
+            job: DecodingJob = connection.recv()
             _limit_memory(job.limits.memory_bytes)
             slots = np.frombuffer(mmap.mmap(memory_fd, 0), dtype=np.uint8)
             slots = slots.reshape(-1, *job.image_shape)

@@ -20,6 +20,7 @@ from ._taps import (
     Tapper as Tapper,
 )
 from ._tracing import (
+    ROOT as ROOT,
     ModuleCall as ModuleCall,
     Trace as Trace,
     classifier_call as classifier_call,

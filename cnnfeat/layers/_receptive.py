@@ -50,6 +50,29 @@ class Grid:
         """Step between neighbouring positions in pixels."""
         return max(self.step)
 
+    def region(self, i: int, j: int) -> tuple[int, int, int, int]:
+        """Return the pixels that position (i, j) of a map sees.
+
+        Parameters
+        ----------
+        i, j : int
+            Row and column of the map.
+
+        Returns
+        -------
+        (left, upper, right, lower)
+            In pixels of the network's input, right and lower exclusive, as PIL's boxes.
+            It may reach beyond the image into the padding. `Preprocessing.source_box`
+            maps it on to the original image.
+        """
+        top, left = (
+            self.first[axis] + at * self.step[axis] for axis, at in enumerate((i, j))
+        )
+        bottom, right = (
+            self.last[axis] + at * self.step[axis] for axis, at in enumerate((i, j))
+        )
+        return left, top, right + 1, bottom + 1
+
     def slide(
         self,
         kernel: Sequence[int],

@@ -36,6 +36,9 @@ class Tapper:
     reduce : callable, optional
         `reduce(tap, activation)` is applied on the device as soon as an activation is
         there, so that nothing larger than its result is kept.
+    grad : bool, default=False
+        Keep autograd's graph from the images to the activations, for what looks inside
+        a network; else nothing is recorded.
 
     Raises
     ------
@@ -48,13 +51,19 @@ class Tapper:
     """
 
     def __init__(
-        self, network: Network, taps: Sequence[Tap], reduce: Reduce | None = None
+        self,
+        network: Network,
+        taps: Sequence[Tap],
+        reduce: Reduce | None = None,
+        *,
+        grad: bool = False,
     ) -> None:
         if not taps:
             raise LayerError("no layer to tap")
         self.taps = tuple(taps)
         self._network = network
         self._reduce = reduce
+        self._grad = grad
         self._n_calls = network.trace.n_calls
         self._seen: Counter[str] = Counter()
         self._kept: dict[str, torch.Tensor] = {}
@@ -74,7 +83,7 @@ class Tapper:
         Parameters
         ----------
         images : tensor of shape (n, 3, h, w), floating, normalised
-            On the network's device.
+            On the network's device. With `grad`, those that ask for gradients get them.
 
         Returns
         -------
@@ -90,7 +99,8 @@ class Tapper:
         self._kept = {}
         self._input = images
         try:
-            with torch.inference_mode():
+            # inference_mode(False) is not enable_grad: the caller decides about that.
+            with torch.inference_mode(not self._grad):
                 self._network.module(images)
         except _PassDone:
             pass

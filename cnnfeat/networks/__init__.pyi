@@ -12,6 +12,7 @@ from ._network import (
 )
 from ._registry import (
     NetworkEntry as NetworkEntry,
+    NetworkRequest as NetworkRequest,
     list_networks as list_networks,
     load_network as load_network,
 )

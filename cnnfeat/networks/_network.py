@@ -1,5 +1,6 @@
 """A network ready for use: module, weights record, device. No loading, no tapping."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnfeat.images import Preprocessing
+from cnnfeat.networks._weights import state_digest
 
 if TYPE_CHECKING:
     from cnnfeat.layers import Trace
@@ -33,6 +35,8 @@ class WeightsRecord:
         Published accuracies as fractions (`top_1`, `top_5`); empty where unknown.
     metadata : dict
         The `cnnfeat` entry of a safetensors file that cnnfeat wrote; else empty.
+    seed : int or None
+        Of random weights; None for all others.
     """
 
     name: str
@@ -42,6 +46,7 @@ class WeightsRecord:
     class_names: tuple[str, ...] = ()
     published: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
 
 
 class Network:
@@ -74,6 +79,40 @@ class Network:
         self.device = torch.device(device)
         self.n_classes = len(weights.class_names) if n_classes is None else n_classes
         self.module = module.eval().requires_grad_(False).to(self.device)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        name: str = "",
+        class_names: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> "Network":
+        """Return a network of any module of the caller's, with its weights as they are.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Takes normalised images (n, 3, h, w). It is not copied: switched to
+            evaluation mode, its parameters no longer ask for gradients.
+        preprocessing : Preprocessing
+            What the weights were trained with.
+        name : str
+            What files and messages call it; by default the class of the module.
+        class_names : sequence of str
+            The outputs in order, where the module ends in class scores.
+        device : torch.device or str, default="cpu"
+        """
+        record = WeightsRecord(
+            name="given",
+            source="given",
+            sha256=state_digest(module.state_dict()),
+            preprocessing=preprocessing,
+            class_names=tuple(class_names),
+        )
+        return cls(name or type(module).__name__, module, record, device)
 
     @cached_property
     def trace(self) -> "Trace":

@@ -73,6 +73,22 @@ def load_network(
     return _load_file(architecture, Path(weights), target)
 
 
+@dataclass(frozen=True)
+class NetworkRequest:
+    """Which network to load, and where: the arguments of `load_network`, kept."""
+
+    model: str
+    weights: str = "default"
+    seed: int = 0
+    device: str = "auto"
+
+    def load(self) -> Network:
+        """Return the network; see `load_network`."""
+        return load_network(
+            self.model, weights=self.weights, seed=self.seed, device=self.device
+        )
+
+
 def _load_random(
     architecture: Architecture, seed: int, device: torch.device
 ) -> Network:
@@ -83,6 +99,7 @@ def _load_random(
         source="random",
         sha256=state_dicts.state_digest(module.state_dict()),
         preprocessing=architecture.preprocessing,
+        seed=seed,
     )
     return Network(architecture.name, module, record, device, architecture.n_classes)
 

@@ -8,7 +8,7 @@ from ._heads import (
     save_head as save_head,
 )
 from ._journal import (
-    read_journal as read_journal,
+    unfinished_run as unfinished_run,
 )
 from ._provenance import (
     check_same_provenance as check_same_provenance,

@@ -57,6 +57,18 @@ def read_journal(path: Path) -> JournalState | None:
     return _parse(data)
 
 
+def unfinished_run(output_path: str | Path) -> dict[str, str]:
+    """Return the job of the unfinished run of an output; empty without a safe row.
+
+    Raises
+    ------
+    OutputError
+        As `read_journal`.
+    """
+    state = read_journal(Path(f"{output_path}.part.journal"))
+    return state.fingerprint if state is not None and state.rows_done else {}
+
+
 def _parse(data: bytes) -> JournalState | None:
     entries = _entries(data)
     job, n_bytes = next(entries, ({}, 0))

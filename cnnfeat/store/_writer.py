@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import DataError, OutputError, ProvenanceError, ShapeError
+from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
     check_space,
@@ -209,7 +210,7 @@ class FeatureWriter:
         if not len(ok):
             return
         for name in self._layers:
-            _refuse_non_finite(name, features[name], ok, errors)
+            mark_non_finite(name, features[name], ok, errors)
         stored = {
             name: self._convert(name, features[name], start, ok) for name in features
         }
@@ -370,16 +371,6 @@ def _check_fingerprint(part: Path, before: dict[str, str], now: dict[str, str]) 
                 f"{now.get(field, 'not recorded')!r}; give what was given then, or "
                 "--overwrite to start anew"
             )
-
-
-def _refuse_non_finite(
-    name: str, array: np.ndarray, ok: np.ndarray, errors: list[str]
-) -> None:
-    """Mark the rows of `array` that hold a NaN or an infinity, in `ok` and `errors`."""
-    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    for row in np.flatnonzero(ok & ~finite).tolist():
-        ok[row] = False
-        errors[row] = f"non-finite activation in {name}"
 
 
 def _cut(text: str) -> bytes:

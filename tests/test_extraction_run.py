@@ -6,17 +6,22 @@ import time
 import numpy as np
 import pytest
 
+from cnnfeat import extraction
 from cnnfeat.channel import Channel, EndOfChannel
 from cnnfeat.errors import OutputError
-from cnnfeat.extraction import Engine
-from cnnfeat.extraction._pipeline import StageSeconds, run_pipeline
+from cnnfeat.extraction import StageSeconds
 from cnnfeat.images import Batch
+from cnnfeat.layer_spec import LayerSpec
 
 
-class MeanEngine(Engine):
+class MeanExtractor:
     """The mean of each image, with a chosen number of batches in flight."""
 
-    name = "mean"
+    batch_size = 32  # two batches of the queues' rows, whatever these hold
+    specs = (LayerSpec("mean", "mean", (1,)),)
+
+    def provenance(self):
+        return {"model": "mean"}
 
     def __init__(self, depth=1, fails_at=None):
         self.depth = depth
@@ -25,7 +30,7 @@ class MeanEngine(Engine):
 
     def start(self, images):
         if self.n_started == self.fails_at:
-            raise ValueError("engine failed")
+            raise ValueError("extractor failed")
         self.n_started += 1
         self.n_in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.n_in_flight)
@@ -36,13 +41,14 @@ class MeanEngine(Engine):
         return {"mean": ticket.mean(axis=(1, 2, 3, 4), dtype=np.float32)[:, None]}
 
 
-class ListWriter:
+class ListSink:
     """Keeps what it is given; slow or failing where asked."""
 
     def __init__(self, seconds=0.0, fails_at=None):
         self.rows, self.starts, self.n_commits = [], [], 0
         self.threads = set()
         self.seconds, self.fails_at = seconds, fails_at
+        self.rows_done = 0
 
     def write(self, start, features, ok, errors):
         if len(self.starts) == self.fails_at:
@@ -56,52 +62,53 @@ class ListWriter:
         self.n_commits += 1
 
 
-def batches(n, fails_at=None, log=None):
-    for k in range(n):
-        if k == fails_at:
-            raise ImportError("decoder failed")
-        if log is not None:
-            log.append(k)
-        images = np.full((4, 1, 3, 2, 2), k, dtype=np.uint8)
-        yield Batch(4 * k, images, np.ones(4, bool), ("",) * 4, decode_seconds=0.5)
+class CountingSource:
+    """Batches of four images that hold their batch's number."""
+
+    def __init__(self, n, fails_at=None, log=None):
+        self.n, self.fails_at, self.log = n, fails_at, log if log is not None else []
+        self.n_images, self.closed = 4 * n, threading.Event()
+
+    def batches(self, batch_size, first_row, is_wanted):
+        try:
+            for k in range(first_row // 4, self.n):
+                if k == self.fails_at:
+                    raise ImportError("decoder failed")
+                self.log.append(k)
+                images = np.full((4, 1, 2, 2, 3), k, dtype=np.uint8)
+                yield Batch(4 * k, images, np.ones(4, bool), ("",) * 4, 0.5)
+        finally:
+            self.closed.set()
 
 
-def run(source, engine=None, writer=None, **changes):
-    engine, writer = engine or MeanEngine(), writer or ListWriter()
-    given = {
-        "batch_size": 32,  # two batches of the queues' rows, whatever these hold
-        "seconds": StageSeconds(),
-        "check": lambda batch: None,
-        "done": lambda n: None,
-        "is_stopped": lambda: False,
-        **changes,
-    }
-    run_pipeline(source, engine, writer, **given)
-    return writer
+def run(source, extractor=None, sink=None, **changes):
+    sink = sink or ListSink()
+    extraction.run(source, extractor or MeanExtractor(), sink, **changes)
+    return sink
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_rows_arrive_in_order_whatever_the_depth(depth):
-    engine = MeanEngine(depth)
+    extractor = MeanExtractor(depth)
     done = []
-    writer = run(batches(7), engine, done=done.append)
-    assert writer.rows == np.repeat(np.arange(7.0), 4).tolist()
-    assert writer.threads == {"cnnfeat-write"}
+    sink = run(CountingSource(7), extractor, done=done.append)
+    assert sink.rows == np.repeat(np.arange(7.0), 4).tolist()
+    assert sink.threads == {"cnnfeat-write"}
     assert done == [4, 8, 12, 16, 20, 24, 28]
-    assert engine.most_in_flight == depth
+    assert extractor.most_in_flight == depth
 
 
 def test_no_batch_at_all_ends_well():
-    assert run(batches(0)).rows == []
+    assert run(CountingSource(0)).rows == []
 
 
-def test_the_decoder_runs_only_a_few_batches_ahead_of_a_slow_writer():
+def test_the_decoder_runs_only_a_few_batches_ahead_of_a_slow_sink():
     log, ahead = [], []
-    writer = ListWriter(seconds=0.01)
+    sink = ListSink(seconds=0.01)
     run(
-        batches(20, log=log),
-        writer=writer,
-        done=lambda n: ahead.append(len(log) - len(writer.starts)),
+        CountingSource(20, log=log),
+        sink=sink,
+        done=lambda n: ahead.append(len(log) - len(sink.starts)),
     )
     assert max(ahead) <= 2 + 1 + 2 + 1 + 1  # queue, in hand, queue, in hand, computed
 
@@ -110,60 +117,61 @@ def test_the_decoder_runs_only_a_few_batches_ahead_of_a_slow_writer():
     ("parts", "error"),
     [
         ({"source": (6, 3)}, ImportError),
-        ({"engine": MeanEngine(fails_at=2)}, ValueError),
-        ({"engine": MeanEngine(depth=2, fails_at=0)}, ValueError),
-        ({"writer": ListWriter(fails_at=1)}, OutputError),
+        ({"extractor": MeanExtractor(fails_at=2)}, ValueError),
+        ({"extractor": MeanExtractor(depth=2, fails_at=0)}, ValueError),
+        ({"sink": ListSink(fails_at=1)}, OutputError),
     ],
 )
 def test_an_error_of_any_stage_is_raised_and_no_thread_stays(parts, error):
     n_threads = threading.active_count()
-    source = batches(*parts.pop("source", (50,)))
+    source = CountingSource(*parts.pop("source", (50,)))
     with pytest.raises(error, match=r"failed|full"):
         run(source, **parts)
     assert threading.active_count() == n_threads
 
 
 def test_the_first_error_wins_over_those_it_causes():
-    def check(batch):
-        if batch.start == 8:
-            raise KeyError("check")
+    def done(n_rows):
+        if n_rows == 12:
+            raise KeyError("done")
 
-    with pytest.raises(KeyError, match="check"):
-        run(batches(50), check=check)
+    with pytest.raises(KeyError, match="done"):
+        run(CountingSource(50), done=done)
 
 
 def test_the_source_is_closed_when_the_run_ends_early():
-    closed = threading.Event()
+    source = CountingSource(100)
+    with pytest.raises(ValueError, match="extractor failed"):
+        run(source, MeanExtractor(fails_at=1))
+    assert source.closed.is_set()
 
-    def source():
-        try:
-            yield from batches(100)
-        finally:
-            closed.set()
 
-    with pytest.raises(ValueError, match="engine failed"):
-        run(source(), MeanEngine(fails_at=1))
-    assert closed.is_set()
+def test_a_run_begins_behind_the_rows_that_the_sink_has():
+    sink = ListSink()
+    sink.rows_done = 12
+    assert run(CountingSource(5), sink=sink).starts == [12, 16]
 
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_a_stopped_run_writes_what_was_begun(depth):
-    engine = MeanEngine(depth)
-    writer = run(batches(100), engine, is_stopped=lambda: engine.n_started >= 5)
-    assert writer.starts == [0, 4, 8, 12, 16]
+    extractor = MeanExtractor(depth)
+    sink = run(
+        CountingSource(100), extractor, is_stopped=lambda: extractor.n_started >= 5
+    )
+    assert sink.starts == [0, 4, 8, 12, 16]
 
 
 def test_rows_are_committed_now_and_then(monkeypatch):
-    from cnnfeat.extraction import _pipeline as pipeline
+    from cnnfeat.extraction import _run as pipeline
 
-    assert run(batches(5)).n_commits == 0
+    assert run(CountingSource(5)).n_commits == 0
     monkeypatch.setattr(pipeline, "SECONDS_BETWEEN_COMMITS", -1.0)
-    assert run(batches(5)).n_commits == 5
+    assert run(CountingSource(5)).n_commits == 5
 
 
 def test_seconds_add_up_and_name_the_limit():
     seconds = StageSeconds()
-    run(batches(5), writer=ListWriter(seconds=0.05), seconds=seconds)
+    run(CountingSource(5), sink=ListSink(seconds=0.05), seconds=seconds)
     assert seconds.decode == 2.5
     assert seconds.write >= 0.25
     assert seconds.to_dict()["limit"] == "write"

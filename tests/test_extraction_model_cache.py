@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnnfeat.extraction import OpenVINOEngine, TapModule, _graphs as graphs
+from cnnfeat.extraction import _graphs as graphs
+from cnnfeat.extraction._graphs import OpenVINOEngine
 from cnnfeat.extraction._model_cache import ModelCache, cache_folder
+from cnnfeat.extraction._tap_module import TapModule
 from cnnfeat.layers import resolve_layers
 
 needs_openvino = pytest.mark.skipif(

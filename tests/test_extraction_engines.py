@@ -13,18 +13,16 @@ from torch import nn
 
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
-from cnnfeat.extraction import (
+from cnnfeat.extraction import _graphs as graphs, _planning as planning
+from cnnfeat.extraction._engines import (
+    TOLERANCES,
     EagerEngine,
     EngineError,
-    OpenVINOEngine,
-    TapModule,
-    _graphs as graphs,
-    _planning as planning,
     check_agreement,
 )
-from cnnfeat.extraction._engines import TOLERANCES
-from cnnfeat.extraction._graphs import record_graph
+from cnnfeat.extraction._graphs import OpenVINOEngine, record_graph
 from cnnfeat.extraction._speeds import SpeedNote, SpeedNotes
+from cnnfeat.extraction._tap_module import TapModule
 from cnnfeat.images import list_images, load_batches
 from cnnfeat.layers import Tapper, resolve_layers
 from cnnfeat.networks import load_network
@@ -46,7 +44,7 @@ def batch(n, n_crops=1, seed=0):
 
 def by_hand(network, images, layers=LAYERS):
     """The activations without any engine: normalise, tap, (n * n_crops, ...)."""
-    pixels = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(images).flatten(0, 1)  # (n * n_crops, h, w, 3)
     with Tapper(network, resolve_layers(network, layers)) as tapper:
         found = tapper(network.weights.preprocessing.normalize(pixels).contiguous())
     return {name: tensor.numpy() for name, tensor in found.items()}
@@ -145,7 +143,7 @@ def test_half_precision_is_taken_or_refused_by_its_tolerance_on_real_images(
     taps = resolve_layers(network, ["features.12"])
     image_list = list_images(caltech101_dir / "accordion")
     batches = load_batches(image_list, network.weights.preprocessing, batch_size=8)
-    images = next(batches).images.transpose(0, 1, 3, 4, 2)
+    images = next(batches).images
     reference = EagerEngine(TapModule(network, taps))(images)
     expected = reference["features.12"].reshape(8, -1).astype(float)
     for precision, (least_cosine, most_difference) in TOLERANCES.items():
@@ -209,7 +207,7 @@ def test_openvino_agrees_with_eager_on_a_vision_transformer():
 
 @pytest.mark.slow
 def test_compile_agrees_with_eager(tiny_network):
-    from cnnfeat.extraction import CompileEngine
+    from cnnfeat.extraction._graphs import CompileEngine
 
     module = tap_module(tiny_network)
     engine = CompileEngine(module, 4)
@@ -464,7 +462,7 @@ def test_rows_are_equal_to_the_bit_whatever_the_workers(image_dir, tmp_path, eng
 def test_openvino_rows_are_equal_to_the_bit_wherever_a_run_resumes(
     image_dir, tmp_path, monkeypatch, n_before
 ):
-    from cnnfeat.extraction import _pipeline as pipeline
+    from cnnfeat.extraction import _run as pipeline
 
     common = ("--batch-size", "5", "--pool", "avg", "--engine", "openvino")
     expected, _ = extracted(image_dir, tmp_path / "whole.h5", *common)

@@ -1,0 +1,63 @@
+"""What an extraction is asked to do, and what it says that it did."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# Progress is told as (rows done, rows in all, rows failed).
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How features are extracted; the defaults are those of `cnnfeat extract`.
+
+    `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
+    hand; `layers=()` is the layer before the classifier.
+    """
+
+    model: str = "efficientnet_lite0"
+    weights: str = "default"
+    weights_seed: int = 0
+    layers: tuple[str, ...] = ()
+    pool: str = "none"
+    crops: str = "center"
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    engine: str = "auto"
+    decoder: str = "pil"
+    precision: str = "fp32"
+    dtype: str = "float32"
+    on_error: str = "skip"
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What an extraction did.
+
+    `failures` are (path, reason) pairs; `time` holds seconds by stage and `limit`, the
+    stage that set the pace.
+    """
+
+    output: str
+    n_images: int
+    n_ok: int
+    n_failed: int
+    n_resumed: int
+    n_classes: int
+    seconds: float
+    images_per_second: float
+    layers: dict[str, list[int]]
+    model: str
+    weights: str
+    device: str
+    engine: str
+    time: dict[str, Any]
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)

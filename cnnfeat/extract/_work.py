@@ -1,0 +1,70 @@
+"""What both kinds of extraction are made of: a source, and an extractor for it."""
+
+from collections.abc import Iterable
+
+from cnnfeat.extract._options import ExtractOptions
+from cnnfeat.extraction import Extractor, ImageSource
+from cnnfeat.images import ImageList, check_decoder, list_images
+from cnnfeat.networks import Network, NetworkRequest
+
+
+def as_image_list(
+    images: str | ImageList, stdin: Iterable[str] | None = None
+) -> ImageList:
+    """Return images that are listed already as they are, and list what a name means."""
+    return images if isinstance(images, ImageList) else list_images(images, stdin=stdin)
+
+
+def make_extractor(
+    options: ExtractOptions,
+    network: Network | None = None,
+    *,
+    engine: str | None = None,
+    batch_size: int | None = None,
+) -> Extractor:
+    """Return the extractor that the options describe, not opened.
+
+    Parameters
+    ----------
+    options : ExtractOptions
+    network : Network, optional
+        In place of the one that the options name.
+    engine, batch_size : str and int, optional
+        Where the options leave the choice: what an earlier part of the run used.
+    """
+    request = NetworkRequest(
+        options.model, options.weights, options.weights_seed, options.device
+    )
+    is_open = options.engine == "auto"
+    return Extractor(
+        network or request,
+        options.layers,
+        pool=options.pool,
+        crops=options.crops,
+        precision=options.precision,
+        engine=engine if engine and is_open else options.engine,
+        batch_size=options.batch_size or batch_size,
+    )
+
+
+def make_source(
+    image_list: ImageList, extractor: Extractor, options: ExtractOptions
+) -> ImageSource:
+    """Return the images as the extractor's network wants them.
+
+    Raises
+    ------
+    DeviceError
+        If the decoder cannot be had on the network's device.
+    """
+    device = extractor.network.device
+    check_decoder(options.decoder, device)
+    return ImageSource(
+        image_list,
+        extractor.preprocessing,
+        crops=options.crops,
+        workers=options.workers,
+        decoder=options.decoder,
+        device=device,
+        on_error=options.on_error,
+    )

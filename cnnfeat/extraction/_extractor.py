@@ -1,0 +1,236 @@
+"""A network and its taps as one thing: pixels in, rows of features out."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from cnnfeat._version import __version__
+from cnnfeat.errors import DataError
+from cnnfeat.extraction._engines import Engine
+from cnnfeat.extraction._interfaces import Source
+from cnnfeat.extraction._planning import Planner
+from cnnfeat.extraction._tap_module import TapModule, stored_shape
+from cnnfeat.images import Preprocessing
+from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.layers import Tap, resolve_layers
+from cnnfeat.networks import Network, NetworkRequest
+
+
+@dataclass
+class _Opened:
+    """What an extractor holds while it is open."""
+
+    network: Network
+    taps: list[Tap]
+    module: TapModule
+    engine: Engine | None = None
+
+
+class Extractor:
+    """Computes the features of a network's layers; the only one who taps.
+
+    Opened on first use: the network is then loaded, and holds hooks until `close`. Use
+    it as a context manager. Pickled, it is closed again: a worker elsewhere opens it.
+
+    Parameters
+    ----------
+    network : Network or NetworkRequest
+        A request is loaded when the extractor is opened, on the machine that does so.
+    layers : sequence of str, default=()
+        As for `resolve_layers`; () is the layer before the classifier.
+    pool : {"none", "avg", "max", "pyramid"}
+    crops : {"center", "ten", "ten-stacked"}
+        Ten are averaged, or stacked along a first axis.
+    precision : {"fp32", "bf16", "fp16"}
+    engine : {"eager", "auto", "compile", "openvino"}
+        `auto` is settled by `plan`.
+    batch_size : int, optional
+        Images at once; None is settled by `plan`.
+
+    Raises
+    ------
+    NetworkError, WeightsError, DeviceError, LayerError
+        When it is opened: as `load_network` and `resolve_layers`.
+    """
+
+    def __init__(
+        self,
+        network: Network | NetworkRequest,
+        layers: Sequence[str] = (),
+        *,
+        pool: str = "none",
+        crops: str = "center",
+        precision: str = "fp32",
+        engine: str = "eager",
+        batch_size: int | None = None,
+    ) -> None:
+        self._network = network
+        self.layers = tuple(layers)
+        self.pool = pool
+        self.crops = crops
+        self.precision = precision
+        self.engine = engine
+        self.batch_size = batch_size
+        self._opened: _Opened | None = None
+
+    # An open one holds hooks and an engine, which belong to this process.
+    def __getstate__(self) -> dict[str, Any]:
+        if self._opened is not None and isinstance(self._network, Network):
+            raise DataError("an extractor that is open cannot be pickled: close it")
+        return {**self.__dict__, "_opened": None}
+
+    def open(self) -> Self:
+        """Load the network and hook its layers, where that has not been done."""
+        self._open()
+        return self
+
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            wanted = self._network
+            network = wanted.load() if isinstance(wanted, NetworkRequest) else wanted
+            taps = resolve_layers(network, self.layers)
+            module = TapModule(
+                network,
+                taps,
+                pool=self.pool,
+                crops=self.crops,
+                precision=self.precision,
+            )
+            self._opened = _Opened(network, taps, module)
+        return self._opened
+
+    @property
+    def network(self) -> Network:
+        """The network, loaded."""
+        return self._open().network
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What pixels have to go through before they come here."""
+        return self.network.weights.preprocessing
+
+    @property
+    def specs(self) -> tuple[LayerSpec, ...]:
+        """Name, tapped module and shape of one row for each layer, in order."""
+        return tuple(
+            LayerSpec(
+                name=tap.name,
+                layer=tap.address,
+                shape=stored_shape(tap, self.pool, self.crops),
+                pool=self.pool,
+                before_nonlinearity=tap.before_nonlinearity,
+            )
+            for tap in self._open().taps
+        )
+
+    def plan(self, source: Source) -> None:
+        """Settle engine and batch size for all of a source.
+
+        Where they are left open, engines are timed on the source's first images, if the
+        run is long enough for that to pay. Every engine but the eager one is held
+        against it on those.
+
+        Raises
+        ------
+        DeviceError
+            If an engine asked for by name cannot be had here.
+        """
+
+        def first_images(n: int) -> np.ndarray:
+            batches = source.batches(n, 0, lambda: True)
+            try:
+                return next(batches).images
+            finally:
+                batches.close()
+
+        self._plan(source.n_images, first_images)
+
+    def _plan(self, n_images: int, first_images: Callable[[int], np.ndarray]) -> Engine:
+        opened = self._open()
+        planner = Planner(opened.module, n_images, first_images)
+        plan = planner.plan(self.engine, self.batch_size)
+        opened.engine = plan.engine
+        self.engine, self.batch_size = plan.engine.name, plan.batch_size
+        return plan.engine
+
+    def _ready(self, images: np.ndarray) -> Engine:
+        """Return the engine; without a plan, one for batches of this size."""
+        engine = self._open().engine
+        if engine is not None:
+            return engine
+        return self._plan(len(images), lambda n: images[:n])
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be in flight at once."""
+        engine = self._open().engine
+        return 1 if engine is None else engine.depth
+
+    def start(self, images: np.ndarray) -> Any:
+        """Begin a batch (m, n_crops, h, w, 3), uint8; return a ticket for `finish`."""
+        return self._ready(images).start(images)
+
+    def finish(self, ticket: Any) -> dict[str, np.ndarray]:
+        """Return float32 features (m, ...) by layer, the oldest ticket first."""
+        engine = self._open().engine
+        assert engine is not None  # there is no ticket without a start
+        return engine.finish(ticket)
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features of one batch.
+
+        Parameters
+        ----------
+        images : ndarray of shape (m, n_crops, h, w, 3), dtype=uint8
+            As `preprocessing` makes them.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (m, ...), dtype=float32
+            By layer, pooled, the crops joined.
+        """
+        return self.finish(self.start(images))
+
+    def provenance(self) -> dict[str, str]:
+        """Return everything needed to compute the same again, as strings."""
+        network = self.network
+        record, device = network.weights, network.device
+        libraries = ["torch", "torchvision", "timm", "pillow"]
+        if self.engine == "openvino":
+            libraries.append("openvino")
+        return {
+            "model": network.name,
+            "weights": record.source,
+            "weights_sha256": record.sha256,
+            "weights_seed": "" if record.seed is None else str(record.seed),
+            "preprocessing": json.dumps(record.preprocessing.to_dict(), sort_keys=True),
+            "crops": self.crops,
+            "precision": self.precision,
+            "device": device.type,
+            "device_name": _device_name(device),
+            "engine": self.engine,
+            "batch_size": str(self.batch_size),
+            "cnnfeat": __version__,
+            **{name: version(name) for name in libraries},
+        }
+
+    def close(self) -> None:
+        """Take the hooks off the network; the next use opens it again."""
+        if self._opened is not None:
+            self._opened.module.close()
+            self._opened = None
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -1,0 +1,89 @@
+"""Listed images as a Source: decoded here, by worker processes, or on a GPU."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cnnfeat.errors import ImageError
+from cnnfeat.images import (
+    Batch,
+    ImageList,
+    Preprocessing,
+    default_workers,
+    load_batches,
+)
+
+# Up to so many images are decoded here before worker processes would have started.
+_DECODED_HERE = 64
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The images of a list, as a network's weights want them.
+
+    Parameters
+    ----------
+    image_list : ImageList
+    preprocessing : Preprocessing
+    crops : {"center", "ten", "ten-stacked"}
+    workers : int or None
+        Processes that decode; None: as many as pay.
+    decoder : {"pil", "fast", "nvjpeg"}
+    device : torch.device, optional
+        The GPU of "nvjpeg".
+    on_error : {"skip", "fail"}
+        What an image that cannot be read is: a row that is not ok, or an ImageError.
+    """
+
+    image_list: ImageList
+    preprocessing: Preprocessing
+    crops: str = "center"
+    workers: int | None = None
+    decoder: str = "pil"
+    device: torch.device | None = None
+    on_error: str = "skip"
+
+    @property
+    def n_images(self) -> int:
+        """Rows in all."""
+        return len(self.image_list)
+
+    def batches(
+        self,
+        batch_size: int,
+        first_row: int = 0,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Generator[Batch, None, None]:
+        """Yield the batches from `first_row` on.
+
+        Raises
+        ------
+        ImageError
+            With `on_error="fail"`, at the first image that cannot be read.
+        """
+        for batch in load_batches(
+            self.image_list,
+            self.preprocessing,
+            batch_size=batch_size,
+            crops=self.crops,
+            workers=self._n_workers(self.n_images - first_row),
+            first_row=first_row,
+            decoder=self.decoder,
+            device=self.device,
+            is_wanted=is_wanted,
+        ):
+            if self.on_error == "fail" and not batch.ok.all():
+                raise self._first_failure(batch)
+            yield batch
+
+    def _n_workers(self, n_images: int) -> int:
+        if self.workers is not None:
+            return self.workers
+        return default_workers() if n_images > _DECODED_HERE else 0
+
+    def _first_failure(self, batch: Batch) -> ImageError:
+        worst = int(np.flatnonzero(~batch.ok)[0])
+        path = self.image_list.paths[batch.start + worst]
+        return ImageError(f"{path}: {batch.errors[worst]} (--on-error skip goes on)")
