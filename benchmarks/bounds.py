@@ -8,18 +8,15 @@ import json
 import os
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cnnfeat.extraction import (
-    CompileEngine,
-    EagerEngine,
-    EngineError,
-    OpenVINOEngine,
-    TapModule,
-    stored_shape,
-)
+from cnnfeat.channel import EndOfChannel, read_ahead
+from cnnfeat.extraction._engines import EagerEngine, EngineError
+from cnnfeat.extraction._graphs import CompileEngine, OpenVINOEngine
+from cnnfeat.extraction._tap_module import TapModule, stored_shape
 from cnnfeat.images import default_workers, list_images, load_batches
 from cnnfeat.layers import resolve_layers
 from cnnfeat.networks import load_network
@@ -28,22 +25,25 @@ from cnnfeat.networks import load_network
 def decode_rate(images, network, n_images):
     """Images a second by as many processes as there are cores, after they started."""
     image_list = list_images(images)
-    batches = load_batches(
+    load = partial(
+        load_batches,
         image_list,
         network.weights.preprocessing,
         batch_size=32,
         workers=default_workers(),
     )
     n_done, started = 0, None
-    for batch in batches:
-        if started is None:  # the first batch waited for the processes to start
-            started = time.perf_counter()
-            continue
-        n_done += len(batch.ok)
-        if n_done >= n_images:
-            break
-    batches.close()
-    return n_done / (time.perf_counter() - started)
+    with read_ahead(lambda is_wanted: load(is_wanted=is_wanted), 2) as batches:
+        while n_done < n_images:
+            try:
+                batch = batches.get()
+            except EndOfChannel:
+                break
+            if started is None:  # the first batch waited for the processes to start
+                started = time.perf_counter()
+            else:
+                n_done += len(batch.ok)
+        return n_done / (time.perf_counter() - started)
 
 
 def forward_rates(network, taps, pool, batch_sizes, seconds):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import warnings
+from functools import partial
 
 import h5py
 import numpy as np
@@ -21,10 +22,9 @@ from cnnfeat.extraction._engines import (
     check_agreement,
 )
 from cnnfeat.extraction._graphs import OpenVINOEngine, record_graph
-from cnnfeat.extraction._speeds import SpeedNote, SpeedNotes
 from cnnfeat.extraction._tap_module import TapModule
 from cnnfeat.images import list_images, load_batches
-from cnnfeat.layers import Tapper, resolve_layers
+from cnnfeat.layers import Tapper, layer_table, resolve_layers, tapped_macs
 from cnnfeat.networks import load_network
 
 needs_openvino = pytest.mark.skipif(
@@ -267,13 +267,10 @@ def test_one_image_too_large_is_a_named_error(tiny_network):
         EagerEngine(greedy)(batch(1))
 
 
-# -- the choice ------------------------------------------------------------------------
+class Wrong(EagerEngine):
+    """An eager engine under another name whose features are off by a factor."""
 
-
-class Timed(EagerEngine):
-    """An eager engine under another name, correct or not."""
-
-    def __init__(self, module, name, factor=1.0):
+    def __init__(self, module, name, factor):
         super().__init__(module)
         self.name, self.factor = name, factor
 
@@ -282,156 +279,88 @@ class Timed(EagerEngine):
 
 
 @pytest.fixture
-def choose(tiny_network, monkeypatch, tmp_path):
+def choose(tiny_network, monkeypatch):
     """Plan with stand-ins for the engines; names the engine and the batch size.
 
-    `seconds` gives the seconds an image by engine or by (engine, batch size), `made`
-    what is wrong with an engine: a factor on its features, or an error. `tried` lists
-    what was timed and built.
+    `made` says what is wrong with an engine: a factor on its features, or an error.
     """
-    monkeypatch.setenv("CNNFEAT_CACHE", str(tmp_path / "cache"))
 
-    def choose(asked, n_images, seconds, made=None, size=4, **how):
-        made, choose.tried = made or {}, []
+    def choose(asked, n_images, made=None, size=4, n_macs=10**9, **how):
+        made = made or {}
 
         def build(name, module, batch_size):
-            choose.tried.append(f"build {name} {batch_size}")
             if isinstance(made.get(name), Exception):
                 raise made[name]
-            return Timed(module, name, made.get(name, 1.0))
-
-        def timed(engine, images):
-            choose.tried.append(f"time {engine.name} {len(images)}")
-            return seconds.get((engine.name, len(images)), seconds.get(engine.name))
+            return Wrong(module, name, made.get(name, 1.0))
 
         monkeypatch.setattr(planning, "_build", build)
-        monkeypatch.setattr(planning, "_seconds_per_image", timed)
+        monkeypatch.setattr(planning, "usable_cores", lambda: 2)
         module = tap_module(tiny_network, **how)
-        n_crops = 10 if "crops" in how else 1
-        planner = planning.Planner(module, n_images, lambda n: batch(n, n_crops))
-        plan = planner.plan(asked, size)
+        first = partial(batch, n_crops=10 if "crops" in how else 1)
+        plan = planning.Planner(module, n_macs, n_images, first).plan(asked, size)
         module.close()
         return plan.engine.name, plan.batch_size
 
     return choose
 
 
-SECONDS = {"eager": 0.03, "openvino": 0.01, "compile": 0.02}
+def test_auto_takes_openvino_where_the_run_is_long(choose):
+    # 10^9 multiply-adds an image, 2 x 2 10^10 of them a second: 40 images a second.
+    assert choose("auto", 319)[0] == "eager"
+    assert choose("auto", 320)[0] == "openvino"
+    assert choose("auto", 32, size=1, crops="ten")[0] == "openvino"
+    assert choose("auto", 3200, n_macs=10**8)[0] == "openvino"
 
 
-def test_auto_takes_what_pays_for_its_start(choose, monkeypatch):
-    monkeypatch.setenv("CNNFEAT_CACHE", "off")
-    assert choose("auto", 100, SECONDS)[0] == "eager"  # 3 s in all: nothing pays
-    assert choose("auto", 9000, SECONDS)[0] == "openvino"
-    assert choose("auto", 9000, {**SECONDS, "openvino": 0.04})[0] == "compile"
-    assert choose("auto", 2000, {**SECONDS, "openvino": 0.04})[0] == "eager"
-    # Alone as fast: while images are decoded beside it, faster.
-    assert choose("auto", 9000, dict.fromkeys(SECONDS, 0.03))[0] == "openvino"
-    slower = {"eager": 0.03, "openvino": 0.035, "compile": 0.03}
-    assert choose("auto", 9000, slower)[0] == "eager"
+def test_auto_stays_eager_for_attention(choose, monkeypatch):
+    monkeypatch.setattr(planning, "_has_attention", lambda module: True)
+    assert choose("auto", 10**6)[0] == "eager"
+    assert choose("openvino", 10)[0] == "openvino"
+    monkeypatch.undo()
+    network = load_network("vit_b_32", weights="random", device="cpu")
+    module = tap_module(network, ["encoder.ln"])
+    assert planning._has_attention(module)
 
 
 def test_auto_falls_back_with_a_warning(choose):
     missing = EngineError("openvino is not installed: pip install 'cnnfeat[openvino]'")
     with pytest.warns(CnnfeatWarning, match="not installed.*; going on without"):
-        assert choose("auto", 2000, SECONDS, {"openvino": missing})[0] == "eager"
+        assert choose("auto", 9000, {"openvino": missing})[0] == "eager"
     with pytest.warns(CnnfeatWarning, match="openvino: layer .* is not what eager"):
-        assert choose("auto", 9000, SECONDS, {"openvino": 1.01})[0] == "compile"
+        assert choose("auto", 9000, {"openvino": 1.01})[0] == "eager"
 
 
 def test_every_precision_has_its_tolerance(choose):
     for precision, allowed in (("fp32", 1.0005), ("bf16", 1.05), ("fp16", 1.01)):
         how = {"size": 8, "precision": precision}
-        made = {"openvino": allowed}
-        assert choose("openvino", 9, SECONDS, made, **how)[0] == "openvino"
-        made = {"openvino": 1 + 8 * (allowed - 1)}
+        assert choose("openvino", 9, {"openvino": allowed}, **how)[0] == "openvino"
         with pytest.raises(DeviceError, match=r"largest difference .*at most"):
-            choose("openvino", 9, SECONDS, made, **how)
+            choose("openvino", 9, {"openvino": 1 + 8 * (allowed - 1)}, **how)
 
 
 def test_an_engine_asked_for_is_taken_or_refused(choose):
-    assert choose("eager", 9000, SECONDS)[0] == "eager"
-    assert choose("openvino", 1, SECONDS)[0] == "openvino"
+    assert choose("eager", 9000)[0] == "eager"
+    assert choose("openvino", 1)[0] == "openvino"
     with pytest.raises(DeviceError, match="compiler; or give --engine auto"):
-        choose("compile", 9000, SECONDS, {"compile": EngineError("no C++ compiler")})
+        choose("compile", 9000, {"compile": EngineError("no C++ compiler")})
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_batch_sizes_count_crops_and_never_more_than_all_images(device):
-    usual, other = {"cpu": (8, 16), "cuda": (256, 64)}[device]
-    assert planning.batch_sizes(9000, 1, device) == [usual, other]
-    assert planning.batch_sizes(5, 1, device) == [5]
-    ten = [-(-usual // 10), -(-other // 10)]
-    assert planning.batch_sizes(9000, 10, device) == ten
+def test_batch_sizes_count_crops_and_never_more_than_all_images(choose):
+    assert choose("eager", 9000, size=None) == ("eager", 8)
+    assert choose("eager", 5, size=None) == ("eager", 5)
+    assert choose("eager", 9000, size=64) == ("eager", 64)
+    assert choose("eager", 9000, size=None, crops="ten") == ("eager", 1)
 
 
-def test_the_batch_size_is_measured_where_the_run_is_long(choose):
-    slow_at = {("eager", 8): 0.03, ("eager", 16): 0.02}
-    assert choose("eager", 2000, slow_at, size=None) == ("eager", 8)
-    assert choose.tried == []  # 72 trial images would be more than one in 40
-    assert choose("eager", 9000, slow_at, size=None) == ("eager", 16)
-    assert choose.tried == ["time eager 8", "time eager 16"] * 3
-    assert choose("eager", 9000, slow_at, size=64) == ("eager", 64)
-    assert choose("eager", 9, slow_at, size=64) == ("eager", 9)
-    quick = {("eager", 1): 0.03, ("eager", 2): 0.04}
-    assert choose("eager", 9000, quick, size=None, crops="ten") == ("eager", 1)
-
-
-def test_what_was_measured_is_noted_and_not_measured_again(choose):
-    times = {**SECONDS, ("eager", 8): 0.03, ("eager", 16): 0.02}
-    first = choose("auto", 9000, times, size=None)
-    assert first == ("openvino", 16)
-    other = {("eager", 8): 0.001, ("eager", 16): 1.0, "openvino": 2.0}
-    assert choose("auto", 9000, other, size=None) == first
-    assert choose.tried == ["build openvino 16"]
-    # Noted seconds decide whether it pays: as they would have the first time.
-    assert choose("auto", 200, other, size=None) == ("eager", 16)
-    assert choose.tried == []
-    # Another size that was asked for is other work.
-    assert choose("auto", 9000, {**SECONDS, "openvino": 0.04}, size=4)[0] == "compile"
-    assert choose("auto", 9000, other, size=None) == first
-
-
-def test_an_engine_that_is_hardly_faster_or_fails_is_measured_again(choose):
-    hardly = {"eager": 0.03, "openvino": 0.033, "compile": 1.0}
-    assert choose("auto", 9000, hardly) == ("openvino", 4)
-    assert choose("auto", 9000, {**SECONDS, "openvino": 1.0}) == ("compile", 4)
-    broken = {"compile": EngineError("no C++ compiler")}
-    with pytest.warns(CnnfeatWarning, match="no C.. compiler; going on without"):
-        assert choose("auto", 9000, {**SECONDS, "openvino": 1.0}, broken)[0] == "eager"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "[]", "{", '{"KEY": 3}', '{"KEY": {"batch_size": 0}}'),
-        '{"KEY": {"batch_size": 8, "engine": "warp", "eager_seconds": 1.0}}',
-        '{"KEY": {"batch_size": "8", "engine": "", "eager_seconds": 0.0}}',
-    ],
-)
-def test_damaged_notes_count_as_none_and_are_replaced(tmp_path, text):
-    notes = SpeedNotes(tmp_path, "work")
-    notes.keep(SpeedNote(8))
-    path = tmp_path / "speeds.json"
-    (key,) = json.loads(path.read_text())
-    path.write_text(text.replace("KEY", key))
-    assert notes.find() is None
-    note = SpeedNote(32, "openvino", 0.5)
-    notes.keep(note)
-    assert notes.find() == note
-    assert SpeedNotes(tmp_path, "other work").find() is None
-    assert [entry.name for entry in tmp_path.iterdir()] == ["speeds.json"]
-
-
-def test_notes_that_cannot_be_kept_are_no_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    for folder in (None, tmp_path / "file"):
-        notes = SpeedNotes(folder, "work")
-        notes.keep(SpeedNote(8))
-        assert notes.find() is None
-
-
-# -- the whole command -----------------------------------------------------------------
+def test_the_work_is_counted_to_the_deepest_tap():
+    network = load_network("squeezenet1_1", weights="random", device="cpu")
+    rows = {row.name: row.macs for row in layer_table(network)}
+    taps = resolve_layers(network, ["features.3", "features.0"])
+    names = list(rows)
+    before = names[: names.index("features.3.expand3x3_activation") + 1]
+    assert tapped_macs(network, taps) == sum(rows[name] for name in before)
+    whole = resolve_layers(network, ["classifier"])
+    assert tapped_macs(network, whole) == sum(rows.values())
 
 
 def extracted(image_dir, output, *options):

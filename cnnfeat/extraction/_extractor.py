@@ -17,7 +17,7 @@ from cnnfeat.extraction._planning import Planner
 from cnnfeat.extraction._tap_module import TapModule, stored_shape
 from cnnfeat.images import Preprocessing
 from cnnfeat.layer_spec import LayerSpec
-from cnnfeat.layers import Tap, resolve_layers
+from cnnfeat.layers import Tap, resolve_layers, tapped_macs
 from cnnfeat.networks import Network, NetworkRequest
 
 
@@ -131,9 +131,8 @@ class Extractor:
     def plan(self, source: Source) -> None:
         """Settle engine and batch size for all of a source.
 
-        Where they are left open, engines are timed on the source's first images, if the
-        run is long enough for that to pay. Every engine but the eager one is held
-        against it on those.
+        Where the engine is left open, the length of the run decides. Every engine but
+        the eager one is held against it on the source's first images.
 
         Raises
         ------
@@ -152,7 +151,8 @@ class Extractor:
 
     def _plan(self, n_images: int, first_images: Callable[[int], np.ndarray]) -> Engine:
         opened = self._open()
-        planner = Planner(opened.module, n_images, first_images)
+        n_macs = tapped_macs(opened.network, opened.taps)
+        planner = Planner(opened.module, n_macs, n_images, first_images)
         plan = planner.plan(self.engine, self.batch_size)
         opened.engine = plan.engine
         self.engine, self.batch_size = plan.engine.name, plan.batch_size

@@ -60,7 +60,7 @@ class TapModule(nn.Module):
         self.names = tuple(tap.name for tap in taps)
         self.crops = crops
         self.precision = precision
-        self._identity = (network.name, repr(network.module), *map(repr, taps), pool)
+        self._steps = (network.name, repr(network.module), *map(repr, taps), pool)
         self._preprocessing = network.weights.preprocessing.to_dict()
         self._normalize = network.weights.preprocessing.normalize
         self._crop_size = network.weights.preprocessing.crop_size
@@ -109,19 +109,13 @@ class TapModule(nn.Module):
 
         The weights stand in it by the digest of the values that are in the module now.
         """
-        return json.dumps([self.operations(), state_digest(self.network.state_dict())])
-
-    def operations(self) -> str:
-        """Return a text that is the same only where this takes the same steps.
-
-        The weights' values do not stand in it, the versions of the libraries do.
-        """
         return json.dumps(
             [
-                *self._identity,
+                *self._steps,
                 *(self.crops, self.precision, self._preprocessing),
                 {name: version(name) for name in ("torch", "torchvision", "timm")},
                 __version__,
+                state_digest(self.network.state_dict()),
             ]
         )
 

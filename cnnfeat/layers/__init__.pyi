@@ -15,6 +15,7 @@ from ._stages import (
 from ._table import (
     LayerInfo as LayerInfo,
     layer_table as layer_table,
+    tapped_macs as tapped_macs,
 )
 from ._taps import (
     Tapper as Tapper,

@@ -1,8 +1,9 @@
 """The layer table: what each module of a network returns, holds, costs and sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnfeat.layers._names import paper_names
+from cnnfeat.layers._names import Tap, paper_names
 from cnnfeat.layers._stages import is_inside, network_stages
 from cnnfeat.layers._tracing import ModuleCall
 from cnnfeat.networks import Network
@@ -60,6 +61,14 @@ def layer_table(network: Network) -> list[LayerInfo]:
         for call in network.trace.calls
         if call.outputs and (call.is_leaf or call.n_parameters or call.macs)
     ]
+
+
+def tapped_macs(network: Network, taps: Sequence[Tap]) -> int:
+    """Return the multiply-accumulates of one crop until the deepest tap is reached."""
+    calls = network.trace.calls
+    tapped = {tap.module for tap in taps}
+    deepest = max(k for k, call in enumerate(calls) if call.name in tapped)
+    return sum(call.macs for call in calls[: deepest + 1])
 
 
 def _stages_from_the_end(network: Network) -> dict[str, int]:
