@@ -1,4 +1,10 @@
 from ._version import __version__ as __version__
+from .benchmark import (
+    BenchmarkOptions as BenchmarkOptions,
+    BenchmarkReport as BenchmarkReport,
+    DrawOptions as DrawOptions,
+    run_benchmark as run_benchmark,
+)
 from .errors import CnnfeatError as CnnfeatError, CnnfeatWarning as CnnfeatWarning
 from .evaluate import (
     EvaluationReport as EvaluationReport,
@@ -7,6 +13,8 @@ from .evaluate import (
 from .extract import (
     ExtractOptions as ExtractOptions,
     ExtractReport as ExtractReport,
+    FeatureArrays as FeatureArrays,
+    extract_arrays as extract_arrays,
     extract_features as extract_features,
 )
 from .finetune import (
@@ -24,9 +32,18 @@ from .images import (
     Preprocessing as Preprocessing,
     list_images as list_images,
 )
-from .layers import Tapper as Tapper, layer_table as layer_table
+from .layers import (
+    Tap as Tap,
+    Tapper as Tapper,
+    layer_table as layer_table,
+    resolve_layers as resolve_layers,
+)
 from .networks import Network as Network, load_network as load_network
-from .predict import predict_images as predict_images
+from .predict import (
+    PredictOptions as PredictOptions,
+    PredictReport as PredictReport,
+    predict_images as predict_images,
+)
 from .splits import Split as Split, draw_split as draw_split
 from .store import (
     FeatureFile as FeatureFile,

@@ -25,7 +25,7 @@ from cnnfeat.errors import (
 )
 from cnnfeat.extraction import Extractor, ImageSource, run
 from cnnfeat.heads import FeatureTransform
-from cnnfeat.images import ImageList, check_decoder, list_images
+from cnnfeat.images import Batch, ImageList, check_decoder, list_images
 from cnnfeat.layers import ROOT
 from cnnfeat.networks import Network, load_network, read_weights_metadata
 from cnnfeat.outputs import check_output, write_output
@@ -254,9 +254,9 @@ def _predict_all(
         )
     sink = _PredictionSink(classifier, image_list.paths, options.top)
 
-    def done(n_done: int) -> None:
+    def done(batch: Batch) -> None:
         if progress:
-            progress(n_done, len(image_list), sink.n_failed)
+            progress(batch.stop, len(image_list), sink.n_failed)
 
     run(source, extractor, sink, done=done)
     return sink

@@ -91,7 +91,7 @@ def run(source, extractor=None, sink=None, **changes):
 def test_rows_arrive_in_order_whatever_the_depth(depth):
     extractor = MeanExtractor(depth)
     done = []
-    sink = run(CountingSource(7), extractor, done=done.append)
+    sink = run(CountingSource(7), extractor, done=lambda batch: done.append(batch.stop))
     assert sink.rows == np.repeat(np.arange(7.0), 4).tolist()
     assert sink.threads == {"cnnfeat-write"}
     assert done == [4, 8, 12, 16, 20, 24, 28]
@@ -108,7 +108,7 @@ def test_the_decoder_runs_only_a_few_batches_ahead_of_a_slow_sink():
     run(
         CountingSource(20, log=log),
         sink=sink,
-        done=lambda n: ahead.append(len(log) - len(sink.starts)),
+        done=lambda batch: ahead.append(len(log) - len(sink.starts)),
     )
     assert max(ahead) <= 2 + 1 + 2 + 1 + 1  # queue, in hand, queue, in hand, computed
 
@@ -131,8 +131,8 @@ def test_an_error_of_any_stage_is_raised_and_no_thread_stays(parts, error):
 
 
 def test_the_first_error_wins_over_those_it_causes():
-    def done(n_rows):
-        if n_rows == 12:
+    def done(batch):
+        if batch.stop == 12:
             raise KeyError("done")
 
     with pytest.raises(KeyError, match="done"):

@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnfeat.extract._options import ExtractOptions
-from cnnfeat.extract._work import as_image_list, make_extractor, make_source
+from cnnfeat.extract._work import (
+    as_image_list,
+    make_extractor,
+    make_source,
+    refuse_failures,
+)
 from cnnfeat.extraction import ArraySink, run
 from cnnfeat.images import ImageList
 from cnnfeat.networks import Network
@@ -81,7 +86,12 @@ def extract_arrays(
         source = make_source(image_list, extractor, options)
         extractor.plan(source)
         sink = ArraySink(len(image_list), extractor.specs)
-        run(source, extractor, sink)
+        run(
+            source,
+            extractor,
+            sink,
+            done=lambda batch: refuse_failures(batch, image_list, options),
+        )
         provenance = {**extractor.provenance(), "decoder": options.decoder}
     return FeatureArrays(
         features=sink.features,

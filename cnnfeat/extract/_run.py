@@ -9,13 +9,18 @@ another stopped.
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from cnnfeat.errors import CnnfeatWarning
 from cnnfeat.extract._options import ExtractOptions, ExtractReport, Progress
-from cnnfeat.extract._work import as_image_list, make_extractor, make_source
+from cnnfeat.extract._work import (
+    as_image_list,
+    make_extractor,
+    make_source,
+    refuse_failures,
+)
 from cnnfeat.extraction import (
     Extractor,
     ImageSource,
@@ -23,7 +28,7 @@ from cnnfeat.extraction import (
     return_memory,
     run,
 )
-from cnnfeat.images import ImageList
+from cnnfeat.images import Batch, ImageList
 from cnnfeat.interrupts import Interrupted, StopOnSignal
 from cnnfeat.networks import Network, finetuned_images
 from cnnfeat.outputs import check_folder, check_output
@@ -102,9 +107,15 @@ def extract_features(
             extractor.plan(source)
             writer = _open_writer(output_path, source, extractor, options, command)
             return_memory()
+
+        def tell(batch: Batch) -> None:
+            refuse_failures(batch, image_list, options)
+            if progress:
+                progress(batch.stop, len(image_list), len(writer.failures))
+
         with writer:
             n_resumed = writer.rows_done
-            _run(source, extractor, writer, seconds, progress)
+            _run(source, extractor, writer, seconds, tell)
             failures = [
                 (image_list.paths[row], why)
                 for row, why in sorted(writer.failures.items())
@@ -194,15 +205,10 @@ def _run(
     extractor: Extractor,
     writer: FeatureWriter,
     seconds: StageSeconds,
-    progress: Progress | None,
+    done: Callable[[Batch], None],
 ) -> None:
     """Take every row that is not in the file yet through the network."""
     n_images = source.n_images
-
-    def done(n_done: int) -> None:
-        if progress:
-            progress(n_done, n_images, len(writer.failures))
-
     with StopOnSignal() as stop:
         run(
             source,

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
+from cnnfeat.errors import ImageError
 from cnnfeat.extract._options import ExtractOptions
 from cnnfeat.extraction import Extractor, ImageSource
-from cnnfeat.images import ImageList, check_decoder, list_images
+from cnnfeat.images import Batch, ImageList, check_decoder, list_images
 from cnnfeat.networks import Network, NetworkRequest
 
 
@@ -66,5 +69,14 @@ def make_source(
         workers=options.workers,
         decoder=options.decoder,
         device=device,
-        on_error=options.on_error,
     )
+
+
+def refuse_failures(
+    batch: Batch, image_list: ImageList, options: ExtractOptions
+) -> None:
+    """Raise ImageError where an image of a batch failed and `on_error` is "fail"."""
+    if options.on_error == "fail" and not batch.ok.all():
+        worst = int(np.flatnonzero(~batch.ok)[0])
+        path = image_list.paths[batch.start + worst]
+        raise ImageError(f"{path}: {batch.errors[worst]} (--on-error skip goes on)")

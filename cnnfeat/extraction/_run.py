@@ -94,7 +94,7 @@ def run(
     sink: Sink,
     *,
     seconds: StageSeconds | None = None,
-    done: Callable[[int], None] | None = None,
+    done: Callable[[Batch], None] | None = None,
     is_stopped: Callable[[], bool] = _never,
 ) -> None:
     """Take every row that the sink has not got yet through the extractor.
@@ -108,8 +108,8 @@ def run(
         Used by a thread of its own, and by nobody else until this returns.
     seconds : StageSeconds, optional
         Added to.
-    done : callable (n_rows), optional
-        Called with the number of rows computed, after each batch.
+    done : callable (Batch), optional
+        Called after each batch, once it has been computed; may raise.
     is_stopped : callable () -> bool
         When true, the batches at hand are finished and written, and no more.
 
@@ -130,7 +130,7 @@ def run(
             if not taken:
                 break  # the sink has failed: its error is raised at the end
             if done:
-                done(batch.start + len(batch.ok))
+                done(batch)
     except KeyboardInterrupt:
         raise  # the second signal: leave without waiting for the other threads
     except BaseException:

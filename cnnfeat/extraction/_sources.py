@@ -3,10 +3,8 @@
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from cnnfeat.errors import ImageError
 from cnnfeat.images import (
     Batch,
     ImageList,
@@ -33,8 +31,6 @@ class ImageSource:
     decoder : {"pil", "fast", "nvjpeg"}
     device : torch.device, optional
         The GPU of "nvjpeg".
-    on_error : {"skip", "fail"}
-        What an image that cannot be read is: a row that is not ok, or an ImageError.
     """
 
     image_list: ImageList
@@ -43,7 +39,6 @@ class ImageSource:
     workers: int | None = None
     decoder: str = "pil"
     device: torch.device | None = None
-    on_error: str = "skip"
 
     @property
     def n_images(self) -> int:
@@ -56,14 +51,8 @@ class ImageSource:
         first_row: int = 0,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Generator[Batch, None, None]:
-        """Yield the batches from `first_row` on.
-
-        Raises
-        ------
-        ImageError
-            With `on_error="fail"`, at the first image that cannot be read.
-        """
-        for batch in load_batches(
+        """Return the batches from `first_row` on; see `load_batches`."""
+        return load_batches(
             self.image_list,
             self.preprocessing,
             batch_size=batch_size,
@@ -73,17 +62,9 @@ class ImageSource:
             decoder=self.decoder,
             device=self.device,
             is_wanted=is_wanted,
-        ):
-            if self.on_error == "fail" and not batch.ok.all():
-                raise self._first_failure(batch)
-            yield batch
+        )
 
     def _n_workers(self, n_images: int) -> int:
         if self.workers is not None:
             return self.workers
         return default_workers() if n_images > _DECODED_HERE else 0
-
-    def _first_failure(self, batch: Batch) -> ImageError:
-        worst = int(np.flatnonzero(~batch.ok)[0])
-        path = self.image_list.paths[batch.start + worst]
-        return ImageError(f"{path}: {batch.errors[worst]} (--on-error skip goes on)")

@@ -54,6 +54,11 @@ class Batch:
     errors: tuple[str, ...]
     decode_seconds: float = 0.0
 
+    @property
+    def stop(self) -> int:
+        """Row behind the last image."""
+        return self.start + len(self.ok)
+
 
 def load_batches(
     image_list: ImageList,
