@@ -208,7 +208,7 @@ def _compile_openvino(
     # Reporting of its use to its makers is off, whatever the user's settings.
     os.environ.setdefault("OPENVINO_TELEMETRY", "0")
     try:
-        import openvino
+        import openvino  # optional, and it starts threads
     except ImportError as error:
         raise EngineError(
             "openvino is not installed: pip install 'cnnfeat[openvino]'"

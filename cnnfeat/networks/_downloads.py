@@ -10,12 +10,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlparse
 
+import lazy_loader
 import torch
 
 from cnnfeat.errors import WeightsError
+
+huggingface_hub: Any = lazy_loader.load("huggingface_hub")
 
 _TIMEOUT_SECONDS = 30.0
 # The names that timm itself looks for in a Hugging Face repository, in its order.
@@ -43,13 +46,13 @@ def cached_url(url: str | None) -> Path | None:
 
 def cached_hub_file(repository: str | None) -> Path | None:
     """Return a Hugging Face repository's weights file in the local cache, or None."""
-    from huggingface_hub import try_to_load_from_cache
-
     if not repository:
         return None
     repository, _, revision = repository.partition("@")
     for file_name in _HUB_FILES:
-        found = try_to_load_from_cache(repository, file_name, revision=revision or None)
+        found = huggingface_hub.try_to_load_from_cache(
+            repository, file_name, revision=revision or None
+        )
         if isinstance(found, str):
             return Path(found)
     return None
@@ -83,9 +86,6 @@ def fetch_hub_file(repository: str, name: str) -> Path:
     WeightsError
         If neither of the usual files can be fetched.
     """
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
     cached = cached_hub_file(repository)
     if cached is not None:
         return cached
@@ -100,10 +100,10 @@ def fetch_hub_file(repository: str, name: str) -> Path:
                     repo_id, file_name, revision=revision or None
                 )
             )
-        except LocalEntryNotFoundError as error:
+        except huggingface_hub.utils.LocalEntryNotFoundError as error:
             problem = error
             break
-        except EntryNotFoundError:
+        except huggingface_hub.utils.EntryNotFoundError:
             continue
         except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
             problem = error

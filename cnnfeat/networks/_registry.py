@@ -26,7 +26,9 @@ from cnnfeat.networks._architectures import (
     cached_timm,
     find_architecture,
     hub_and_url,
+    timm,
     timm_names,
+    torchvision,
     torchvision_names,
     unknown_network,
 )
@@ -260,16 +262,12 @@ def _entry(name: str) -> NetworkEntry:
 
 
 def _n_parameters(name: str) -> int:
-    import torchvision
-
     if name == EMBEDDED:
         return EMBEDDED_PARAMETERS
     return int(torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"])
 
 
 def _timm_entry(name: str) -> NetworkEntry:
-    import timm
-
     config = timm.get_pretrained_cfg(name.removeprefix(TIMM_PREFIX))
     path = cached_timm(*hub_and_url(config))
     found = None if path is None else str(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from cnnfeat.errors import WeightsError
 from cnnfeat.networks._weights import file_digest, read_state_dict
@@ -42,8 +43,6 @@ def save_weights(
     OutputError
         If `path` exists and `overwrite` is False, or cannot be written.
     """
-    from safetensors.torch import save_file
-
     path = Path(path)
     record = {"format": FORMAT, "format_version": FORMAT_VERSION, **metadata}
     text = json.dumps(record, ensure_ascii=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from cnnfeat.errors import WeightsError
@@ -121,8 +122,6 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 
 def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}

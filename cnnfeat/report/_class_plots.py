@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 
 from cnnfeat.report._figures import new_axes
 from cnnfeat.report._palette import OKABE_ITO
@@ -44,8 +45,6 @@ def plot_confusion_matrix(
     ValueError
         If the matrix is not square with one name a class.
     """
-    from matplotlib.colors import PowerNorm
-
     confusion = np.asarray(confusion, dtype=float)
     k = len(class_names)
     if k == 0 or confusion.shape != (k, k):
