@@ -18,7 +18,6 @@ from cnnfeat.errors import DataError, DeviceError
 from cnnfeat.images import (
     Preprocessing,
     _gpu as gpu,
-    _loading as loading,
     list_images,
     load_batches,
 )
@@ -52,7 +51,7 @@ def rotated(image):
 @pytest.fixture
 def stand_in(monkeypatch):
     """Let the CPU pass for a GPU; count the files that are decoded "there"."""
-    monkeypatch.setattr(loading, "check_decoder", lambda decoder, device: None)
+    monkeypatch.setattr(gpu, "check_decoder", lambda decoder, device: None)
     monkeypatch.setattr("cnnfeat.extract._work.check_decoder", lambda *_: None)
     decoded, decode = [], gpu._decode
 

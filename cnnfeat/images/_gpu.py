@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.nn.functional import interpolate
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from cnnfeat.errors import DataError, DeviceError, ImageError
 from cnnfeat.images._decode import plain_jpeg_size
 from cnnfeat.images._preprocessing import MAX_RESIZED_PIXELS
 from cnnfeat.images._reading import Location
 from cnnfeat.images._worker import DecodingJob
-
-if TYPE_CHECKING:
-    import torch
 
 # Files that are read at once: network drives are slow to answer.
 _N_READERS = 8
@@ -146,8 +146,6 @@ class GpuDecoder:
         """Let the work run beside the network, which has the usual stream."""
         if self._device.type != "cuda":
             return nullcontext()
-        import torch
-
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)
         return torch.cuda.stream(self._stream)
@@ -165,8 +163,6 @@ class GpuDecoder:
 
     def _resize(self, image: torch.Tensor) -> Image.Image:
         """Return the image (3, h, w), uint8, as PIL would resize it, on the host."""
-        from torch.nn.functional import interpolate
-
         preprocessing = self._job.preprocessing
         width, height = preprocessing.resized_size(image.shape[2], image.shape[1])
         mode, smooths = _MODES[preprocessing.interpolation]
@@ -179,9 +175,6 @@ class GpuDecoder:
 
 def _decode(files: Sequence[bytes], device: Any) -> list[torch.Tensor]:
     """Return each JPEG as RGB (3, h, w), uint8, on the device."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
-
     with warnings.catch_warnings():
         # bytes cannot be written to, which nobody does; and decode_jpeg is to move to
         # another package in some later release.

@@ -15,7 +15,6 @@ import numpy as np
 
 from cnnfeat.errors import DataError
 from cnnfeat.images._decode import DECODERS, DEFAULT_LIMITS, DecodeLimits
-from cnnfeat.images._gpu import GpuDecoder, check_decoder
 from cnnfeat.images._listing import ImageList
 from cnnfeat.images._pool import Result, Task, WorkerPool
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
@@ -121,7 +120,6 @@ def load_batches(
     job = DecodingJob(preprocessing, crops, limits, decoder)
     plan = _Plan(image_list, job, batch_size, first_row)
     if decoder == "nvjpeg":
-        check_decoder(decoder, device)
         return _load_on_gpu(plan, device)
     if workers == 0:
         return _load_here(plan)
@@ -190,6 +188,10 @@ def _load_here(plan: _Plan) -> Generator[Batch, None, None]:
 def _load_on_gpu(
     plan: _Plan, device: torch.device | None
 ) -> Generator[Batch, None, None]:
+    # It imports torch, which `--help` and decoding workers must not pay for.
+    from cnnfeat.images._gpu import GpuDecoder, check_decoder
+
+    check_decoder(plan.job.decoder, device)
     with GpuDecoder(plan.job, device) as decoder:
         for start in plan.starts():
             batch = plan.open_batch(start)

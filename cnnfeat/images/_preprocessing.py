@@ -164,15 +164,10 @@ class Preprocessing:
             Channels last in memory; equal to torchvision's ConvertImageDtype and
             Normalize, bit for bit.
         """
-        import torch  # decoding workers import this module and must not pay for it
-
-        # The one place where the channel axis moves. It is a view, and `to` keeps the
-        # memory layout: a channels-last network takes the result without a copy.
-        scaled = images.movedim(-1, -3).to(torch.float32).div_(255)
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=images.device)
-            for values in (self.mean, self.std)
-        )
+        # The one place where the channel axis moves. It is a view, and `float` keeps
+        # the memory layout: a channels-last network takes the result without a copy.
+        scaled = images.movedim(-1, -3).float().div_(255)
+        mean, std = (scaled.new_tensor(values) for values in (self.mean, self.std))
         return scaled.sub_(mean[:, None, None]).div_(std[:, None, None])
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,6 +24,11 @@ from cnnfeat.images._decode import DecodeLimits, decode_image
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images._reading import Location
 
+try:
+    import resource
+except ImportError:  # pragma: no cover - no such limits on Windows
+    resource = None  # type: ignore[assignment]
+
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -116,14 +121,14 @@ def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:
 
 
 def _limit_memory(n_bytes: int) -> None:
+    if resource is None:
+        return
     try:
-        import resource
-
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         if hard != resource.RLIM_INFINITY:
             n_bytes = min(n_bytes, hard)
         resource.setrlimit(resource.RLIMIT_AS, (n_bytes, hard))
-    except (ImportError, OSError, ValueError):
+    except (OSError, ValueError):
         return  # no such limit on this system: the pixel limit still holds
 
 
