@@ -6,8 +6,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from cnnfeat.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock: no protection there
+    fcntl = None  # type: ignore[assignment]
 
 MIB = 1024 * 1024
 
@@ -110,6 +116,59 @@ def publish(part: Path, output: Path) -> None:
     fsync_path(output.parent)
 
 
+def lock_file(file: IO[Any], path: Path, name: str) -> None:
+    """Lock an open file, until it is closed, for the writer of the output `name`.
+
+    Parameters
+    ----------
+    file : file
+        Open, at `path`.
+
+    Raises
+    ------
+    OutputError
+        If another process holds the lock, or took the file away in between.
+    """
+    if fcntl is None:  # pragma: no cover
+        return
+    busy = OutputError(
+        f"another process is writing {name} in this folder: wait for it, or give "
+        "another output"
+    )
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise busy from error
+    except OSError:
+        return  # some network drives have no locks
+    # The other writer may have finished, and removed this file, in between.
+    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise busy
+
+
+@contextlib.contextmanager
+def locked_output(path: Path) -> Iterator[None]:
+    """Let no other process write `path` while the block runs, by a file beside it.
+
+    Raises
+    ------
+    OutputError
+        If another process does, or the folder cannot be written to.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        file = lock.open("ab")
+    except OSError as error:
+        raise failure(path, error) from error
+    with file:
+        lock_file(file, lock, path.name)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+
+
 def failure(path: Path, error: BaseException) -> OutputError:
     """Return the one-line error for writing at `path` having failed with `error`."""
     return OutputError(f"{path}: cannot be written: {system_reason(error)}")
@@ -142,11 +201,12 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         raise failure(path, error) from error
     temporary = Path(name)
     try:
-        # mkstemp makes files private; an output has the rights that open() gives.
+        yield temporary
+        # mkstemp makes files private, as do some writers that make the file anew; an
+        # output has the rights that open() gives.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        yield temporary
         fsync_path(temporary)
         publish(temporary, path)
     except (OSError, RuntimeError) as error:

@@ -55,6 +55,7 @@ ALLOWED = {
         "networks",
     },
     "store": {"errors", "layer_spec", "outputs"},
+    "training": {"errors", "interrupts", "layers", "networks", "outputs"},
     "splits": {"errors"},
     "protocols": {"errors", "splits"},
     "heads": {"errors"},

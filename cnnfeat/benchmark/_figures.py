@@ -10,7 +10,8 @@ from cnnfeat.benchmark._controls import features_images
 from cnnfeat.benchmark._published import published_references
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
-from cnnfeat.errors import ImageError, InputError
+from cnnfeat.errors import InputError
+from cnnfeat.images import read_thumbnail
 from cnnfeat.report import (
     ConfusedPair,
     ReportFigure,
@@ -28,11 +29,9 @@ from cnnfeat.report import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cnnfeat.images import ImageList
     from cnnfeat.store import FeatureFile
 
 _N_EXAMPLES = 3
-_EXAMPLE_SIDE = 160  # pixels
 
 
 def report_figures(
@@ -224,18 +223,7 @@ def _reader(
         return lambda rows: []
 
     def read(rows: Sequence[int]) -> list[np.ndarray]:
-        found = (_read_small(images, row) for row in rows)
+        found = (read_thumbnail(images, row) for row in rows)
         return [image for image in found if image is not None]
 
     return read
-
-
-def _read_small(images: "ImageList", row: int) -> np.ndarray | None:
-    from cnnfeat.images import DEFAULT_LIMITS, decode_image
-
-    try:
-        image = decode_image(images.read_bytes(row, DEFAULT_LIMITS.file_bytes))
-    except ImageError:
-        return None
-    image.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
-    return np.asarray(image)

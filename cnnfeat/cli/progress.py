@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from cnnfeat.finetune import EpochRecord
+    from cnnfeat.training import EpochRecord
 
 _SECONDS_BETWEEN_LINES = 30.0
 

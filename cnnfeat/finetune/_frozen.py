@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnfeat.finetune._rows import Rows
+from cnnfeat.finetune._split import FinetuneSplit
 from cnnfeat.metrics import Scores, evaluate_scores
 
 # Features are scaled to length 1, for which these span too weak to too strong.
@@ -15,7 +15,7 @@ _C_GRID = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FrozenScore:
     """One row of the closing table; accuracies are fractions."""
 
     model: str
@@ -25,9 +25,9 @@ class Comparison:
     C: float | None = None
 
 
-def compare(name: str, scores: Scores, C: float | None = None) -> Comparison:
+def compare(name: str, scores: Scores, C: float | None = None) -> FrozenScore:
     """Return the row of the table for some scores."""
-    return Comparison(
+    return FrozenScore(
         model=name,
         accuracy=scores.accuracy,
         mean_per_class_accuracy=scores.mean_per_class_accuracy,
@@ -37,8 +37,11 @@ def compare(name: str, scores: Scores, C: float | None = None) -> Comparison:
 
 
 def score_frozen_heads(
-    features: Mapping[int, torch.Tensor], rows: Rows, y: np.ndarray, n_classes: int
-) -> list[Comparison]:
+    features: Mapping[int, torch.Tensor],
+    rows: FinetuneSplit,
+    y: np.ndarray,
+    n_classes: int,
+) -> list[FrozenScore]:
     """Train an SVM and a softmax on frozen features and score them on the test rows.
 
     C is chosen on the validation rows, as the fine-tuned network's epoch is, or where
@@ -48,7 +51,7 @@ def score_frozen_heads(
     Parameters
     ----------
     features : mapping of row to tensor of any one shape, float32
-    rows : Rows
+    rows : FinetuneSplit
     y : ndarray of shape (n_images,), dtype=int64
         Class of each row of the image list.
     n_classes : int
@@ -65,10 +68,10 @@ def _score(
     name: str,
     kind: Any,
     features: Mapping[int, torch.Tensor],
-    rows: Rows,
+    rows: FinetuneSplit,
     y: np.ndarray,
     n_classes: int,
-) -> Comparison:
+) -> FrozenScore:
     C = 1.0
     train, validation = _rows_to_choose_on(rows, y)
     if len(validation):
@@ -83,7 +86,9 @@ def _score(
     return compare(name, scores, C)
 
 
-def _rows_to_choose_on(rows: Rows, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows_to_choose_on(
+    rows: FinetuneSplit, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return rows to train on and to choose on, all out of the training rows."""
     from cnnfeat.heads import draw_inner
 

@@ -4,7 +4,7 @@ TensorBoard event files need the extra `tensorboard`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,12 +12,19 @@ from typing import Any
 import numpy as np
 
 from cnnfeat.errors import InputError, OutputError
-from cnnfeat.finetune._distributed import find_world
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.finetune._rows import PixelStore, canvas
-from cnnfeat.finetune._training import EpochRecord
-from cnnfeat.images import augment_image, image_generator, read_augmentation
+from cnnfeat.images import (
+    PixelStore,
+    augment_image,
+    canvas,
+    image_generator,
+    list_images,
+    read_augmentation,
+)
+from cnnfeat.networks import find_architecture
 from cnnfeat.outputs import check_output, failure
+from cnnfeat.report import plot_contact_sheet, plot_training_curves, save_figure
+from cnnfeat.training import EpochRecord, find_world
 
 _N_IMAGES, _N_COPIES = 6, 7  # rows and columns of the sheet beside the originals
 
@@ -78,8 +85,6 @@ def _summary_writer(folder: str) -> Any:
 
 def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
     """Draw loss and validation accuracy by epoch as PNG."""
-    from cnnfeat.report import plot_training_curves, save_figure
-
     has_validation = all(record.validation_loss is not None for record in history)
     figure = plot_training_curves(
         [record.loss for record in history],
@@ -94,7 +99,11 @@ def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
 
 
 def draw_augmentations(
-    images: str, output_path: str, options: FinetuneOptions, *, stdin: Any = None
+    images: str,
+    output_path: str,
+    options: FinetuneOptions,
+    *,
+    stdin: Iterable[str] | None = None,
 ) -> None:
     """Draw some images, each beside changed copies as the first epochs would see them.
 
@@ -107,35 +116,27 @@ def draw_augmentations(
     OutputError
         If `output_path` exists and `options.overwrite` is False.
     """
-    import torch
-
-    from cnnfeat.images import list_images
-    from cnnfeat.networks import find_architecture
-    from cnnfeat.report import plot_contact_sheet, save_figure
-
     if not find_world().is_first:
         return
     check_output(output_path, overwrite=options.overwrite)
     augmentation = read_augmentation(options.augmentation)
     preprocessing = find_architecture(options.model).preprocessing
     image_list = list_images(images, stdin=stdin)
-    rows = np.linspace(0, len(image_list) - 1, _N_IMAGES).astype(int)
-    rows = np.unique(rows)
-    store = PixelStore(image_list, canvas(preprocessing), 0, keep=True)
-    rows = np.array([row for row in rows if row not in store.check(rows)], int)
+    rows = np.unique(np.linspace(0, len(image_list) - 1, _N_IMAGES).astype(int))
+    store = PixelStore(image_list, canvas(preprocessing), workers=0, memory_bytes=0)
+    failures = store.failures(rows)
+    rows = np.array([row for row in rows.tolist() if row not in failures], int)
     if not len(rows):
         raise InputError(f"{images}: none of the first images looked at can be read")
-    fill = [255.0 * value for value in preprocessing.mean]
-    sheet, captions = [], []
-    for row, image in zip(rows.tolist(), next(store.batches([rows])), strict=True):
-        copies: list[torch.Tensor] = [image]
-        for epoch in range(_N_COPIES):
-            rng = image_generator(options.seed, epoch, row)
-            copies.append(
-                augment_image(image, augmentation, preprocessing.crop_size, fill, rng)
-            )
-        sheet += [copy.permute(1, 2, 0).numpy() for copy in copies]
-        captions += ["original", *(f"epoch {e + 1}" for e in range(_N_COPIES))]
+    sheet = []
+    pixels = next(store.batches([rows]))  # (m, 1, h, w, 3)
+    for row, (image_nhwc,) in zip(rows.tolist(), pixels, strict=True):
+        rngs = [image_generator(options.seed, epoch, row) for epoch in range(_N_COPIES)]
+        changed = [
+            augment_image(image_nhwc, augmentation, preprocessing, rng) for rng in rngs
+        ]
+        sheet += [image_nhwc, *changed]
+    captions = ["original", *(f"epoch {k + 1}" for k in range(_N_COPIES))] * len(rows)
     title = f"--augment {options.augmentation}"
     figure = plot_contact_sheet(sheet, captions, n_columns=1 + _N_COPIES, title=title)
     save_figure(figure, output_path)

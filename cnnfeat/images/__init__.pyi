@@ -1,6 +1,7 @@
 from ._augmentation import (
     Augmentation as Augmentation,
     augment_image as augment_image,
+    canvas as canvas,
     image_generator as image_generator,
     read_augmentation as read_augmentation,
 )
@@ -23,10 +24,16 @@ from ._loading import (
     default_workers as default_workers,
     load_batches as load_batches,
 )
+from ._pixel_store import (
+    PixelStore as PixelStore,
+)
 from ._preprocessing import (
     N_CROPS as N_CROPS,
     Preprocessing as Preprocessing,
 )
 from ._reading import (
     Location as Location,
+)
+from ._thumbnails import (
+    read_thumbnail as read_thumbnail,
 )

@@ -16,7 +16,7 @@ from cnnfeat.cli.options.common import (
     weights_seed_opt,
     workers_opt,
 )
-from cnnfeat.cli.options.parsing import compose, parse_stages
+from cnnfeat.cli.options.parsing import RenamedOption, compose, parse_stages
 
 # -- predict ---------------------------------------------------------------------------
 
@@ -76,14 +76,16 @@ init_opt = click.option(
     metavar="HEAD.h5",
     help="Start the classifier from a trained head.  [default: Gaussian, 0.01]",
 )
-start_share_opt = click.option(
-    "--start-share",
+interpolate_opt = click.option(
+    "--interpolate",
+    cls=RenamedOption,
+    old_name="--start-share",
     type=click.FloatRange(min=0, max=1, max_open=True),
     default=0.0,
     show_default=True,
     metavar="SHARE",
-    help="Share of the weights started from in the result, averaged with the trained "
-    "ones; needs --init.",
+    help="Share of the weights started from in the result, interpolated with the "
+    "trained ones (WiSE-FT); needs --init.",
 )
 epochs_opt = click.option(
     "--epochs",
@@ -255,7 +257,7 @@ finetuning_opts = compose(
     weights_seed_opt,
     trained_part_opt,
     init_opt,
-    start_share_opt,
+    interpolate_opt,
     epochs_opt,
     training_batch_opt,
     lr_opt,

@@ -6,13 +6,15 @@ would, so the loss curve is the same to rounding.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cnnfeat.errors import DataError, LeftAloneError
 
@@ -33,50 +35,52 @@ class World:
         """Return this process's part of a batch."""
         return batch[self.rank :: self.size]
 
-    def sum(self, values: list[float], device: torch.device) -> list[float]:
+    def sum(self, *values: float) -> list[float]:
         """Return the sums over all processes."""
+        return self._reduce(values, torch.distributed.ReduceOp.SUM)
+
+    def max(self, value: float) -> float:
+        """Return the largest value of all processes."""
+        return self._reduce([value], torch.distributed.ReduceOp.MAX)[0]
+
+    def _reduce(self, values: Sequence[float], operation: Any) -> list[float]:
         if self.size == 1:
-            return values
-        total = torch.tensor(values, dtype=torch.float64, device=device)
-        torch.distributed.all_reduce(total)
+            return list(values)
+        # On the CPU, so that nobody waits for what a GPU has been asked to do.
+        total = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.all_reduce(total, operation)
         return [float(value) for value in total.tolist()]
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Return whether the flag is set in some process."""
-        return self.sum([float(flag)], device)[0] > 0
+    def device(self, asked: str) -> str:
+        """Return the device of this process: with `auto`, one CUDA device each."""
+        if self.size > 1 and asked == "auto" and torch.cuda.is_available():
+            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return asked
+
+    def check(self, n_train: int, batch_size: int) -> None:
+        """Refuse more processes than a batch has images.
+
+        Raises
+        ------
+        DataError
+            If a process would have nothing to do.
+        """
+        if self.size > n_train:
+            raise DataError(
+                f"{self.size} processes for {n_train} training images: give torchrun "
+                f"--nproc-per-node {n_train} or fewer"
+            )
+        if self.size > batch_size:
+            raise DataError(
+                f"{self.size} processes share a batch of {batch_size}: give "
+                f"--batch-size {self.size} or more"
+            )
 
 
 def find_world() -> World:
     """Return this process's place from torchrun's environment."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return World(int(os.environ.get("RANK", "0")) if size > 1 else 0, size)
-
-
-def local_device(device: str, world: World) -> str:
-    """Return the device of this process: with `auto`, one CUDA device each."""
-    if world.size > 1 and device == "auto" and torch.cuda.is_available():
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return device
-
-
-def check_world(world: World, n_train: int, batch_size: int) -> None:
-    """Refuse more processes than a batch has images.
-
-    Raises
-    ------
-    DataError
-        If a process would have nothing to do.
-    """
-    if world.size > n_train:
-        raise DataError(
-            f"{world.size} processes for {n_train} training images: give torchrun "
-            f"--nproc-per-node {n_train} or fewer"
-        )
-    if world.size > batch_size:
-        raise DataError(
-            f"{world.size} processes share a batch of {batch_size}: give --batch-size "
-            f"{world.size} or more"
-        )
 
 
 @contextmanager
@@ -91,7 +95,8 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
     if world.size == 1:
         yield
         return
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    on_cuda = device.type == "cuda"
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
     try:
         yield
     except RuntimeError as error:
@@ -114,7 +119,5 @@ def wrap(module: nn.Module, world: World, device: torch.device) -> nn.Module:
     """Return the module as the processes train it together."""
     if world.size == 1:
         return module
-    from torch.nn.parallel import DistributedDataParallel
-
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)

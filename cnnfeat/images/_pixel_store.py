@@ -1,0 +1,104 @@
+"""Decoded pixels of an image list's rows, asked for again and again."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cnnfeat.images._listing import ImageList
+from cnnfeat.images._loading import load_batches
+from cnnfeat.images._preprocessing import Preprocessing
+
+_DECODED_AT_ONCE = 64
+
+
+class PixelStore:
+    """uint8 pixels of rows: from memory where all fit, else decoded at each request.
+
+    Parameters
+    ----------
+    image_list : ImageList
+    preprocessing : Preprocessing
+        Resize and centre crop.
+    workers : int
+        See `load_batches`.
+    memory_bytes : int
+        What the pixels of all rows may take.
+    """
+
+    def __init__(
+        self,
+        image_list: ImageList,
+        preprocessing: Preprocessing,
+        *,
+        workers: int,
+        memory_bytes: int,
+    ) -> None:
+        self._image_list = image_list
+        self._preprocessing = preprocessing
+        self._workers = workers
+        height, width = preprocessing.crop_size
+        self._keep = len(image_list) * 3 * height * width <= memory_bytes
+        self._pixels: dict[int, np.ndarray] = {}  # (1, h, w, 3)
+        self._failures: dict[int, str] = {}
+        self._seen: set[int] = set()
+
+    def failures(self, rows: np.ndarray) -> dict[int, str]:
+        """Return why some of the rows cannot be decoded, by row; each is tried once."""
+        new = [row for row in rows.tolist() if row not in self._seen]
+        self._seen.update(new)
+        for row, pixels, error in self._decode(new, _DECODED_AT_ONCE):
+            if error:
+                self._failures[row] = error
+            elif self._keep:
+                self._pixels[row] = pixels.copy()
+        return {r: self._failures[r] for r in rows.tolist() if r in self._failures}
+
+    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the pixels of each batch of rows.
+
+        Parameters
+        ----------
+        batches : sequence of ndarray of shape (m,), dtype=int
+            Rows that can be decoded: see `failures`.
+
+        Yields
+        ------
+        ndarray of shape (m, 1, h, w, 3), dtype=uint8
+        """
+        if self._keep:
+            for batch in batches:
+                self.failures(batch)  # decodes those that are new
+                yield np.stack([self._pixels[row] for row in batch.tolist()])
+            return
+        rows = [row for batch in batches for row in batch.tolist()]
+        decoded = self._decode(rows, max(map(len, batches), default=1))
+        for batch in batches:
+            yield np.stack([next(decoded)[1] for _ in batch])
+
+    def _decode(
+        self, rows: Sequence[int], batch_size: int
+    ) -> Iterator[tuple[int, np.ndarray, str]]:
+        """Yield each row, its pixels (1, h, w, 3), and why there are none."""
+        if not rows:
+            return
+        for batch in load_batches(
+            _take(self._image_list, rows),
+            self._preprocessing,
+            batch_size=batch_size,
+            workers=self._workers,
+        ):
+            part = rows[batch.start : batch.start + len(batch.ok)]
+            yield from zip(part, batch.images, batch.errors, strict=True)
+
+
+def _take(image_list: ImageList, rows: Sequence[int]) -> ImageList:
+    """Return an image list of some rows, in their order."""
+    chosen = np.asarray(rows, dtype=np.int64)
+    return replace(
+        image_list,
+        paths=tuple(image_list.paths[row] for row in rows),
+        names=tuple(image_list.names[row] for row in rows),
+        labels=image_list.labels[chosen],
+        spans=None if image_list.spans is None else image_list.spans[chosen],
+    )
