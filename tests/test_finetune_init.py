@@ -6,9 +6,10 @@ import torch
 from tiny import make_tiny_network
 
 from cnnfeat.errors import DataError, ProvenanceError, WeightsError
+from cnnfeat.extraction import Extractor
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune._features import layer_features, normalized
 from cnnfeat.finetune._initial import fold_scaler, init_from_head
+from cnnfeat.finetune._inputs import normalized
 from cnnfeat.finetune._options import check_options
 from cnnfeat.heads import FeatureTransform
 from cnnfeat.layer_spec import LayerSpec
@@ -65,7 +66,8 @@ def test_the_network_scores_as_the_head(tmp_path, scale):
     network, classifier = new_network()
     init_from_head(network, classifier, str(path), CLASSES)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32, 3), np.uint8)
-    features = layer_features(network, classifier.input_layer, [pixels]).numpy()
+    with Extractor(network, [classifier.input_layer]) as extractor:
+        (features,) = extractor(pixels).values()
     transform = FeatureTransform.from_arrays(head.scaler)
     expected = transform.transform(features) @ head.coef.T + head.intercept
     found = network.module(normalized(network, pixels)).numpy()

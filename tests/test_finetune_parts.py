@@ -1,25 +1,17 @@
-"""Parts of fine-tuning: what is read ahead, how long features are, the options."""
+"""Parts of fine-tuning: how long features are, what the options stand for."""
 
 import math
 
 import pytest
+import torch
 
-from cnnfeat.errors import DataError
 from cnnfeat.finetune import FinetuneOptions
-from cnnfeat.finetune._inputs import prepare_ahead
+from cnnfeat.finetune._preparing import mean_norm
 
 
-def test_items_made_ahead_keep_order_and_errors():
-    assert list(prepare_ahead(iter(range(10)))) == list(range(10))
-
-    def broken():
-        yield 1
-        raise DataError("here")
-
-    made = prepare_ahead(broken())
-    assert next(made) == 1
-    with pytest.raises(DataError, match="here"):
-        next(made)
+def test_the_norm_of_spatial_features_is_of_their_average():
+    features = torch.rand(4, 6, 5, 5)
+    assert mean_norm(features) == pytest.approx(mean_norm(features.mean((2, 3))))
 
 
 def test_batch_norm_and_head_defaults():

@@ -1,54 +1,71 @@
-"""One layer's features of images, by the network as it stands."""
+"""What a layer gives for stored images, by the network as it stands."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from cnnfeat.layers import Tapper, pool_activation, resolve_layers
+from cnnfeat.errors import DataError
+from cnnfeat.extraction import ArraySink, Extractor, run
+from cnnfeat.images import Batch, PixelStore
 from cnnfeat.networks import Network
 
 Features = dict[int, torch.Tensor]  # by row of the image list, float32 on the CPU
+_BATCH = 32  # images
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImages:
+    """Rows of a PixelStore, which can all be decoded, as a Source."""
+
+    store: PixelStore
+    rows: np.ndarray
+
+    @property
+    def n_images(self) -> int:
+        """Rows in all."""
+        return len(self.rows)
+
+    def batches(
+        self,
+        batch_size: int,
+        first_row: int = 0,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Generator[Batch, None, None]:
+        """Yield batches of nearly equal sizes from `first_row` on."""
+        rows = self.rows[first_row:]
+        parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+        for part, pixels in zip(parts, self.store.batches(parts), strict=True):
+            m = len(part)
+            yield Batch(first_row, pixels, np.ones(m, dtype=bool), ("",) * m)
+            first_row += m
 
 
 def layer_features(
-    network: Network, layer: str, pixels: Iterable[np.ndarray], *, pool: str = "none"
-) -> torch.Tensor:
-    """Return a layer's features of images, in their order.
+    network: Network, layer: str, images: StoredImages, pool: str = "none"
+) -> Features:
+    """Return a layer's features by row.
 
     Parameters
     ----------
     network : Network
     layer : str
         As `resolve_layers` takes it.
-    pixels : iterable of ndarray of shape (m, 1, h, w, 3), dtype=uint8
-        Batches of images, resized and cropped.
+    images : StoredImages
     pool : str, default="none"
-        See `pool_activation`.
+        As for `Extractor`.
 
-    Returns
-    -------
-    tensor of shape (n_images, ...), dtype=float32
-        On the CPU.
+    Raises
+    ------
+    DataError
+        If some are not finite.
     """
-    (tap,) = resolve_layers(network, [layer])
-    parts = []
-    with Tapper(network, [tap]) as tapper:
-        for batch in pixels:
-            activation = tapper(normalized(network, batch))[tap.name]
-            pooled = pool_activation(activation, pool, tap.channels_last)
-            parts.append(pooled.float().cpu().numpy().copy())
-    # Tensors made in inference mode cannot take part in training; copies can.
-    return torch.from_numpy(np.concatenate(parts))
-
-
-def normalized(network: Network, pixels: np.ndarray) -> torch.Tensor:
-    """Return uint8 pixels (m, 1, h, w, 3) as the network takes them.
-
-    Returns
-    -------
-    tensor of shape (m, 3, h, w), dtype=float32
-        On the network's device, channels last in memory.
-    """
-    images = torch.from_numpy(pixels[:, 0]).to(network.device)
-    return network.weights.preprocessing.normalize(images)
+    with Extractor(network, [layer], pool=pool, batch_size=_BATCH) as extractor:
+        sink = ArraySink(images.n_images, extractor.specs)
+        run(images, extractor, sink)
+    if not sink.ok.all():
+        reason = next(filter(None, sink.errors))
+        raise DataError(f"{network.name!r} cannot be trained: {reason}")
+    features = torch.from_numpy(sink.features[layer])
+    return dict(zip(images.rows.tolist(), features, strict=True))

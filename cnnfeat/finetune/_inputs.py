@@ -1,20 +1,16 @@
 """What the trained part of the network reads: images, or features computed once."""
 
-import queue
-import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from cnnfeat.finetune._features import Features, normalized
+from cnnfeat.channel import read_ahead
+from cnnfeat.finetune._features import Features
 from cnnfeat.images import Augmentation, PixelStore, augment_image, image_generator
 from cnnfeat.networks import Network
 
 _PREPARED_AHEAD = 2  # batches
-
-T = TypeVar("T")
 
 
 class ImageInputs:
@@ -48,21 +44,26 @@ class ImageInputs:
         self, epoch: int, batches: Sequence[np.ndarray]
     ) -> Iterator[torch.Tensor]:
         """Yield augmented images (m, 3, h, w), float32."""
-        pixels = self._to_train.batches(batches)
-        if not self._augmentation.changes_nothing:
-            pixels = self._augmented(epoch, batches, pixels)
-        return (normalized(self._network, part) for part in prepare_ahead(pixels))
+        with read_ahead(
+            lambda is_wanted: self._augmented(epoch, batches), _PREPARED_AHEAD
+        ) as ready:
+            for _ in batches:
+                yield normalized(self._network, ready.get())
 
     def evaluation(self, batches: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         """Yield centre crops (m, 3, h, w), float32."""
-        pixels = self._centre_crops.batches(batches)
-        return (normalized(self._network, part) for part in pixels)
+        for pixels in self._centre_crops.batches(batches):
+            yield normalized(self._network, pixels)
 
     def _augmented(
-        self, epoch: int, batches: Sequence[np.ndarray], pixels: Iterator[np.ndarray]
-    ) -> Iterator[np.ndarray]:
+        self, epoch: int, batches: Sequence[np.ndarray]
+    ) -> Generator[np.ndarray, None, None]:
         preprocessing = self._network.weights.preprocessing
-        for rows, part in zip(batches, pixels, strict=True):
+        pixels = self._to_train.batches(batches)
+        for rows, stored in zip(batches, pixels, strict=True):
+            if self._augmentation.changes_nothing:
+                yield stored
+                continue
             changed = [
                 augment_image(
                     image_nhwc,
@@ -70,7 +71,7 @@ class ImageInputs:
                     preprocessing,
                     image_generator(self._seed, epoch, row),
                 )
-                for (image_nhwc,), row in zip(part, rows.tolist(), strict=True)
+                for (image_nhwc,), row in zip(stored, rows.tolist(), strict=True)
             ]
             yield np.stack(changed)[:, None]  # (m, 1, h, w, 3)
 
@@ -95,37 +96,13 @@ class FeatureInputs:
             yield torch.stack(rows).to(self._device)
 
 
-def prepare_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items, the next few made by a thread in the meantime."""
-    ready: queue.Queue[Any] = queue.Queue(_PREPARED_AHEAD)
-    stopping = threading.Event()
-    end = object()
+def normalized(network: Network, pixels: np.ndarray) -> torch.Tensor:
+    """Return uint8 pixels (m, 1, h, w, 3) as the network takes them.
 
-    def put(item: Any) -> None:
-        while not stopping.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def run() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stopping.is_set():
-                    return
-            put(end)
-        # Whatever it is, the reader must hear of it and not wait.
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=run, name="cnnfeat-augment", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not end:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopping.set()
-        thread.join()
+    Returns
+    -------
+    tensor of shape (m, 3, h, w), dtype=float32
+        On the network's device, channels last in memory.
+    """
+    images = torch.from_numpy(pixels[:, 0]).to(network.device)
+    return network.weights.preprocessing.normalize(images)

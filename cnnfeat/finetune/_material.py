@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnfeat.finetune._features import Features, layer_features
+from cnnfeat.finetune._features import Features, StoredImages, layer_features
 from cnnfeat.finetune._initial import init_from_head, warn_of_images_seen
 from cnnfeat.finetune._inputs import ImageInputs
 from cnnfeat.finetune._options import FinetuneOptions
@@ -23,8 +23,6 @@ from cnnfeat.layers import Classifier, find_classifier
 from cnnfeat.networks import Network, load_network
 from cnnfeat.outputs import MIB
 from cnnfeat.training import World, replace_classifier, trained_modules
-
-_FORWARD_BATCH = 32  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +42,9 @@ class Material:
 
     def classifier_inputs(self, rows: np.ndarray, pool: str = "none") -> Features:
         """Return what the classifier reads for the centre crops of rows."""
-        parts = np.array_split(rows, max(1, -(-len(rows) // _FORWARD_BATCH)))
-        pixels = self.centre_crops.batches(parts)
+        images = StoredImages(self.centre_crops, rows)
         layer = self.classifier.input_layer
-        found = layer_features(self.network, layer, pixels, pool=pool)
-        return dict(zip(rows.tolist(), found, strict=True))
+        return layer_features(self.network, layer, images, pool)
 
 
 def read_material(

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from cnnfeat.finetune._features import Features, layer_features, normalized
-from cnnfeat.finetune._inputs import FeatureInputs
+from cnnfeat.extraction import Extractor
+from cnnfeat.finetune._features import Features
+from cnnfeat.finetune._inputs import FeatureInputs, normalized
 from cnnfeat.finetune._material import Material
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.heads import MEAN_NORM
@@ -61,9 +62,13 @@ def _find_tail(material: Material) -> Tail | None:
     height, width = network.weights.preprocessing.crop_size
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 256, (1, 1, height, width, 3), dtype=np.uint8)
-    inputs = layer_features(network, classifier.input_layer, [noise])
+    with Extractor(network, [classifier.input_layer]) as extractor:
+        inputs = extractor(noise)[classifier.input_layer]
     return split_tail(
-        network, classifier, normalized(network, noise), inputs.to(network.device)
+        network,
+        classifier,
+        images=normalized(network, noise),
+        inputs=torch.from_numpy(inputs).to(network.device),
     )
 
 
