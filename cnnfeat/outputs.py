@@ -176,7 +176,9 @@ def failure(path: Path, error: BaseException) -> OutputError:
 
 def system_reason(error: BaseException) -> str:
     """Return the operating system's words, or else the first line of the error's."""
-    reason = getattr(error, "strerror", None) or str(error)
+    # torch makes an error of its own where a write has failed.
+    origin = error.__context__ if isinstance(error.__context__, OSError) else error
+    reason = getattr(origin, "strerror", None) or str(origin)
     # h5py buries the system's reason in HDF5's stack: "... error message = '...'".
     _, found, rest = reason.partition("error message = '")
     if found:

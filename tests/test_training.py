@@ -7,7 +7,13 @@ import torch
 from tiny import make_tiny_network, wrap
 from torch import nn
 
-from cnnfeat.errors import CnnfeatWarning, NetworkError, ProvenanceError, StoreError
+from cnnfeat.errors import (
+    CnnfeatWarning,
+    NetworkError,
+    OutputError,
+    ProvenanceError,
+    StoreError,
+)
 from cnnfeat.layers import find_classifier, network_stages
 from cnnfeat.networks import load_network
 from cnnfeat.training import (
@@ -286,3 +292,15 @@ def test_damaged_checkpoints_are_named(tmp_path):
     checkpoint.path.write_bytes(b"")
     with pytest.raises(StoreError, match="damaged"):
         checkpoint.load()
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_keeps_the_last(
+    tmp_path, small_files
+):
+    checkpoint = Checkpoint(tmp_path / "w.part", {})
+    checkpoint.save({"epoch": 1})
+    with small_files, pytest.raises(OutputError, match="File too large") as failed:
+        checkpoint.save({"weights": torch.zeros(100_000)})
+    assert "\n" not in str(failed.value)
+    assert checkpoint.load() == {"epoch": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["w.part"]

@@ -9,24 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from cnnfeat.errors import InputError, OutputError
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.images import (
-    PixelStore,
-    augment_image,
-    canvas,
-    image_generator,
-    list_images,
-    read_augmentation,
-)
+from cnnfeat.images import augmentation_examples, list_images, read_augmentation
 from cnnfeat.networks import find_architecture
 from cnnfeat.outputs import check_output, failure
 from cnnfeat.report import plot_contact_sheet, plot_training_curves, save_figure
 from cnnfeat.training import EpochRecord, find_world
-
-_N_IMAGES, _N_COPIES = 6, 7  # rows and columns of the sheet beside the originals
 
 
 class EpochLog:
@@ -54,8 +43,11 @@ class EpochLog:
         """Add an epoch."""
         fields = record.to_dict()
         if self._file:
-            self._file.write(json.dumps(fields) + "\n")
-            self._file.flush()
+            try:
+                self._file.write(json.dumps(fields) + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise failure(Path(self._file.name), error) from error
         if self._board:
             for name, value in fields.items():
                 if name != "epoch" and value is not None:
@@ -119,24 +111,21 @@ def draw_augmentations(
     if not find_world().is_first:
         return
     check_output(output_path, overwrite=options.overwrite)
-    augmentation = read_augmentation(options.augmentation)
-    preprocessing = find_architecture(options.model).preprocessing
-    image_list = list_images(images, stdin=stdin)
-    rows = np.unique(np.linspace(0, len(image_list) - 1, _N_IMAGES).astype(int))
-    store = PixelStore(image_list, canvas(preprocessing), workers=0, memory_bytes=0)
-    failures = store.failures(rows)
-    rows = np.array([row for row in rows.tolist() if row not in failures], int)
-    if not len(rows):
+    examples = augmentation_examples(
+        list_images(images, stdin=stdin),
+        read_augmentation(options.augmentation),
+        find_architecture(options.model).preprocessing,
+        seed=options.seed,
+    )
+    if not examples:
         raise InputError(f"{images}: none of the first images looked at can be read")
-    sheet = []
-    pixels = next(store.batches([rows]))  # (m, 1, h, w, 3)
-    for row, (image_nhwc,) in zip(rows.tolist(), pixels, strict=True):
-        rngs = [image_generator(options.seed, epoch, row) for epoch in range(_N_COPIES)]
-        changed = [
-            augment_image(image_nhwc, augmentation, preprocessing, rng) for rng in rngs
-        ]
-        sheet += [image_nhwc, *changed]
-    captions = ["original", *(f"epoch {k + 1}" for k in range(_N_COPIES))] * len(rows)
+    n_copies = len(examples[0]) - 1
+    captions = ["original", *(f"epoch {k + 1}" for k in range(n_copies))]
     title = f"--augment {options.augmentation}"
-    figure = plot_contact_sheet(sheet, captions, n_columns=1 + _N_COPIES, title=title)
+    figure = plot_contact_sheet(
+        [image for row in examples for image in row],
+        captions * len(examples),
+        n_columns=len(captions),
+        title=title,
+    )
     save_figure(figure, output_path)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnfeat.finetune._features import Features, StoredImages, layer_features
+from cnnfeat.errors import DataError
+from cnnfeat.extraction import ArraySink, Extractor, run
 from cnnfeat.finetune._initial import init_from_head, warn_of_images_seen
 from cnnfeat.finetune._inputs import ImageInputs
 from cnnfeat.finetune._options import FinetuneOptions
@@ -14,6 +15,7 @@ from cnnfeat.finetune._split import FinetuneSplit, draw_readable
 from cnnfeat.images import (
     ImageList,
     PixelStore,
+    StoredImages,
     canvas,
     default_workers,
     list_images,
@@ -23,6 +25,9 @@ from cnnfeat.layers import Classifier, find_classifier
 from cnnfeat.networks import Network, load_network
 from cnnfeat.outputs import MIB
 from cnnfeat.training import World, replace_classifier, trained_modules
+
+Features = dict[int, torch.Tensor]  # by row of the image list, float32 on the CPU
+_FORWARD_BATCH = 32  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +42,28 @@ class Material:
     network: Network
     classifier: Classifier
     modules: list[str]
-    centre_crops: PixelStore
     inputs: ImageInputs  # augmented for training, centre crops for the rest
 
     def classifier_inputs(self, rows: np.ndarray, pool: str = "none") -> Features:
-        """Return what the classifier reads for the centre crops of rows."""
-        images = StoredImages(self.centre_crops, rows)
+        """Return what the classifier reads for the centre crops of rows.
+
+        Raises
+        ------
+        DataError
+            If some of it is not finite.
+        """
+        images = StoredImages(self.inputs.centre_crops, rows)
         layer = self.classifier.input_layer
-        return layer_features(self.network, layer, images, pool)
+        with Extractor(
+            self.network, [layer], pool=pool, batch_size=_FORWARD_BATCH
+        ) as extractor:
+            sink = ArraySink(images.n_images, extractor.specs)
+            run(images, extractor, sink)
+        if not sink.ok.all():
+            reason = next(filter(None, sink.errors))
+            raise DataError(f"{self.network.name!r} cannot be trained: {reason}")
+        features = torch.from_numpy(sink.features[layer])
+        return dict(zip(rows.tolist(), features, strict=True))
 
 
 def read_material(
@@ -57,7 +76,7 @@ def read_material(
         options.model,
         weights=options.weights,
         seed=options.weights_seed,
-        device=world.device(options.device),
+        device=world.device,
     )
     network.module.to(memory_format=torch.channels_last)
     # Both are refused before any image is decoded.
@@ -86,6 +105,4 @@ def read_material(
         head = init_from_head(network, classifier, options.init, split.class_names)
         warn_of_images_seen(head, options.init, image_list, split)
     inputs = ImageInputs(network, to_train, centre_crops, augmentation, options.seed)
-    return Material(
-        image_list, split, network, classifier, modules, centre_crops, inputs
-    )
+    return Material(image_list, split, network, classifier, modules, inputs)

@@ -75,14 +75,21 @@ class FinetuneOptions(TrainingSettings):
         return {**chosen, "exclude_classes": list(self.exclude_classes)}
 
 
-def check_options(options: FinetuneOptions) -> None:
+def check_options(options: FinetuneOptions, output_path: str) -> None:
     """Refuse what cannot work, before anything is read.
 
     Raises
     ------
     DataError
         If options are out of range or contradict each other.
+    OutputError
+        If `output_path` ends neither in `.safetensors` nor in `.pth`, or an output
+        exists unasked or cannot be written.
     """
+    if suffix_of(output_path) not in SAVED_WEIGHTS:
+        raise OutputError(
+            f"{output_path}: weights files end in {' or '.join(SAVED_WEIGHTS)}"
+        )
     if not re.fullmatch(r"head|all|last:0*[1-9]\d*", options.train):
         raise DataError(
             f"--train {options.train}: expected head, last:N with N from 1, or all"
@@ -103,21 +110,6 @@ def check_options(options: FinetuneOptions) -> None:
         )
     if options.splits_file and (options.train_per_class or options.test_per_class):
         raise DataError("--splits-file names the rows: leave --train-per-class out")
-
-
-def check_outputs(output_path: str, options: FinetuneOptions) -> None:
-    """Refuse outputs that could not be written after hours of work.
-
-    Raises
-    ------
-    OutputError
-        If `output_path` ends neither in `.safetensors` nor in `.pth`, or an output
-        exists unasked or cannot be written.
-    """
-    if suffix_of(output_path) not in SAVED_WEIGHTS:
-        raise OutputError(
-            f"{output_path}: weights files end in {' or '.join(SAVED_WEIGHTS)}"
-        )
     check_output(output_path, overwrite=options.overwrite)
     for path in (options.log_path, options.curves_path):
         if path and not options.resume:

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from cnnfeat.extraction import Extractor
-from cnnfeat.finetune._features import Features
 from cnnfeat.finetune._inputs import FeatureInputs, normalized
-from cnnfeat.finetune._material import Material
+from cnnfeat.finetune._material import Features, Material
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.heads import MEAN_NORM
 from cnnfeat.images import read_augmentation

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from cnnfeat.errors import DataError, OutputError
-from cnnfeat.finetune._features import Features
 from cnnfeat.finetune._frozen import FrozenScore, compare, score_frozen_heads
 from cnnfeat.finetune._logs import EpochLog, draw_curves
-from cnnfeat.finetune._material import Material, read_material
-from cnnfeat.finetune._options import FinetuneOptions, check_options, check_outputs
+from cnnfeat.finetune._material import Features, Material, read_material
+from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
 from cnnfeat.interrupts import StopOnSignal
@@ -91,10 +90,9 @@ def finetune_network(
         `resume`.
     """
     options = options or FinetuneOptions()
-    check_options(options)
-    check_outputs(output_path, options)
+    check_options(options, output_path)
     started = time.monotonic()
-    world = find_world()
+    world = find_world(options.device)
     with _claimed(output_path, options, world.is_first) as part:
         material = read_material(images, options, world, stdin)
         checkpoint = Checkpoint(part, _fingerprint(material, options))

@@ -11,6 +11,10 @@ from ._decode import (
     DecodeLimits as DecodeLimits,
     decode_image as decode_image,
 )
+from ._examples import (
+    augmentation_examples as augmentation_examples,
+    read_thumbnail as read_thumbnail,
+)
 from ._gpu import (
     check_decoder as check_decoder,
 )
@@ -26,6 +30,7 @@ from ._loading import (
 )
 from ._pixel_store import (
     PixelStore as PixelStore,
+    StoredImages as StoredImages,
 )
 from ._preprocessing import (
     N_CROPS as N_CROPS,
@@ -33,7 +38,4 @@ from ._preprocessing import (
 )
 from ._reading import (
     Location as Location,
-)
-from ._thumbnails import (
-    read_thumbnail as read_thumbnail,
 )

@@ -1,12 +1,12 @@
 """Decoded pixels of an image list's rows, asked for again and again."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cnnfeat.images._listing import ImageList
-from cnnfeat.images._loading import load_batches
+from cnnfeat.images._loading import Batch, load_batches
 from cnnfeat.images._preprocessing import Preprocessing
 
 _DECODED_AT_ONCE = 64
@@ -90,6 +90,33 @@ class PixelStore:
         ):
             part = rows[batch.start : batch.start + len(batch.ok)]
             yield from zip(part, batch.images, batch.errors, strict=True)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImages:
+    """Rows of a PixelStore, which can all be decoded, for an extractor."""
+
+    store: PixelStore
+    rows: np.ndarray
+
+    @property
+    def n_images(self) -> int:
+        """Rows in all."""
+        return len(self.rows)
+
+    def batches(
+        self,
+        batch_size: int,
+        first_row: int = 0,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Generator[Batch, None, None]:
+        """Yield batches of nearly equal sizes from `first_row` on."""
+        rows = self.rows[first_row:]
+        parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
+        for part, pixels in zip(parts, self.store.batches(parts), strict=True):
+            m = len(part)
+            yield Batch(first_row, pixels, np.ones(m, dtype=bool), ("",) * m)
+            first_row += m
 
 
 def _take(image_list: ImageList, rows: Sequence[int]) -> ImageList:

@@ -46,8 +46,11 @@ class Checkpoint:
             "fingerprint": json.dumps(self.fingerprint, sort_keys=True),
             "state": state,
         }
-        with atomic_output(self.path, overwrite=True) as temporary:
-            torch.save(content, temporary)
+        with (
+            atomic_output(self.path, overwrite=True) as temporary,
+            temporary.open("wb") as file,
+        ):
+            torch.save(content, file)
 
     def load(self) -> dict[str, Any] | None:
         """Return what this run last saved; None where there is no file.

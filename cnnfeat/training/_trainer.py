@@ -142,16 +142,20 @@ class Trainer:
         StoreError, ProvenanceError
             If the checkpoint is damaged, or of another run.
         """
-        start = self._run.trained.state()
+        settings, start = self._settings, self._run.trained.state()
+        patience = settings.patience if len(self._run.validation) else 0
         if resume:
             self._restore()
         devices = [self._run.device] if self._run.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            while self._at.epoch < self._settings.epochs and not self._is_stale():
+            while self._at.epoch < settings.epochs:
+                n_worse = self._at.epoch - self._at.best_epoch
+                if patience and n_worse >= patience:
+                    break
                 self._epoch()
                 self._obey()
-        share = self._settings.interpolate
-        self._run.trained.load(interpolate(self._at.best, start, share))
+        mixed = interpolate(self._at.best, start, settings.interpolate)
+        self._run.trained.load(mixed)
         return self._at
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
@@ -253,11 +257,6 @@ class Trainer:
             n_correct += float((scores.argmax(dim=1) == labels).sum())
         loss, n_correct = self._world.sum(loss, n_correct)
         return loss / n, n_correct / n
-
-    def _is_stale(self) -> bool:
-        """Return whether the run has gone on too long without a better epoch."""
-        patience, n_bad = self._settings.patience, self._at.epoch - self._at.best_epoch
-        return bool(patience and len(self._run.validation) and n_bad >= patience)
 
     def _is_time(self) -> bool:
         # Several processes would have to agree on the time: each epoch is enough.

@@ -21,10 +21,11 @@ from cnnfeat.errors import DataError, LeftAloneError
 
 @dataclass(frozen=True)
 class World:
-    """The place of one process among all; alone by default."""
+    """The place of one process among all, and its device; alone by default."""
 
     rank: int = 0
     size: int = 1
+    device: str = "auto"
 
     @property
     def is_first(self) -> bool:
@@ -51,12 +52,6 @@ class World:
         torch.distributed.all_reduce(total, operation)
         return [float(value) for value in total.tolist()]
 
-    def device(self, asked: str) -> str:
-        """Return the device of this process: with `auto`, one CUDA device each."""
-        if self.size > 1 and asked == "auto" and torch.cuda.is_available():
-            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        return asked
-
     def check(self, n_train: int, batch_size: int) -> None:
         """Refuse more processes than a batch has images.
 
@@ -77,10 +72,18 @@ class World:
             )
 
 
-def find_world() -> World:
-    """Return this process's place from torchrun's environment."""
+def find_world(device: str = "auto") -> World:
+    """Return this process's place from torchrun's environment.
+
+    With `auto`, each of several processes gets a CUDA device of its own, where there
+    are any.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    return World(int(os.environ.get("RANK", "0")) if size > 1 else 0, size)
+    if size == 1:
+        return World(device=device)
+    if device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return World(int(os.environ.get("RANK", "0")), size, device)
 
 
 @contextmanager
