@@ -1,7 +1,8 @@
 """What the trained part of the network reads: images, or features computed once."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from cnnfeat.channel import read_ahead
 from cnnfeat.images import Augmentation, PixelStore, augment_image, image_generator
 from cnnfeat.networks import Network
 
+Pixels = Generator[np.ndarray, None, None]  # uint8 (m, 1, h, w, 3)
 _PREPARED_AHEAD = 2  # batches
 
 
@@ -37,22 +39,29 @@ class ImageInputs:
         self, epoch: int, batches: Sequence[np.ndarray]
     ) -> Iterator[torch.Tensor]:
         """Yield augmented images (m, 3, h, w), float32."""
-        with read_ahead(
-            lambda is_wanted: self._augmented(epoch, batches), _PREPARED_AHEAD
-        ) as ready:
-            for _ in batches:
-                yield normalized(self.network, ready.get())
+        return self._read_ahead(partial(self._augmented, epoch, batches), len(batches))
 
     def evaluation(self, batches: Sequence[np.ndarray]) -> Iterator[torch.Tensor]:
         """Yield centre crops (m, 3, h, w), float32."""
-        for pixels in self.centre_crops.batches(batches):
-            yield normalized(self.network, pixels)
+        crops = partial(self.centre_crops.batches, batches)
+        return self._read_ahead(crops, len(batches))
+
+    def _read_ahead(
+        self, pixels: Callable[[Callable[[], bool]], Pixels], n_batches: int
+    ) -> Iterator[torch.Tensor]:
+        """Yield batches of images that a thread makes while the network computes."""
+        with read_ahead(pixels, _PREPARED_AHEAD) as ready:
+            for _ in range(n_batches):
+                yield normalized(self.network, ready.get())
 
     def _augmented(
-        self, epoch: int, batches: Sequence[np.ndarray]
-    ) -> Generator[np.ndarray, None, None]:
+        self,
+        epoch: int,
+        batches: Sequence[np.ndarray],
+        is_wanted: Callable[[], bool],
+    ) -> Pixels:
         preprocessing = self.network.weights.preprocessing
-        pixels = self.to_train.batches(batches)
+        pixels = self.to_train.batches(batches, is_wanted)
         for rows, stored in zip(batches, pixels, strict=True):
             if self.augmentation.changes_nothing:
                 yield stored

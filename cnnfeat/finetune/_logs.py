@@ -66,6 +66,7 @@ class EpochLog:
 
 def _summary_writer(folder: str) -> Any:
     try:
+        # An extra that few have, and slow to import.
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise OutputError(

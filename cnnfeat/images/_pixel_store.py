@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -54,13 +55,19 @@ class PixelStore:
                 self._pixels[row] = pixels.copy()
         return {r: self._failures[r] for r in rows.tolist() if r in self._failures}
 
-    def batches(self, batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    def batches(
+        self,
+        batches: Sequence[np.ndarray],
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Generator[np.ndarray, None, None]:
         """Yield the pixels of each batch of rows.
 
         Parameters
         ----------
         batches : sequence of ndarray of shape (m,), dtype=int
             Rows that can be decoded: see `failures`.
+        is_wanted : callable () -> bool
+            Looked at now and then while workers decode; false ends the batches.
 
         Yields
         ------
@@ -72,12 +79,15 @@ class PixelStore:
                 yield np.stack([self._pixels[row] for row in batch.tolist()])
             return
         rows = [row for batch in batches for row in batch.tolist()]
-        decoded = self._decode(rows, max(map(len, batches), default=1))
+        decoded = self._decode(rows, max(map(len, batches), default=1), is_wanted)
         for batch in batches:
-            yield np.stack([next(decoded)[1] for _ in batch])
+            yield np.stack([pixels for _, pixels, _ in islice(decoded, len(batch))])
 
     def _decode(
-        self, rows: Sequence[int], batch_size: int
+        self,
+        rows: Sequence[int],
+        batch_size: int,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> Iterator[tuple[int, np.ndarray, str]]:
         """Yield each row, its pixels (1, h, w, 3), and why there are none."""
         if not rows:
@@ -87,6 +97,7 @@ class PixelStore:
             self._preprocessing,
             batch_size=batch_size,
             workers=self._workers,
+            is_wanted=is_wanted,
         ):
             part = rows[batch.start : batch.start + len(batch.ok)]
             yield from zip(part, batch.images, batch.errors, strict=True)
@@ -113,7 +124,9 @@ class StoredImages:
         """Yield batches of nearly equal sizes from `first_row` on."""
         rows = self.rows[first_row:]
         parts = np.array_split(rows, max(1, -(-len(rows) // batch_size)))
-        for part, pixels in zip(parts, self.store.batches(parts), strict=True):
+        for part, pixels in zip(
+            parts, self.store.batches(parts, is_wanted), strict=True
+        ):
             m = len(part)
             yield Batch(first_row, pixels, np.ones(m, dtype=bool), ("",) * m)
             first_row += m
