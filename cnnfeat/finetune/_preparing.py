@@ -34,6 +34,9 @@ def prepare_run(
     some = split.training[:: max(1, len(split.training) // _N_LOOKED_AT)]
     stored = features if alone else material.classifier_inputs(some)
     inputs = torch.stack([stored[row] for row in some.tolist()]).to(network.device)
+    # The extractor has laid 1 x 1 weights out channels last; stored maps (m, d, h, w)
+    # would have to be turned at every step.
+    classifier.module.to(memory_format=torch.contiguous_format)
     if tail is not None:
         tail.lift_above_relu(inputs)
     # Nothing before the classifier acts where it is trained on stored features.
