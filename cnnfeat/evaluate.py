@@ -147,7 +147,7 @@ def _rows_to_score(head: "Head", features: "FeatureFile", rows: str) -> np.ndarr
 
 def _warn_of_training_images(head: "Head", features: "FeatureFile", rows: str) -> None:
     """Say so when images that the head was trained on are among those scored."""
-    if head.root != features.root:
+    if head.root != features.table.root:
         return
     n_seen = len(set(head.training_paths) & set(features.paths))
     if n_seen:
@@ -168,7 +168,7 @@ def _warn_of_finetuning(features: "FeatureFile", rows: np.ndarray) -> None:
 
     told = features.provenance
     seen = finetuned_images_of(told.get("weights", ""), told.get("weights_sha256", ""))
-    n_seen = sum(f"{features.root}/{features.paths[row]}" in seen for row in rows)
+    n_seen = sum(f"{features.table.root}/{features.paths[row]}" in seen for row in rows)
     if n_seen:
         warnings.warn(
             f"{n_seen} of the scored images are among those that the network was "

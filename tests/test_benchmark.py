@@ -48,15 +48,13 @@ def test_layers_stand_in_the_order_asked_for(features_path):
 def test_test_rows_never_influence_the_choice_of_C(tmp_path):
     honest = run_benchmark(write_features(tmp_path / "a.h5"), options())
     with open_features(tmp_path / "a.h5") as features:
-        labels, paths = features.labels, features.paths
+        table = features.table
     from cnnfeat.splits import draw_split
 
     # Spoil the rows that the first split tests on; the others may train on them.
     split = draw_split(
-        labels,
-        paths,
-        [f"class{k}" for k in range(4)],
-        usable=np.ones(len(labels), bool),
+        table,
+        usable=np.ones(len(table), bool),
         train_per_class=6,
         seed=0,
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cnnfeat.errors import LayerError, ShapeError, StoreError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import Contents, FeatureWriter, file_summary, open_features
 
@@ -27,16 +28,20 @@ def arrays():
 
 def write_features(path, layers=LAYERS, **changes):
     values = arrays()
-    fields = {
+    table = {
         "root": "/images",
         "paths": tuple(f"{k:02}.png" for k in range(N)),
         "labels": np.where(np.arange(N) == 4, -1, np.arange(N) % 3),
         "class_names": ("ant", "bee", "cat"),
+    }
+    fields = {
         "layers": layers,
         "provenance": {"model": "tiny", "crops": "center"},
         "command": "cnnfeat extract",
     }
-    with FeatureWriter(path, Contents(**{**fields, **changes}), fingerprint={}) as file:
+    table |= {key: changes.pop(key) for key in table if key in changes}
+    contents = Contents(ImageTable(**table), **{**fields, **changes})
+    with FeatureWriter(path, contents, fingerprint={}) as file:
         ok = np.arange(N) != 7
         errors = ["" if good else "not an image" for good in ok]
         file.write(0, {spec.name: values[spec.name] for spec in layers}, ok, errors)
@@ -61,7 +66,7 @@ def reference(path):
 
 def test_attributes_and_tables_come_back(path):
     with open_features(path) as file:
-        assert (file.root, file.command) == ("/images", "cnnfeat extract")
+        assert (file.table.root, file.command) == ("/images", "cnnfeat extract")
         assert file.provenance == {"model": "tiny", "crops": "center"}
         assert file.class_names == ("ant", "bee", "cat")
         assert file.paths[30] == "30.png"
@@ -231,7 +236,7 @@ def replace(name, data):
         (replace("/images/ok", np.ones(3, bool)), "/images/ok has 3 rows"),
         (replace("/features/fc7", np.ones((3, 6), "f4")), "fc7 has 3 rows"),
         (replace("/features/fc7", np.ones((N, 6), "f8")), "damaged.*float64"),
-        (replace("/images/label", np.full(N, 3, "i4")), "label has no class name"),
+        (replace("/images/label", np.full(N, 3, "i4")), "labels go from 3 to 3"),
         (replace("/images/path", np.ones(N)), "damaged"),
     ],
 )

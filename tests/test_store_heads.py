@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnnfeat.errors import OutputError, ProvenanceError, ShapeError, StoreError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import (
     Contents,
@@ -55,16 +56,20 @@ def make_head(**changes):
 
 
 def write_features(path, layers=(FC7, CONV1), **changes):
-    fields = {
+    table = {
         "root": "/images",
         "paths": ("ant/1.png", "bée/0.png", "bée/1.png"),
         "labels": np.array([0, 1, 1]),
         "class_names": ("ant", "bée"),
+    }
+    fields = {
         "layers": layers,
         "provenance": PROVENANCE,
         "command": "",
     }
-    with FeatureWriter(path, Contents(**{**fields, **changes}), fingerprint={}) as file:
+    table |= {key: changes.pop(key) for key in table if key in changes}
+    contents = Contents(ImageTable(**table), **{**fields, **changes})
+    with FeatureWriter(path, contents, fingerprint={}) as file:
         rows = {spec.name: np.ones((3, *spec.shape)) for spec in layers}
         file.write(0, rows, np.ones(3, bool), [""] * 3)
         file.finish()

@@ -13,10 +13,11 @@ from cnnfeat.extract import (
     ExtractOptions,
     extract_features,
 )
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import fingerprint_images, relist_images
 from cnnfeat.store import open_features
 
 if TYPE_CHECKING:
-    from cnnfeat.images import ImageList
     from cnnfeat.store import FeatureFile
 
 Progress = Callable[[int, int, int], None]
@@ -81,35 +82,21 @@ def _wanted(features: "FeatureFile", control: str) -> dict[str, str]:
     return fields
 
 
-def _images_of(features: "FeatureFile") -> "ImageList":
+def _images_of(features: "FeatureFile") -> "ImageTable":
     """Return the images that the file was made from, checked."""
-    if not os.path.exists(features.root):
+    if not os.path.exists(features.table.root):
         raise InputError(
             f"--control extracts from the images of {features.path}, and "
-            f"{features.root} is not there"
+            f"{features.table.root} is not there"
         )
-    images = features_images(features)
-    if images.fingerprint() != features.provenance["images_sha256"]:
+    images = relist_images(features.table)
+    if fingerprint_images(images) != features.provenance["images_sha256"]:
         raise ProvenanceError(
             f"--control extracts from the images of {features.path}, and those in "
-            f"{features.root} are not the same: images_sha256 differs; extract again"
+            f"{features.table.root} are not the same: images_sha256 differs; extract "
+            "again"
         )
     return images
-
-
-def features_images(features: "FeatureFile") -> "ImageList":
-    """Return the image list that a feature file keeps, however it was listed.
-
-    Raises
-    ------
-    InputError
-        If it was a tar, and that cannot be read or holds other images now.
-    """
-    from cnnfeat.images import relist_images
-
-    return relist_images(
-        features.root, features.paths, features.labels, features.class_names
-    )
 
 
 def _options(features: "FeatureFile", control: str) -> ExtractOptions:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnfeat.benchmark._controls import features_images
 from cnnfeat.benchmark._published import published_references
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import ImageError, InputError
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import DEFAULT_LIMITS, decode_image, locate, relist_images
 from cnnfeat.report import (
     ConfusedPair,
     ReportFigure,
@@ -28,7 +29,6 @@ from cnnfeat.report import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cnnfeat.images import ImageList
     from cnnfeat.store import FeatureFile
 
 _N_EXAMPLES = 3
@@ -219,7 +219,7 @@ def _reader(
 ) -> Callable[[Sequence[int]], list[np.ndarray]]:
     """Return what gives small images of rows, uint8 (h, w, 3); none that are gone."""
     try:
-        images = features_images(features)
+        images = relist_images(features.table)
     except InputError:
         return lambda rows: []
 
@@ -230,11 +230,9 @@ def _reader(
     return read
 
 
-def _read_small(images: "ImageList", row: int) -> np.ndarray | None:
-    from cnnfeat.images import DEFAULT_LIMITS, decode_image
-
+def _read_small(images: ImageTable, row: int) -> np.ndarray | None:
     try:
-        image = decode_image(images.read_bytes(row, DEFAULT_LIMITS.file_bytes))
+        image = decode_image(locate(images, row).read(DEFAULT_LIMITS.file_bytes))
     except ImageError:
         return None
     image.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,12 +139,13 @@ def _draw(
     features: "FeatureFile", ok: np.ndarray, options: BenchmarkOptions
 ) -> list[SplitSet]:
     """Return the splits of rows that are `ok`, divided once more to choose C."""
-    usable = usable_rows(features.labels, ok, features.class_names)
-    split_sets = draw_split_sets(features, usable, options.draw)
+    table = features.table
+    usable = usable_rows(replace(table, ok=ok))
+    split_sets = draw_split_sets(table, usable, options.draw)
     if not options.chooses_C:
         return split_sets
     held_out = get_protocol(options.draw.protocol).inner_held_out
-    return [one.with_inner(features, held_out) for one in split_sets]
+    return [one.with_inner(table, held_out) for one in split_sets]
 
 
 def _rows(

@@ -12,7 +12,7 @@ from cnnfeat.finetune._rows import Rows
 from cnnfeat.finetune._surgery import find_classifier
 from cnnfeat.finetune._tail import Tail
 from cnnfeat.heads import MEAN_NORM
-from cnnfeat.images import ImageList
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layers import default_layer
 from cnnfeat.networks import Network
 from cnnfeat.store import Head, load_head
@@ -67,7 +67,7 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
     return head
 
 
-def warn_of_images_seen(head: Head, path: str, images: ImageList, rows: Rows) -> None:
+def warn_of_images_seen(head: Head, path: str, images: ImageTable, rows: Rows) -> None:
     """Say so where the head was trained on images that are to judge the network."""
     if head.root != images.root:
         return

@@ -24,7 +24,8 @@ from cnnfeat.finetune._surgery import (
     replace_classifier,
     trained_modules,
 )
-from cnnfeat.images import ImageList, default_workers, list_images, read_augmentation
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import default_workers, list_images, read_augmentation
 from cnnfeat.networks import Network, load_network
 
 _FORWARD_BATCH = 32
@@ -34,7 +35,7 @@ _FORWARD_BATCH = 32
 class Material:
     """What a run starts from, read and checked."""
 
-    image_list: ImageList
+    image_list: ImageTable
     network: Network  # with the new classifier
     rows: Rows
     y: np.ndarray

@@ -13,7 +13,8 @@ import torch
 
 from cnnfeat.errors import SplitError
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.images import ImageList, Preprocessing, load_batches
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Preprocessing, load_batches
 from cnnfeat.outputs import MIB
 from cnnfeat.splits import Split, draw_split, inner_split, read_splits, usable_rows
 
@@ -44,7 +45,7 @@ class PixelStore:
 
     def __init__(
         self,
-        image_list: ImageList,
+        image_list: ImageTable,
         preprocessing: Preprocessing,
         workers: int,
         *,
@@ -107,7 +108,7 @@ class PixelStore:
         if not len(rows):
             return
         for batch in load_batches(
-            _subset(self._image_list, rows),
+            self._image_list.take(rows),
             self._preprocessing,
             batch_size=batch_size,
             workers=self._workers,
@@ -118,17 +119,6 @@ class PixelStore:
 
 def _to_tensor(images: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)  # (m, 3, h, w)
-
-
-def _subset(image_list: ImageList, rows: np.ndarray) -> ImageList:
-    """Return an image list of some rows, in their order."""
-    return replace(
-        image_list,
-        paths=tuple(image_list.paths[row] for row in rows),
-        names=tuple(image_list.names[row] for row in rows),
-        labels=image_list.labels[rows],
-        spans=None if image_list.spans is None else image_list.spans[rows],
-    )
 
 
 def canvas(preprocessing: Preprocessing) -> Preprocessing:
@@ -146,7 +136,7 @@ def canvas(preprocessing: Preprocessing) -> Preprocessing:
 
 
 def read_rows(
-    image_list: ImageList,
+    image_list: ImageTable,
     training: PixelStore,
     testing: PixelStore,
     options: FinetuneOptions,
@@ -176,11 +166,10 @@ def read_rows(
     return replace(rows, failures=why)
 
 
-def _draw(image_list: ImageList, ok: np.ndarray, options: FinetuneOptions) -> Split:
-    labels, paths, names = image_list.labels, image_list.paths, image_list.class_names
-    usable = usable_rows(labels, ok, names, options.exclude_classes)
+def _draw(image_list: ImageTable, ok: np.ndarray, options: FinetuneOptions) -> Split:
+    usable = usable_rows(replace(image_list, ok=ok), options.exclude_classes)
     if options.splits_file:
-        splits = read_splits(options.splits_file, paths)
+        splits = read_splits(options.splits_file, image_list.paths)
         if options.split_index >= len(splits):
             raise SplitError(
                 f"--split-index {options.split_index}: {options.splits_file} has "
@@ -191,9 +180,7 @@ def _draw(image_list: ImageList, ok: np.ndarray, options: FinetuneOptions) -> Sp
     if options.train_per_class is None:
         return Split(np.flatnonzero(usable), np.array([], dtype=np.int64))
     return draw_split(
-        labels,
-        paths,
-        names,
+        image_list,
         usable=usable,
         train_per_class=options.train_per_class,
         test_per_class=options.test_per_class,
@@ -201,7 +188,7 @@ def _draw(image_list: ImageList, ok: np.ndarray, options: FinetuneOptions) -> Sp
     )
 
 
-def _inner(image_list: ImageList, split: Split, options: FinetuneOptions) -> Rows:
+def _inner(image_list: ImageTable, split: Split, options: FinetuneOptions) -> Rows:
     labels, names = image_list.labels, image_list.class_names
     counts = Counter(labels[split.train].tolist())
     if len(counts) < 2:
@@ -219,17 +206,15 @@ def _inner(image_list: ImageList, split: Split, options: FinetuneOptions) -> Row
             "out with --exclude, or give --validation 0"
         )
     inner = inner_split(
+        image_list,
         split.train,
-        labels,
-        image_list.paths,
-        names,
         held_out=options.validation,
         seed=options.seed,
     )
     return Rows(inner.train, inner.test, split.test, {})
 
 
-def _check_classes(image_list: ImageList, rows: Rows) -> None:
+def _check_classes(image_list: ImageTable, rows: Rows) -> None:
     """Refuse test rows of classes that nothing is trained on."""
     known = set(image_list.labels[rows.training].tolist())
     tested = set(image_list.labels[rows.test].tolist())
@@ -241,7 +226,7 @@ def _check_classes(image_list: ImageList, rows: Rows) -> None:
         )
 
 
-def trained_classes(image_list: ImageList, rows: Rows) -> tuple[list[str], np.ndarray]:
+def trained_classes(image_list: ImageTable, rows: Rows) -> tuple[list[str], np.ndarray]:
     """Return the class names in use and each row's class among them, -1 for others."""
     used = np.unique(image_list.labels[rows.training])
     lookup = np.full(len(image_list.class_names) + 1, -1, dtype=np.int64)

@@ -31,6 +31,7 @@ from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._sources import Features
 from cnnfeat.finetune._surgery import Trained, find_classifier
 from cnnfeat.finetune._training import EpochRecord, Job, Progressed, Trainer, predict
+from cnnfeat.images import fingerprint_images
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import describe_classifier, save_weights
 from cnnfeat.outputs import check_output
@@ -181,7 +182,7 @@ def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]
     from cnnfeat.networks import file_digest
 
     return {
-        "images_sha256": material.image_list.fingerprint(),
+        "images_sha256": fingerprint_images(material.image_list),
         "weights_sha256": material.network.weights.sha256,
         "init_sha256": file_digest(Path(options.init)) if options.init else None,
         "classes": material.class_names,
@@ -272,7 +273,7 @@ def _metadata(
         "best": ended.history[ended.best_epoch - 1].to_dict(),
         "comparison": [asdict(row) for row in comparison],
         "root": image_list.root,
-        "images_sha256": image_list.fingerprint(),
+        "images_sha256": fingerprint_images(image_list),
         "training_paths": [image_list.paths[row] for row in rows.training],
         "heldout_paths": [image_list.paths[row] for row in rows.test],
         "command": command,

@@ -14,7 +14,6 @@ from ._gpu import (
     check_decoder as check_decoder,
 )
 from ._listing import (
-    ImageList as ImageList,
     list_images as list_images,
     relist_images as relist_images,
 )
@@ -22,6 +21,10 @@ from ._loading import (
     Batch as Batch,
     default_workers as default_workers,
     load_batches as load_batches,
+)
+from ._places import (
+    fingerprint_images as fingerprint_images,
+    locate as locate,
 )
 from ._preprocessing import (
     N_CROPS as N_CROPS,

@@ -1,4 +1,5 @@
 from ._draw import (
+    Draw as Draw,
     protocol_splits as protocol_splits,
 )
 from ._lists import (

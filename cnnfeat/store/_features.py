@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
 from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
@@ -40,16 +41,11 @@ class FeatureFile:
     Attributes
     ----------
     path : Path
-    root : str
-        Folder (or tar) that `paths` are relative to.
-    paths : tuple of str
-    labels : ndarray of shape (n_images,), dtype=int32
-        -1 where there is none.
-    ok : ndarray of shape (n_images,), dtype=bool
-        False where the image could not be read: its features are zeros.
+    table : ImageTable
+        One image a row; where it is not `ok` it could not be read, and its features
+        are zeros.
     errors : tuple of str
         Why not; empty where ok.
-    class_names : tuple of str
     layers : dict of str to LayerSpec
         In the order in which they were asked for.
     provenance : dict of str
@@ -68,48 +64,66 @@ class FeatureFile:
 
     def _read_tables(self) -> None:
         file = self._file
-        self.root = str(file.attrs["root"])
         self.command = str(file.attrs["command"])
         self.created_by = str(file.attrs["created_by"])
-        self.paths = read_strings(file, "/images/path")
-        self.labels: np.ndarray = file["/images/label"][:]
-        self.ok: np.ndarray = file["/images/ok"][:]
         self.errors = read_strings(file, "/images/error")
-        self.class_names = read_strings(file, "/classes")
         self.provenance = read_attributes(file["/provenance"])
         self.layers = {
             name: _read_spec(name, dataset)
             for name, dataset in sorted(file["/features"].items(), key=_place(file))
         }
         self._check_lengths()
+        self.table = ImageTable(
+            root=str(file.attrs["root"]),
+            paths=read_strings(file, "/images/path"),
+            labels=file["/images/label"][:],
+            class_names=read_strings(file, "/classes"),
+            ok=file["/images/ok"][:],
+        )
 
     def _check_lengths(self) -> None:
-        lengths = {
-            "/images/label": len(self.labels),
-            "/images/ok": len(self.ok),
-            "/images/error": len(self.errors),
-        }
+        """Refuse a file whose datasets do not have a row for each image."""
+        n_images = len(self._file["/images/path"])
+        names = [f"/images/{name}" for name in ("label", "ok", "error")]
         for name, spec in self.layers.items():
-            shape = self._file[f"/features/{name}"].shape
-            lengths[f"/features/{name}"] = shape[0]
+            names.append(f"/features/{name}")
+            shape = self._file[names[-1]].shape
             if shape[1:] != spec.shape:
                 raise StoreError(
                     f"{self.path} is damaged: /features/{name} has rows of shape "
                     f"{shape[1:]} and says {spec.shape}"
                 )
-        for name, length in lengths.items():
-            if length != self.n_images:
+        for name in names:
+            if len(self._file[name]) != n_images:
                 raise StoreError(
-                    f"{self.path} is damaged: {name} has {length} rows, "
-                    f"/images/path has {self.n_images}"
+                    f"{self.path} is damaged: {name} has {len(self._file[name])} rows, "
+                    f"/images/path has {n_images}"
                 )
-        if self.n_images and self.labels.max() >= len(self.class_names):
-            raise StoreError(f"{self.path} is damaged: a label has no class name")
 
     @property
     def n_images(self) -> int:
         """Number of rows."""
-        return len(self.paths)
+        return len(self.table)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The table's paths."""
+        return self.table.paths
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The table's labels: int32 (n_images,), -1 where there is none."""
+        return self.table.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The table's class names."""
+        return self.table.class_names
+
+    @property
+    def ok(self) -> np.ndarray:
+        """The table's `ok`: bool (n_images,), False where there are no features."""
+        return self.table.ok
 
     # -- layers ----------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def is_trained_from(head: Head, features: FeatureFile) -> bool:
     if ours and theirs:
         return ours == theirs
     here = set(features.paths)
-    return head.root == features.root and all(
+    return head.root == features.table.root and all(
         path in here for path in head.training_paths + head.heldout_paths
     )
 

@@ -272,7 +272,7 @@ class FeatureWriter:
         if len(too_large):
             row = int(too_large[0])
             raise DataError(
-                f"layer {name!r}, image {self.contents.paths[start + row]}: "
+                f"layer {name!r}, image {self.contents.table.paths[start + row]}: "
                 f"{largest[row]:.6g} does not fit in float16 (at most "
                 f"{_FLOAT16_MAX:.0f}); give --dtype float32"
             )
