@@ -50,7 +50,9 @@ ALLOWED = {
     "image_table": {"errors"},
     "seen": {"image_table"},
     "images": {"errors", "image_table", "machine", "suffixes"},
-    "networks": {"errors", "images", "layers", "machine", "outputs", "suffixes"},
+    "networks": {
+        *("errors", "images", "layers", "machine", "outputs", "seen", "suffixes")
+    },
     "channel": set(),
     "extraction": {
         *("channel", "errors", "image_table", "images", "layer_spec", "layers"),

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,10 @@ from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.networks import read_seen_images
 from cnnfeat.protocols import get_protocol
 from cnnfeat.splits import usable_rows
-from cnnfeat.store import open_features
-
-if TYPE_CHECKING:
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import FeatureFile, open_features
 
 Progress = Callable[[int, int, int], None]
 
@@ -33,7 +31,7 @@ class _Source:
     """An open feature file, what the table calls it, and the layers to measure."""
 
     name: str
-    features: "FeatureFile"
+    features: FeatureFile
     layers: tuple[str, ...]
 
 
@@ -85,6 +83,7 @@ def run_benchmark(
             split_sets = _draw(features, ok, options)
         pairs = find_pairs(options.compare, _rows(sources, split_sets, options))
         with keep_warnings(told):
+            _warn_of_images_seen(features, split_sets)
             cells = _measure(sources, split_sets, options, progress)
             _warn_of_edges(cells)
         used = classes_of(split_sets, features.labels)
@@ -104,7 +103,7 @@ def run_benchmark(
 
 
 def _open_sources(
-    features: "FeatureFile",
+    features: FeatureFile,
     options: BenchmarkOptions,
     stack: ExitStack,
     progress: Progress | None,
@@ -127,7 +126,7 @@ def _open_sources(
     return sources
 
 
-def _layers(features: "FeatureFile", options: BenchmarkOptions) -> tuple[str, ...]:
+def _layers(features: FeatureFile, options: BenchmarkOptions) -> tuple[str, ...]:
     """Return the layers asked for, checked; all of the file's by default."""
     if not options.layers:
         return tuple(features.layers)
@@ -136,7 +135,7 @@ def _layers(features: "FeatureFile", options: BenchmarkOptions) -> tuple[str, ..
 
 
 def _draw(
-    features: "FeatureFile", ok: np.ndarray, options: BenchmarkOptions
+    features: FeatureFile, ok: np.ndarray, options: BenchmarkOptions
 ) -> list[SplitSet]:
     """Return the splits of rows that are `ok`, divided once more to choose C."""
     table = features.table
@@ -183,6 +182,21 @@ def _measure(
             ):
                 cells.append(cell)
     return cells
+
+
+def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) -> None:
+    """Warn where the network was fine-tuned on images that some split tests on."""
+    tested = np.unique(
+        np.concatenate([split.test for one in split_sets for split in one.splits])
+    )
+    n_seen = len(read_seen_images(features.provenance).among(features.table, tested))
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of {len(tested)} test images are among those that the network "
+            "was fine-tuned on: these are not test accuracies",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_edges(cells: Sequence[Cell]) -> None:

@@ -31,8 +31,9 @@ from cnnfeat.extraction import (
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, fingerprint_images
 from cnnfeat.interrupts import Interrupted, StopOnSignal
-from cnnfeat.networks import Network, finetuned_images
+from cnnfeat.networks import Network
 from cnnfeat.outputs import check_folder, check_output
+from cnnfeat.seen import SeenImages
 from cnnfeat.store import Contents, FeatureWriter, unfinished_run
 
 # A run may only go on from another when these fields of the provenance agree.
@@ -150,15 +151,12 @@ def _check_output(output_path: str, options: ExtractOptions) -> None:
         check_output(output_path)
 
 
-def _warn_of_finetuning(image_list: ImageTable, network: Network) -> None:
+def _warn_of_finetuning(table: ImageTable, network: Network) -> None:
     """Say so when the weights were fine-tuned on some of the images."""
-    seen = finetuned_images(network.weights.metadata)
-    root = image_list.root
-    # A path that is not under the root is absolute, and stays as it is.
-    n_seen = sum(os.path.join(root, path) in seen for path in image_list.paths)
+    n_seen = len(SeenImages.of_weights(network.weights.metadata).among(table))
     if n_seen:
         warnings.warn(
-            f"{n_seen} of {len(image_list)} images are among those that "
+            f"{n_seen} of {len(table)} images are among those that "
             f"{network.weights.source} was fine-tuned on: a score on them is not a "
             "test accuracy",
             CnnfeatWarning,

@@ -15,6 +15,7 @@ from cnnfeat.heads import MEAN_NORM
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layers import default_layer
 from cnnfeat.networks import Network
+from cnnfeat.seen import SeenImages
 from cnnfeat.store import Head, load_head
 
 # A dense transform is probed with the identity matrix; beyond this it would not fit.
@@ -69,9 +70,7 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
 
 def warn_of_images_seen(head: Head, path: str, images: ImageTable, rows: Rows) -> None:
     """Say so where the head was trained on images that are to judge the network."""
-    if head.root != images.root:
-        return
-    seen = set(head.training_paths)
+    seen = SeenImages(head.root, head.training_paths)
     for part, what, cure in (
         (
             rows.test,
@@ -80,7 +79,7 @@ def warn_of_images_seen(head: Head, path: str, images: ImageTable, rows: Rows) -
         ),
         (rows.validation, "validation", "give --validation 0, which chooses nothing"),
     ):
-        n_seen = sum(images.paths[row] in seen for row in part.tolist())
+        n_seen = len(seen.among(images, part))
         if n_seen:
             warnings.warn(
                 f"--init {path}: the head was trained on {n_seen} of the {len(part)} "

@@ -1,5 +1,4 @@
 from ._draw import (
-    Draw as Draw,
     protocol_splits as protocol_splits,
 )
 from ._lists import (
@@ -10,6 +9,7 @@ from ._published import (
 )
 from ._table import (
     PROTOCOLS as PROTOCOLS,
+    Draw as Draw,
     Protocol as Protocol,
     get_protocol as get_protocol,
 )

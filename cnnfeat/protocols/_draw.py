@@ -1,7 +1,6 @@
 """The splits of a protocol on the images at hand, and what is not as in the papers."""
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,31 +8,16 @@ import numpy as np
 from cnnfeat.errors import CnnfeatWarning, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols._lists import read_published_splits
-from cnnfeat.protocols._table import Protocol
+from cnnfeat.protocols._table import Draw, Protocol
 from cnnfeat.splits import Split, draw_split
 
 _RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
 
 
-@dataclass(frozen=True)
-class Draw:
-    """How many rows, of which seed; None leaves a choice to the protocol.
-
-    Split i is drawn with `seed` + i. `lists_dir` is the folder of the data set's
-    published lists, which depend on no seed.
-    """
-
-    n_splits: int | None = None
-    train_per_class: int | None = None
-    test_per_class: int | None = None
-    seed: int = 0
-    lists_dir: str | Path | None = None
-
-
 def protocol_splits(
     protocol: Protocol,
     table: ImageTable,
-    draw: Draw = Draw(),
+    draw: Draw,
     *,
     usable: np.ndarray,
 ) -> list[Split]:
