@@ -102,13 +102,13 @@ def evaluate_head(
         check_output(path, overwrite=overwrite)
     head = load_head(head_path)
     with open_features(features_path) as features:
-        layer = check_same_provenance(head, features)
+        layers = check_same_provenance(head, features)
         chosen = _rows_to_score(head, features, rows)
         y = _labels_by_name(head, features)[chosen]
         if not len(chosen):
             raise DataError(_why_nothing(head_path, features_path, rows))
         _warn_of_images_seen(head, features, chosen)
-        scores = score_rows(head, features, layer, chosen)
+        scores = score_rows(head, features, layers, chosen)
         paths = [features.paths[row] for row in chosen]
         n_left_out = features.n_images - len(chosen)
     result = evaluate_scores(scores, y, len(head.class_names))
@@ -120,7 +120,7 @@ def evaluate_head(
 
 
 def score_rows(
-    head: Head, features: FeatureFile, layer: str, rows: np.ndarray
+    head: Head, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
 ) -> np.ndarray:
     """Return the head's scores of some rows, read block by block.
 
@@ -131,7 +131,7 @@ def score_rows(
     """
     transform = FeatureTransform.from_arrays(head.scaler)
     scores = np.empty((len(rows), len(head.class_names)))
-    for block, X in features.blocks(layer, rows, _ROWS_PER_BLOCK):
+    for block, X in features.blocks(layers, rows, _ROWS_PER_BLOCK):
         features.refuse_non_finite(X, rows[block])
         scores[block] = transform.transform(X) @ head.coef.T + head.intercept
     return scores

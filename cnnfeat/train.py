@@ -163,7 +163,7 @@ def _fit(
     """Choose C inside the training rows, then fit to all of them."""
     from cnnfeat.heads import FeatureTransform, fit_splits
 
-    X = features.read("+".join(names), split.train)
+    X = features.read(names, split.train)
     features.refuse_non_finite(X, split.train)
     transform = FeatureTransform(
         options.scale,

@@ -25,18 +25,17 @@ from cnnfeat.report import (
     plot_learning_curve,
     plot_per_class_accuracy,
 )
+from cnnfeat.store import FeatureFile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from cnnfeat.store import FeatureFile
 
 _N_EXAMPLES = 3
 _EXAMPLE_SIDE = 160  # pixels
 
 
 def report_figures(
-    report: BenchmarkReport, features: "FeatureFile"
+    report: BenchmarkReport, features: FeatureFile
 ) -> dict[str, ReportFigure]:
     """Return the figures that the results have something to show in."""
     best, metric = report.best, report.protocol.metric
@@ -89,7 +88,7 @@ def report_figures(
 
 
 def _main(report: BenchmarkReport) -> list[Cell]:
-    """Return the cells of the features themselves, without the controls."""
+    """Return the cells of the features themselves, without the baselines."""
     first = report.cells[0].features
     return [cell for cell in report.cells if cell.features == first]
 
@@ -182,7 +181,7 @@ def _per_class(cell: Cell) -> np.ndarray:
 
 
 def _confused_pairs(
-    report: BenchmarkReport, features: "FeatureFile"
+    report: BenchmarkReport, features: FeatureFile
 ) -> list[ConfusedPair]:
     """Return the most confused pairs with example images, where at hand."""
     best = report.best
@@ -206,7 +205,7 @@ def _confused_pairs(
     return pairs
 
 
-def _first_rows(features: "FeatureFile", class_name: str) -> list[int]:
+def _first_rows(features: FeatureFile, class_name: str) -> list[int]:
     """Return the rows of a class's first images."""
     label = features.class_names.index(class_name)
     usable = features.ok & (features.labels == label)
@@ -215,7 +214,7 @@ def _first_rows(features: "FeatureFile", class_name: str) -> list[int]:
 
 
 def _reader(
-    features: "FeatureFile",
+    features: FeatureFile,
 ) -> Callable[[Sequence[int]], list[np.ndarray]]:
     """Return what gives small images of rows, uint8 (h, w, 3); none that are gone."""
     try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cnnfeat.protocols import Draw
 
 HEADS = ("svm", "softmax")
-CONTROLS = ("pixels", "random")
+BASELINES = ("pixels", "random")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class BenchmarkOptions:
     draw: DrawOptions = DrawOptions()
     layers: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("svm",)
-    controls: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
     C: tuple[float, ...] | None = None
     scale: str = "l2"

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cnnfeat.benchmark._figures import report_figures
 from cnnfeat.benchmark._options import BenchmarkOptions
@@ -14,9 +13,7 @@ from cnnfeat.errors import OutputError
 from cnnfeat.outputs import check_output, json_safe, write_output
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import splits_to_csv
-
-if TYPE_CHECKING:
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import FeatureFile
 
 # Every name that a report may write: none is replaced unasked, and with --overwrite
 # none of an earlier report is left among those of a new one.
@@ -53,7 +50,7 @@ def _own_files(folder: Path) -> list[Path]:
 
 def publish(
     report: BenchmarkReport,
-    features: "FeatureFile",
+    features: FeatureFile,
     options: BenchmarkOptions,
 ) -> BenchmarkReport:
     """Write the report's files where the options say; return it with their names."""

@@ -20,7 +20,7 @@ from cnnfeat.cli import options
 @options.sqrt_opt
 @options.pca_opt
 @options.dropout_opt
-@options.controls_opt
+@options.baselines_opt
 @options.compare_opt
 @options.report_opt
 @options.memory_opt

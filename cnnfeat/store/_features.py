@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -128,7 +128,7 @@ class FeatureFile:
     # -- layers ----------------------------------------------------------------------
 
     def resolve(self, layer: str | None) -> tuple[str, ...]:
-        """Return the datasets that `layer` stands for.
+        """Return the datasets that a user's `layer` stands for, for `read`.
 
         Parameters
         ----------
@@ -153,9 +153,12 @@ class FeatureFile:
         tapped = [key for key, spec in self.layers.items() if spec.layer == name]
         if tapped:
             return self._only(tapped, f"{name!r} names them all; give one")
+        raise self._no_layer(name)
+
+    def _no_layer(self, name: str) -> LayerError:
         near = difflib.get_close_matches(name, list(self.layers), 3, 0.4)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise LayerError(
+        return LayerError(
             f"{self.path} has no layer {name!r}{hint}; it has {', '.join(self.layers)}"
         )
 
@@ -166,19 +169,28 @@ class FeatureFile:
             f"{self.path} has {len(names)} layers ({', '.join(names)}): {cure}"
         )
 
-    def n_features(self, layer: str | None) -> int:
-        """Return the length of one row of `read(layer)`."""
-        return sum(self.layers[name].n_features for name in self.resolve(layer))
+    def n_features(self, layers: str | Sequence[str]) -> int:
+        """Return the length of one row of `read(layers)`."""
+        return sum(spec.n_features for spec in self._specs(layers))
+
+    def _specs(self, layers: str | Sequence[str]) -> list[LayerSpec]:
+        names = [layers] if isinstance(layers, str) else layers
+        for name in names:
+            if name not in self.layers:
+                raise self._no_layer(name)
+        return [self.layers[name] for name in names]
 
     # -- rows ------------------------------------------------------------------------
 
-    def read(self, layer: str | None, rows: np.ndarray | None = None) -> np.ndarray:
+    def read(
+        self, layers: str | Sequence[str], rows: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the features of some rows, in the order of `rows`.
 
         Parameters
         ----------
-        layer : str or None
-            As for `resolve`.
+        layers : str or sequence of str
+            A dataset's name, or several, whose features are joined in that order.
         rows : ndarray of shape (m,), dtype=int, optional
             Any order, repeats allowed; all rows by default.
 
@@ -196,16 +208,16 @@ class FeatureFile:
         StoreError
             If the file is damaged.
         """
-        names = self.resolve(layer)
+        specs = self._specs(layers)
         rows = self._check_rows(rows)
-        X = np.empty((len(rows), self.n_features("+".join(names))), np.float32)
+        X = np.empty((len(rows), sum(spec.n_features for spec in specs)), np.float32)
         ordered, where = np.unique(rows, return_inverse=True)
         as_asked = len(ordered) == len(rows) and bool(np.all(ordered == rows))
         column = 0
-        for name in names:
-            columns = X[:, column : column + self.layers[name].n_features]
+        for spec in specs:
+            columns = X[:, column : column + spec.n_features]
             column += columns.shape[1]
-            for start, block in self._runs(name, ordered):
+            for start, block in self._runs(spec.name, ordered):
                 if as_asked:
                     columns[start : start + len(block)] = block
                 else:
@@ -232,9 +244,9 @@ class FeatureFile:
             )
 
     def blocks(
-        self, layer: str | None, rows: np.ndarray | None, n_rows: int
+        self, layers: str | Sequence[str], rows: np.ndarray | None, n_rows: int
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield `read(layer, rows)` in blocks of at most `n_rows` rows.
+        """Yield `read(layers, rows)` in blocks of at most `n_rows` rows.
 
         Yields
         ------
@@ -245,7 +257,7 @@ class FeatureFile:
         rows = self._check_rows(rows)
         for start in range(0, len(rows), n_rows):
             part = slice(start, min(start + n_rows, len(rows)))
-            yield part, self.read(layer, rows[part])
+            yield part, self.read(layers, rows[part])
 
     def _check_rows(self, rows: np.ndarray | None) -> np.ndarray:
         if rows is None:

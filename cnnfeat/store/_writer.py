@@ -24,7 +24,12 @@ from cnnfeat.outputs import (
     publish,
     refuse_existing,
 )
-from cnnfeat.store._journal import Journal, JournalState, read_journal
+from cnnfeat.store._journal import (
+    Journal,
+    JournalState,
+    journal_path,
+    read_journal,
+)
 from cnnfeat.store._skeleton import (
     ERROR_BYTES,
     Contents,
@@ -94,9 +99,9 @@ class FeatureWriter:
         self._file: h5py.File | None = None
         check_folder(self.path)
         self._refuse_unasked(overwrite, resume)
-        journal_path = self._part.with_name(self._part.name + ".journal")
-        had_journal = journal_path.exists()
-        self._journal = Journal(journal_path)
+        journal = journal_path(self.path)
+        had_journal = journal.exists()
+        self._journal = Journal(journal)
         try:
             job = {**fingerprint, **contents.fingerprint()}
             self._start(job, resume and not overwrite)
@@ -112,7 +117,7 @@ class FeatureWriter:
     def _refuse_unasked(self, overwrite: bool, resume: bool) -> None:
         if overwrite:
             return
-        state = read_journal(self._part.with_name(self._part.name + ".journal"))
+        state = read_journal(journal_path(self.path))
         left = self._part.exists()
         # A run with --overwrite that was killed is resumed under the same permission.
         if not (resume and left and state is not None and state.overwrite):

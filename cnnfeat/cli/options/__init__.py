@@ -5,10 +5,10 @@ and raise `click.BadParameter` (exit status 2) on anything else.
 """
 
 from cnnfeat.cli.options.benchmark import (
+    baselines_opt,
     benchmark_layers_opt,
     benchmark_options,
     compare_opt,
-    controls_opt,
     draw_options,
     drawing_opts,
     heads_opt,
@@ -99,8 +99,8 @@ from cnnfeat.cli.options.finetune import (
 )
 from cnnfeat.cli.options.parsing import (
     compose,
+    parse_baselines,
     parse_C,
-    parse_controls,
     parse_count_or_auto,
     parse_device,
     parse_sizes,
@@ -114,6 +114,7 @@ __all__ = [
     "C_opt",
     "augment_opt",
     "backbone_lr_scale_opt",
+    "baselines_opt",
     "batch_norm_opt",
     "batch_size_opt",
     "benchmark_layers_opt",
@@ -125,7 +126,6 @@ __all__ = [
     "compare_opt",
     "compose",
     "confusion_opt",
-    "controls_opt",
     "crops_opt",
     "curves_opt",
     "decoder_opt",
@@ -163,7 +163,7 @@ __all__ = [
     "optimizer_opt",
     "overwrite_opt",
     "parse_C",
-    "parse_controls",
+    "parse_baselines",
     "parse_count_or_auto",
     "parse_device",
     "parse_sizes",

@@ -5,7 +5,12 @@ from typing import Any
 import click
 
 from cnnfeat.cli.options.common import seed_opt, test_per_class_opt, train_per_class_opt
-from cnnfeat.cli.options.parsing import compose, parse_controls, parse_sizes
+from cnnfeat.cli.options.parsing import (
+    RenamedOption,
+    compose,
+    parse_baselines,
+    parse_sizes,
+)
 
 protocol_opt = click.option(
     "--protocol",
@@ -57,11 +62,13 @@ splits_file_opt = click.option(
     metavar="SPLITS.csv",
     help="Take the rows from a CSV as `cnnfeat splits` writes it.",
 )
-controls_opt = click.option(
-    "--control",
-    "controls",
+baselines_opt = click.option(
+    "--baseline",
+    "baselines",
+    cls=RenamedOption,
+    old_name="--control",
     default=None,
-    callback=parse_controls,
+    callback=parse_baselines,
     metavar="pixels,random",
     help="Add rows for raw pixels and for the same network with random weights, "
     "extracted once beside the feature file.",

@@ -19,6 +19,19 @@ def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return apply
 
 
+class RenamedOption(click.Option):
+    """An option that its old name still stands for, without a word in the help."""
+
+    def __init__(self, *args: Any, old_name: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.old_name = old_name
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser know both names."""
+        super().add_to_parser(parser, ctx)
+        parser.add_option(self, [self.old_name], self.name, nargs=self.nargs)
+
+
 def parse_device(ctx: Any, param: Any, value: str) -> str:
     """Accept `auto`, `cpu`, `cuda` and `cuda:N`."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
@@ -58,8 +71,8 @@ def parse_sizes(ctx: Any, param: Any, value: str | None) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def parse_controls(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
-    """Turn `pixels,random` into names of controls."""
+def parse_baselines(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    """Turn `pixels,random` into names of baselines."""
     names = tuple(dict.fromkeys((value or "").split(","))) if value else ()
     unknown = [name for name in names if name not in ("pixels", "random")]
     if unknown:

@@ -1,4 +1,4 @@
-"""Controls and example images, however the images of a feature file were listed."""
+"""Baselines and example images, however the images of a feature file were listed."""
 
 import csv
 import json
@@ -48,8 +48,8 @@ def listed_features(request, colour_dir, tmp_path):
     return tmp_path / "f.h5"
 
 
-def test_controls_are_extracted_from_manifests_and_tars(listed_features):
-    result = run("benchmark", listed_features, *DRAWN, "--control", "pixels")
+def test_baselines_are_extracted_from_manifests_and_tars(listed_features):
+    result = run("benchmark", listed_features, *DRAWN, "--baseline", "pixels")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert [row["features"] for row in record["rows"]] == [
@@ -88,13 +88,13 @@ def test_images_of_a_list_on_stdin_are_found_again(colour_dir, tmp_path, monkeyp
         assert len(_reader(features)([0, 1, 2])) == 3
 
 
-def test_rows_that_a_control_lacks_are_left_out_of_both(colour_dir, tmp_path):
-    features, control = tmp_path / "f.h5", tmp_path / "f.control-pixels.h5"
+def test_rows_that_a_baseline_lacks_are_left_out_of_both(colour_dir, tmp_path):
+    features, baseline = tmp_path / "f.h5", tmp_path / "f.baseline-pixels.h5"
     assert run("extract", colour_dir, "-o", features, *FIRST_BLOCK).exit_code == 0
-    asked = ("benchmark", features, *DRAWN, "--control", "pixels")
+    asked = ("benchmark", features, *DRAWN, "--baseline", "pixels")
     before = json.loads(run(*asked).stdout)
     lost = before["split_sets"][0]["splits"][0]["train"][:2]
-    with h5py.File(control, "r+") as file:
+    with h5py.File(baseline, "r+") as file:
         ok = file["images/ok"][:]
         ok[lost] = False
         file["images/ok"][:] = ok
