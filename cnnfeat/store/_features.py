@@ -1,9 +1,6 @@
 """Reading a finished feature file, whole layers or block by block."""
 
-import difflib
-import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,13 +11,13 @@ from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
+from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
 from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.store._skeleton import FEATURES_FORMAT
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
 _RUN_BYTES = 8 * MIB
-_PARTS = re.compile(r"(\d+)").split  # text and numbers in turn, text first
 
 
 def open_features(path: str | Path) -> "FeatureFile":
@@ -68,10 +65,7 @@ class FeatureFile:
         self.created_by = str(file.attrs["created_by"])
         self.errors = read_strings(file, "/images/error")
         self.provenance = read_attributes(file["/provenance"])
-        self.layers = {
-            name: _read_spec(name, dataset)
-            for name, dataset in sorted(file["/features"].items(), key=_place(file))
-        }
+        self.layers = read_layers(file)
         self._check_lengths()
         self.table = ImageTable(
             root=str(file.attrs["root"]),
@@ -125,8 +119,6 @@ class FeatureFile:
         """The table's `ok`: bool (n_images,), False where there are no features."""
         return self.table.ok
 
-    # -- layers ----------------------------------------------------------------------
-
     def resolve(self, layer: str | None) -> tuple[str, ...]:
         """Return the datasets that a user's `layer` stands for, for `read`.
 
@@ -141,33 +133,10 @@ class FeatureFile:
         LayerError
             If there is none of that name (the nearest are offered), or several.
         """
-        if layer is None:
-            return (self._only(list(self.layers), "give --layer"),)
-        if layer in self.layers:
-            return (layer,)
-        return tuple(self._named(name) for name in layer.split("+"))
-
-    def _named(self, name: str) -> str:
-        if name in self.layers:
-            return name
-        tapped = [key for key, spec in self.layers.items() if spec.layer == name]
-        if tapped:
-            return self._only(tapped, f"{name!r} names them all; give one")
-        raise self._no_layer(name)
-
-    def _no_layer(self, name: str) -> LayerError:
-        near = difflib.get_close_matches(name, list(self.layers), 3, 0.4)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        return LayerError(
-            f"{self.path} has no layer {name!r}{hint}; it has {', '.join(self.layers)}"
-        )
-
-    def _only(self, names: list[str], cure: str) -> str:
-        if len(names) == 1:
-            return names[0]
-        raise LayerError(
-            f"{self.path} has {len(names)} layers ({', '.join(names)}): {cure}"
-        )
+        try:
+            return resolve_layer(self.layers, layer)
+        except LayerError as error:
+            raise LayerError(f"{self.path} {error}") from error
 
     def n_features(self, layers: str | Sequence[str]) -> int:
         """Return the length of one row of `read(layers)`."""
@@ -177,10 +146,8 @@ class FeatureFile:
         names = [layers] if isinstance(layers, str) else layers
         for name in names:
             if name not in self.layers:
-                raise self._no_layer(name)
+                raise LayerError(f"{self.path} {no_layer(self.layers, name)}")
         return [self.layers[name] for name in names]
-
-    # -- rows ------------------------------------------------------------------------
 
     def read(
         self, layers: str | Sequence[str], rows: np.ndarray | None = None
@@ -217,7 +184,7 @@ class FeatureFile:
         for spec in specs:
             columns = X[:, column : column + spec.n_features]
             column += columns.shape[1]
-            for start, block in self._runs(spec.name, ordered):
+            for start, block in self._runs(spec, ordered):
                 if as_asked:
                     columns[start : start + len(block)] = block
                 else:
@@ -272,12 +239,13 @@ class FeatureFile:
             )
         return rows.astype(np.int64)
 
-    def _runs(self, name: str, ordered: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _runs(
+        self, spec: LayerSpec, ordered: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the sorted rows in contiguous reads: position in `ordered`, rows."""
-        dataset = self._file[f"/features/{name}"]
-        row_bytes = self.layers[name].row_bytes
-        longest = max(1, _RUN_BYTES // row_bytes)
-        gaps = np.flatnonzero(np.diff(ordered) > 1 + _GAP_BYTES // row_bytes) + 1
+        dataset = self._file[f"/features/{spec.name}"]
+        longest = max(1, _RUN_BYTES // spec.row_bytes)
+        gaps = np.flatnonzero(np.diff(ordered) > 1 + _GAP_BYTES // spec.row_bytes) + 1
         for run in np.split(np.arange(len(ordered)), gaps):
             while len(run):
                 wanted = ordered[run]
@@ -289,8 +257,6 @@ class FeatureFile:
                     block = block[wanted[:n] - low]
                 yield int(run[0]), block
                 run = run[n:]
-
-    # -- ending ----------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the file; what was read from it stays."""
@@ -306,30 +272,3 @@ class FeatureFile:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _place(file: h5py.File) -> Callable[[tuple[str, h5py.Dataset]], tuple[int, list]]:
-    """Return a sort key that puts layers in the order in which they were asked for."""
-    order: list[str] = json.loads(file.attrs.get("layer_order", "[]"))
-
-    def key(item: tuple[str, h5py.Dataset]) -> tuple[int, list]:
-        name = item[0]
-        # Without a recorded order: as people count, features.3 before features.12.
-        counted = [int(part) if part.isdecimal() else part for part in _PARTS(name)]
-        return order.index(name) if name in order else len(order), counted
-
-    return key
-
-
-def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:
-    if not isinstance(dataset, h5py.Dataset):
-        raise StoreError(f"/features/{name} is not a dataset")
-    attrs = dataset.attrs
-    return LayerSpec(
-        name=name,
-        layer=str(attrs["layer"]),
-        shape=tuple(int(size) for size in attrs["shape"]),
-        pool=str(attrs["pool"]),
-        before_nonlinearity=bool(attrs["before_nonlinearity"]),
-        dtype=str(dataset.dtype),
-    )
