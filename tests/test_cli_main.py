@@ -8,7 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from cnnfeat.cli.main import COMMANDS, cli
-from cnnfeat.cli.options import parse_C, parse_count_or_auto, parse_device
+from cnnfeat.cli.options.parsing import (
+    parse_C,
+    parse_count_or_auto,
+    parse_device,
+)
 from cnnfeat.errors import CnnfeatError
 
 HEAVY = (

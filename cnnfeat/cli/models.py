@@ -3,6 +3,7 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import echo_table
 
 _COLUMNS = {
     "name": "model",
@@ -15,7 +16,7 @@ _COLUMNS = {
 
 @click.command()
 @click.argument("pattern", required=False)
-@options.json_opt
+@options.common.json_opt
 def models(pattern: str | None, as_json: bool) -> None:
     """List the networks that can be loaded, and which weights are at hand offline.
 
@@ -26,10 +27,6 @@ def models(pattern: str | None, as_json: bool) -> None:
     $ cnnfeat models 'resnet*'
     $ cnnfeat models 'timm/efficientnet*'
     """
-    from dataclasses import asdict
+    from cnnfeat.describe import describe_models
 
-    from cnnfeat.cli.output import echo_table
-    from cnnfeat.networks import list_networks
-
-    rows = [asdict(entry) for entry in list_networks(pattern)]
-    echo_table(rows, _COLUMNS, as_json=as_json, key="models")
+    echo_table(describe_models(pattern), _COLUMNS, as_json=as_json, key="models")

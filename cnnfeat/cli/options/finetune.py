@@ -1,51 +1,10 @@
-"""Options of `finetune` and `predict`."""
+"""How a network is fine-tuned, and what is written of it."""
 
 import click
 
-from cnnfeat.cli.options.benchmark import splits_file_opt
-from cnnfeat.cli.options.common import (
-    device_opt,
-    exclude_opt,
-    model_opt,
-    precision_opt,
-    resume_opt,
-    seed_opt,
-    test_per_class_opt,
-    train_per_class_opt,
-    weights_opt,
-    weights_seed_opt,
-    workers_opt,
-)
+from cnnfeat.cli.options import common, extraction, rows
 from cnnfeat.cli.options.parsing import compose, parse_stages
-
-# -- predict ---------------------------------------------------------------------------
-
-classifier_arg = click.argument("model_path", metavar="WEIGHTS|HEAD.h5")
-predictions_output_opt = click.option(
-    "-o",
-    "--output",
-    "output_path",
-    default=None,
-    metavar="OUT.csv",
-    help="Write the predictions as CSV.  [default: print them]",
-)
-file_model_opt = click.option(
-    "--model",
-    default=None,
-    metavar="NAME",
-    help="The network that a weights file is of.  [default: the one it names]",
-)
-top_opt = click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="K",
-    help="Classes to give for each image, best first.",
-)
-
-# -- finetune --------------------------------------------------------------------------
-
+from cnnfeat.finetune import FinetuneOptions
 
 weights_output_opt = click.option(
     "-o",
@@ -64,7 +23,7 @@ show_augment_opt = click.option(
 )
 trained_part_opt = click.option(
     "--train",
-    default="all",
+    default=FinetuneOptions.train,
     show_default=True,
     callback=parse_stages,
     metavar="head|last:N|all",
@@ -88,49 +47,54 @@ start_share_opt = click.option(
 epochs_opt = click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    default=20,
+    default=FinetuneOptions.epochs,
     show_default=True,
+    metavar="N",
     help="Passes over the training images.",
 )
-training_batch_opt = click.option(
+step_batch_opt = click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=32,
+    default=FinetuneOptions.batch_size,
     show_default=True,
+    metavar="N",
     help="Images in one step, over all processes.",
 )
 lr_opt = click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
     default=None,
+    metavar="RATE",
     help="Learning rate of the classifier, for features of mean norm 20; larger ones "
     "lower it.  [default: 0.01, adamw: 0.001]",
 )
 backbone_lr_scale_opt = click.option(
     "--backbone-lr-scale",
     type=click.FloatRange(min=0),
-    default=0.1,
+    default=FinetuneOptions.backbone_lr_scale,
     show_default=True,
+    metavar="SHARE",
     help="Rate of the pretrained layers, as a share of --lr.",
 )
 optimizer_opt = click.option(
     "--optimizer",
     type=click.Choice(["sgd", "adamw"]),
-    default="sgd",
+    default=FinetuneOptions.optimizer,
     show_default=True,
     help="SGD with momentum 0.9, or AdamW.",
 )
 weight_decay_opt = click.option(
     "--weight-decay",
     type=click.FloatRange(min=0),
-    default=5e-4,
+    default=FinetuneOptions.weight_decay,
     show_default=True,
+    metavar="RATE",
     help="Of all trained parameters.",
 )
 schedule_opt = click.option(
     "--schedule",
     type=click.Choice(["cosine", "plateau"]),
-    default="cosine",
+    default=FinetuneOptions.schedule,
     show_default=True,
     help="How the rate falls: cosine to zero, or a tenth when validation accuracy "
     "stands still.",
@@ -138,21 +102,23 @@ schedule_opt = click.option(
 warmup_opt = click.option(
     "--warmup-epochs",
     type=click.FloatRange(min=0),
-    default=1.0,
+    default=FinetuneOptions.warmup_epochs,
     show_default=True,
+    metavar="N",
     help="Epochs in which the rate grows from zero.",
 )
 plateau_opt = click.option(
     "--plateau-epochs",
     type=click.IntRange(min=1),
-    default=3,
+    default=FinetuneOptions.plateau_epochs,
     show_default=True,
+    metavar="N",
     help="Epochs of standstill before --schedule plateau lowers the rate.",
 )
 network_dropout_opt = click.option(
     "--dropout",
     type=click.FloatRange(min=0, max=1, max_open=True),
-    default=0.0,
+    default=FinetuneOptions.dropout,
     show_default=True,
     metavar="P",
     help="Rate of the trained part's dropout layers, one before the classifier "
@@ -161,20 +127,22 @@ network_dropout_opt = click.option(
 label_smoothing_opt = click.option(
     "--label-smoothing",
     type=click.FloatRange(min=0, max=1, max_open=True),
-    default=0.0,
+    default=FinetuneOptions.label_smoothing,
     show_default=True,
+    metavar="SHARE",
     help="Share of each label spread over all classes.",
 )
 clip_norm_opt = click.option(
     "--clip-norm",
     type=click.FloatRange(min=0, min_open=True),
     default=None,
+    metavar="NORM",
     help="Longest gradient.  [default: any]",
 )
 batch_norm_opt = click.option(
     "--batch-norm",
     type=click.Choice(["auto", "frozen", "train"]),
-    default="auto",
+    default=FinetuneOptions.batch_norm,
     show_default=True,
     help="Batch-norm statistics; auto: frozen below 32 images a batch.",
 )
@@ -188,37 +156,34 @@ augment_opt = click.option(
 validation_opt = click.option(
     "--validation",
     type=click.FloatRange(min=0, max=1, max_open=True),
-    default=1 / 6,
+    default=FinetuneOptions.validation,
     show_default="1/6",
+    metavar="SHARE",
     help="Share of the training images that chooses the epoch; 0: keep the last.",
 )
 patience_opt = click.option(
     "--patience",
     type=click.IntRange(min=0),
-    default=10,
+    default=FinetuneOptions.patience,
     show_default=True,
+    metavar="N",
     help="Stop after so many epochs without a better one; 0: never.",
-)
-split_index_opt = click.option(
-    "--split-index",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Which of several splits in SPLITS.csv.",
 )
 cache_opt = click.option(
     "--cache-mib",
     type=click.IntRange(min=0),
-    default=2048,
+    default=FinetuneOptions.cache_mib,
     show_default=True,
+    metavar="N",
     help="Memory for decoded images; where they do not fit, they are decoded again "
     "in every epoch.",
 )
 checkpoint_opt = click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0),
-    default=10.0,
+    default=FinetuneOptions.checkpoint_minutes,
     show_default=True,
+    metavar="MINUTES",
     help="Longest time between checkpoints; there is one after each epoch anyway.",
 )
 log_opt = click.option(
@@ -244,20 +209,20 @@ tensorboard_opt = click.option(
 )
 frozen_opt = click.option(
     "--frozen/--no-frozen",
-    default=True,
+    default=FinetuneOptions.frozen,
     show_default=True,
     help="Train heads on the untouched network, for comparison.",
 )
 
 finetuning_opts = compose(
-    model_opt,
-    weights_opt,
-    weights_seed_opt,
+    extraction.model_opt,
+    extraction.weights_opt,
+    extraction.weights_seed_opt,
     trained_part_opt,
     init_opt,
     start_share_opt,
     epochs_opt,
-    training_batch_opt,
+    step_batch_opt,
     lr_opt,
     backbone_lr_scale_opt,
     optimizer_opt,
@@ -269,23 +234,23 @@ finetuning_opts = compose(
     label_smoothing_opt,
     clip_norm_opt,
     batch_norm_opt,
-    precision_opt,
+    extraction.precision_opt,
     augment_opt,
     validation_opt,
     patience_opt,
-    train_per_class_opt,
-    test_per_class_opt,
-    splits_file_opt,
-    split_index_opt,
-    exclude_opt,
-    seed_opt,
-    device_opt,
-    workers_opt,
+    rows.train_per_class_opt,
+    rows.test_per_class_opt,
+    rows.splits_file_opt,
+    rows.split_index_opt,
+    rows.exclude_opt,
+    rows.seed_opt,
+    common.device_opt,
+    common.workers_opt,
     cache_opt,
     checkpoint_opt,
     log_opt,
     curves_opt,
     tensorboard_opt,
     frozen_opt,
-    resume_opt,
+    common.resume_opt,
 )
