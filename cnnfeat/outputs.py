@@ -1,11 +1,13 @@
 """Where outputs may go, and how they appear: whole, or not at all."""
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cnnfeat.errors import OutputError
 
@@ -57,6 +59,20 @@ def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> N
     """
     with atomic_output(Path(path), overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
+
+
+def json_safe(value: Any) -> Any:
+    """Return `value` with NaN and infinities as None: JSON has no word for them.
+
+    Mappings become dicts with keys of text, tuples lists.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return value
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
