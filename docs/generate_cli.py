@@ -11,7 +11,31 @@ PAGE = Path(__file__).with_name("cli.md")
 HEADER = """# Command reference
 
 Made from `--help` by `make docs`; `make check` fails when it is out of date. Results go
-to stdout, everything else to stderr. Exit status: 0 done, 1 a named error, 2 usage.
+to stdout, everything else to stderr.
+
+Exit status: 0 done, 1 a named error, 2 wrong usage, 128 + its number after a signal.
+SIGINT, SIGTERM and SIGHUP stop every command alike, and no output is left half-written.
+`extract` and `finetune` stop at a place where `--resume` goes on. A second signal ends
+the program at once.
+
+A flag means the same in every command. These few name different things of one kind:
+
+| flag | in | stands for |
+|---|---|---|
+| `--output` | `extract` | the feature file to write |
+| `--output` | `train-svm`, `train-softmax` | the head file to write |
+| `--output` | `splits` | the CSV of rows to write |
+| `--output` | `finetune` | the weights file to write |
+| `--output` | `predict` | the CSV of predictions; printed without it |
+| `--layer` | `extract` | layers of the network, by name or glob |
+| `--layer` | `train-svm`, `train-softmax` | a layer of the file; a+b joins several |
+| `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
+| `--model` | `extract`, `layers`, `finetune` | the network to load |
+| `--model` | `predict` | the network of a weights file that names none |
+| `--batch-size` | `extract`, `predict` | images in one forward pass |
+| `--batch-size` | `finetune` | images in one training step |
+| `--dropout` | `train-svm`, `train-softmax`, `benchmark` | share of features left out |
+| `--dropout` | `finetune` | rate of the network's dropout layers |
 """
 
 
