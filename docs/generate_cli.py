@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-import click
+from click.testing import CliRunner
 
 from cnnfeat.cli.main import COMMANDS, cli
 
@@ -41,24 +41,17 @@ A flag means the same in every command. These few name different things of one k
 
 def render() -> str:
     """Return the whole page."""
-    root = click.Context(cli, info_name="cnnfeat", max_content_width=88)
-    sections = [HEADER, _block("cnnfeat", cli.get_help(root))]
-    for name in COMMANDS:
-        command = cli.get_command(root, name)
-        assert command is not None
-        context = click.Context(
-            command,
-            info_name=name,
-            parent=root,
-            max_content_width=88,
-            terminal_width=88,
-        )
-        sections.append(_block(f"cnnfeat {name}", command.get_help(context)))
-    return "\n".join(sections)
+    pages = [(), *((name,) for name in COMMANDS)]
+    return "\n".join([HEADER, *(_section(*words) for words in pages)])
 
 
-def _block(title: str, text: str) -> str:
-    return f"## `{title}`\n\n```text\n{text}\n```\n"
+def _section(*words: str) -> str:
+    """Return the help of a command, byte for byte as a terminal of 88 columns shows it."""
+    shown = CliRunner().invoke(
+        cli, [*words, "--help"], prog_name="cnnfeat", terminal_width=88
+    )
+    title = " ".join(("cnnfeat", *words))
+    return f"## `{title}`\n\n```text\n{shown.stdout}```\n"
 
 
 def main() -> None:

@@ -36,9 +36,9 @@ def benchmark(
 ) -> None:
     """Measure layers and heads of FEATURES.h5 over a paper's splits.
 
-    Prints mean and standard deviation over the splits, both accuracies, the C chosen
-    inside the training rows of each split, the papers' numbers, and the best row
-    against every other on the same splits.
+    Prints both accuracies as mean and standard deviation over the splits, the C chosen
+    inside the training rows of each split, and the papers' numbers. The best row is
+    compared with every other on the same splits.
 
     \b
     $ cnnfeat benchmark features.h5 --protocol caltech101-zf --report report/

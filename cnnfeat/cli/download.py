@@ -15,9 +15,9 @@ from cnnfeat.cli.progress import byte_progress
 def download(dataset: str, folder: str, quiet: bool, as_json: bool) -> None:
     """Fetch DATASET into DIR, check it, and unpack it.
 
-    DATASET is caltech101, caltech256, mit67, sun397 or cub200. What is there already is
-    not fetched again; a transfer that broke off goes on where it stopped. A file put
-    into DIR by hand is checked and unpacked like one that was fetched.
+    DATASET is caltech101, caltech256, mit67, sun397 or cub200. A file that is
+    there already is not fetched again, and an interrupted transfer is continued. A file
+    put into DIR by hand is checked and unpacked like one that was fetched.
 
     \b
     $ cnnfeat download caltech101 data/

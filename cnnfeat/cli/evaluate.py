@@ -25,8 +25,8 @@ def evaluate(
 ) -> None:
     """Score a trained HEAD.h5 on the images of FEATURES.h5.
 
-    On the file that the head was trained from, the rows that it was not trained on; on
-    another file all rows, classes matched by name.
+    On the file that the head was trained on, the rows left out of its training are
+    scored; on another file all rows, with classes matched by name.
 
     \b
     $ cnnfeat evaluate svm.h5 features.h5 --json

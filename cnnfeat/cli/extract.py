@@ -34,10 +34,10 @@ from cnnfeat.cli.reports import echo_extraction
 def extract(
     images: str, output_path: str, quiet: bool, as_json: bool, **chosen: Any
 ) -> None:
-    """Tap layers of a network on IMAGES and keep the features in an HDF5 file.
+    """Extract features of IMAGES from a network's layers into an HDF5 file.
 
     IMAGES is a folder of class folders, a folder of images, a CSV or TSV manifest with
-    a `path` and maybe a `label` column, a tar of images, or - for paths on stdin.
+    a `path` and an optional `label` column, a tar of images, or - for paths on stdin.
 
     \b
     $ cnnfeat extract images/ -o features.h5

@@ -10,7 +10,7 @@ from cnnfeat.cli.output import echo_record
 @options.common.file_arg
 @options.common.json_opt
 def info(file_path: str, as_json: bool) -> None:
-    """Tell what a feature, head or weights file holds and where it came from.
+    """Show what a feature, head or weights file holds and where it came from.
 
     \b
     $ cnnfeat info features.h5

@@ -23,10 +23,10 @@ from cnnfeat.interrupts import Interrupted, Stopped
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
 COMMANDS = {
-    "extract": ("extract", "Tap a network's layers on images into an HDF5 file."),
+    "extract": ("extract", "Extract features of images into an HDF5 file."),
     "layers": ("layers", "List the layers of a network that can be tapped."),
     "models": ("models", "List the networks that can be loaded."),
-    "info": ("info", "Tell what a feature, head or weights file holds."),
+    "info": ("info", "Show what a feature, head or weights file holds."),
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),

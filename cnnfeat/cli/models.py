@@ -10,7 +10,7 @@ _COLUMNS = {
     "source": "source",
     "n_parameters": "parameters",
     "top_1": "top-1 %",
-    "offline": "at hand offline",
+    "offline": "available offline",
 }
 
 
@@ -18,7 +18,7 @@ _COLUMNS = {
 @click.argument("pattern", required=False)
 @options.common.json_opt
 def models(pattern: str | None, as_json: bool) -> None:
-    """List the networks that can be loaded, and which weights are at hand offline.
+    """List the networks that can be loaded, and which weights are available offline.
 
     PATTERN is a name or glob; timm's networks are listed for patterns that begin with
     timm/. Top-1 is the published ImageNet accuracy.

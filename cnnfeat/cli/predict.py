@@ -33,7 +33,7 @@ def predict(
     """Name the classes of IMAGES with a head file or a fine-tuned network.
 
     A head file knows its network, layer and preprocessing. Probabilities are given for
-    networks and softmax heads, decision scores for SVMs. Images that cannot be read
+    networks and softmax heads, decision values for SVMs. Images that cannot be read
     are listed without a class.
 
     \b

@@ -19,7 +19,7 @@ def train_softmax(
 
     Multinomial logistic regression with L2 penalty, C as in scikit-learn.
     With several values of C the best mean per-class accuracy inside the training rows
-    decides; held-out rows are never looked at.
+    decides; held-out rows are never used.
 
     \b
     $ cnnfeat train-softmax features.h5 -o softmax.h5 --train-per-class 30 --C 0.1,1,10

@@ -19,7 +19,7 @@ def train_svm(
 
     One-vs-rest, squared hinge loss, L2 penalty, in LIBLINEAR's convention.
     With several values of C the best mean per-class accuracy inside the training rows
-    decides; held-out rows are never looked at.
+    decides; held-out rows are never used.
 
     \b
     $ cnnfeat train-svm features.h5 -o svm.h5 --train-per-class 30 --C 0.1,1,10

@@ -38,8 +38,8 @@ compare_opt = click.option(
     nargs=2,
     multiple=True,
     metavar="ROW ROW",
-    help="Compare two rows of the table over the splits; words that only the row has "
-    'name it: --compare "fc6 svm" "fc7 svm". Repeatable.',
+    help="Compare two rows of the table over the splits. A row is named by words that "
+    'only it has: --compare "fc6 svm" "fc7 svm". Repeatable.',
 )
 report_opt = click.option(
     "--report",
@@ -53,8 +53,9 @@ memory_opt = click.option(
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="What the features of a layer and the solver's square matrices may each take, "
-    "in MiB; a larger layer is read from the file in blocks.  [default: no limit]",
+    help="Memory in MiB for the features of a layer, and as much for the solver's "
+    "square matrices; a larger layer is read from the file in blocks.  [default: no "
+    "limit]",
 )
 
 

@@ -22,7 +22,7 @@ json_opt = click.option(
 )
 quiet_opt = click.option("--quiet", is_flag=True, help="No progress on stderr.")
 verbose_opt = click.option(
-    "--verbose", is_flag=True, help="Say on stderr which solver was chosen and why."
+    "--verbose", is_flag=True, help="Say on stderr how each head was solved."
 )
 device_opt = click.option(
     "--device",

@@ -3,6 +3,7 @@
 import click
 
 from cnnfeat.cli.options.parsing import parse_count_or_auto
+from cnnfeat.extract import ExtractOptions
 
 features_output_opt = click.option(
     "-o",
@@ -14,7 +15,7 @@ features_output_opt = click.option(
 )
 model_opt = click.option(
     "--model",
-    default="efficientnet_lite0",
+    default=ExtractOptions.model,
     show_default=True,
     metavar="NAME",
     help="The network: a torchvision name, timm/NAME, or efficientnet_lite0; see "
@@ -22,7 +23,7 @@ model_opt = click.option(
 )
 weights_opt = click.option(
     "--weights",
-    default="default",
+    default=ExtractOptions.weights,
     show_default=True,
     metavar="default|random|PATH",
     help="The published ImageNet weights, random ones, or a .pth or .safetensors file.",
@@ -30,7 +31,7 @@ weights_opt = click.option(
 weights_seed_opt = click.option(
     "--weights-seed",
     type=click.IntRange(min=0),
-    default=0,
+    default=ExtractOptions.weights_seed,
     show_default=True,
     metavar="SEED",
     help="Seed of --weights random.",
@@ -47,14 +48,14 @@ network_layers_opt = click.option(
 pool_opt = click.option(
     "--pool",
     type=click.Choice(["none", "avg", "max", "pyramid"]),
-    default="none",
+    default=ExtractOptions.pool,
     show_default=True,
     help="Pool each spatial activation; pyramid: 1x1, 2x2 and 4x4 maxima.",
 )
 crops_opt = click.option(
     "--crops",
     type=click.Choice(["center", "ten", "ten-stacked"]),
-    default="center",
+    default=ExtractOptions.crops,
     show_default=True,
     help="One centre crop; or four corners, centre and the mirror image of each, "
     "averaged or all ten kept.",
@@ -70,15 +71,16 @@ forward_batch_opt = click.option(
 engine_opt = click.option(
     "--engine",
     type=click.Choice(["auto", "eager", "compile", "openvino"]),
-    default="auto",
+    default=ExtractOptions.engine,
     show_default=True,
     help="What runs the network: PyTorch as it is, torch.compile, or OpenVINO; auto: "
-    "the fastest that pays for its start-up.",
+    "the fastest that pays for its start-up. Any but eager is refused where features "
+    "differ from eager's in fp32: cosine below 0.99999 (bf16 0.99, fp16 0.9995).",
 )
 decoder_opt = click.option(
     "--decoder",
     type=click.Choice(["pil", "fast", "nvjpeg"]),
-    default="pil",
+    default=ExtractOptions.decoder,
     show_default=True,
     help="fast: decode large JPEGs at reduced scale; nvjpeg: decode JPEGs on the GPU. "
     "Features differ slightly, and those of two decoders are never mixed.",
@@ -86,23 +88,21 @@ decoder_opt = click.option(
 precision_opt = click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
+    default=ExtractOptions.precision,
     show_default=True,
-    help="Arithmetic of the forward pass; an engine other than eager is refused where "
-    "its features leave the tolerance against fp32: cosine 0.99999, bf16 0.99, fp16 "
-    "0.9995.",
+    help="Arithmetic of the forward pass.",
 )
 dtype_opt = click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    default="float32",
+    default=ExtractOptions.dtype,
     show_default=True,
     help="Number type in the file.",
 )
 on_error_opt = click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
-    default="skip",
+    default=ExtractOptions.on_error,
     show_default=True,
     help="An image that cannot be read: keep its row as failed, or stop.",
 )

@@ -33,7 +33,8 @@ init_opt = click.option(
     "--init",
     default=None,
     metavar="HEAD.h5",
-    help="Start the classifier from a trained head.  [default: Gaussian, 0.01]",
+    help="Start the classifier from a trained head.  [default: Gaussian noise of "
+    "standard deviation 0.01]",
 )
 start_share_opt = click.option(
     "--start-share",
@@ -58,15 +59,15 @@ step_batch_opt = click.option(
     default=FinetuneOptions.batch_size,
     show_default=True,
     metavar="N",
-    help="Images in one step, over all processes.",
+    help="Images in one training step, over all processes.",
 )
 lr_opt = click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
     default=None,
     metavar="RATE",
-    help="Learning rate of the classifier, for features of mean norm 20; larger ones "
-    "lower it.  [default: 0.01, adamw: 0.001]",
+    help="Learning rate of the classifier; lowered where its features have a mean norm "
+    "above 20.  [default: 0.01; 0.001 for adamw]",
 )
 backbone_lr_scale_opt = click.option(
     "--backbone-lr-scale",
@@ -89,15 +90,15 @@ weight_decay_opt = click.option(
     default=FinetuneOptions.weight_decay,
     show_default=True,
     metavar="RATE",
-    help="Of all trained parameters.",
+    help="Weight decay of all trained parameters.",
 )
 schedule_opt = click.option(
     "--schedule",
     type=click.Choice(["cosine", "plateau"]),
     default=FinetuneOptions.schedule,
     show_default=True,
-    help="How the rate falls: cosine to zero, or a tenth when validation accuracy "
-    "stands still.",
+    help="How the rate falls: cosine to zero, or to a tenth when validation accuracy "
+    "stops improving.",
 )
 warmup_opt = click.option(
     "--warmup-epochs",
@@ -105,7 +106,7 @@ warmup_opt = click.option(
     default=FinetuneOptions.warmup_epochs,
     show_default=True,
     metavar="N",
-    help="Epochs in which the rate grows from zero.",
+    help="Epochs over which the rate rises from zero.",
 )
 plateau_opt = click.option(
     "--plateau-epochs",
@@ -113,7 +114,7 @@ plateau_opt = click.option(
     default=FinetuneOptions.plateau_epochs,
     show_default=True,
     metavar="N",
-    help="Epochs of standstill before --schedule plateau lowers the rate.",
+    help="Epochs without improvement before --schedule plateau lowers the rate.",
 )
 network_dropout_opt = click.option(
     "--dropout",
@@ -121,8 +122,8 @@ network_dropout_opt = click.option(
     default=FinetuneOptions.dropout,
     show_default=True,
     metavar="P",
-    help="Rate of the trained part's dropout layers, one before the classifier "
-    "included.",
+    help="Rate of the network's dropout layers in the trained part, including one "
+    "before the classifier.",
 )
 label_smoothing_opt = click.option(
     "--label-smoothing",
@@ -137,21 +138,21 @@ clip_norm_opt = click.option(
     type=click.FloatRange(min=0, min_open=True),
     default=None,
     metavar="NORM",
-    help="Longest gradient.  [default: any]",
+    help="Clip gradients to this norm.  [default: no clipping]",
 )
 batch_norm_opt = click.option(
     "--batch-norm",
     type=click.Choice(["auto", "frozen", "train"]),
     default=FinetuneOptions.batch_norm,
     show_default=True,
-    help="Batch-norm statistics; auto: frozen below 32 images a batch.",
+    help="Batch-norm statistics; auto: frozen below 32 images per batch.",
 )
 augment_opt = click.option(
     "--augment",
     default=None,
     metavar="none|light|classic|CONFIG",
     help="Random changes of the training images; CONFIG is a TOML or JSON file of "
-    "ranges.  [default: light, with --train head none]",
+    "ranges.  [default: light; none with --train head]",
 )
 validation_opt = click.option(
     "--validation",
@@ -159,7 +160,7 @@ validation_opt = click.option(
     default=FinetuneOptions.validation,
     show_default="1/6",
     metavar="SHARE",
-    help="Share of the training images that chooses the epoch; 0: keep the last.",
+    help="Share of the training images used to choose the epoch; 0: keep the last.",
 )
 patience_opt = click.option(
     "--patience",
@@ -167,7 +168,7 @@ patience_opt = click.option(
     default=FinetuneOptions.patience,
     show_default=True,
     metavar="N",
-    help="Stop after so many epochs without a better one; 0: never.",
+    help="Stop after N epochs without improvement; 0: never.",
 )
 cache_opt = click.option(
     "--cache-mib",
@@ -175,8 +176,8 @@ cache_opt = click.option(
     default=FinetuneOptions.cache_mib,
     show_default=True,
     metavar="N",
-    help="Memory for decoded images; where they do not fit, they are decoded again "
-    "in every epoch.",
+    help="Memory in MiB for decoded images; where they do not fit, they are decoded "
+    "again in every epoch.",
 )
 checkpoint_opt = click.option(
     "--checkpoint-minutes",
@@ -191,7 +192,7 @@ log_opt = click.option(
     "log_path",
     default=None,
     metavar="OUT.jsonl",
-    help="Write one JSON object an epoch.",
+    help="Write one JSON object per epoch.",
 )
 curves_opt = click.option(
     "--curves",
@@ -211,7 +212,7 @@ frozen_opt = click.option(
     "--frozen/--no-frozen",
     default=FinetuneOptions.frozen,
     show_default=True,
-    help="Train heads on the untouched network, for comparison.",
+    help="Also train heads on the original network, for comparison.",
 )
 
 finetuning_opts = compose(

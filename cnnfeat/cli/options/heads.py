@@ -25,7 +25,7 @@ C_opt = click.option(
     default=None,
     callback=parse_C,
     metavar="VALUE[,VALUE...]",
-    help="Penalty C; of several, the best inside the training rows is taken.  "
+    help="Penalty C; of several, the best inside the training rows is chosen.  "
     "[default: a grid that suits --scale]",
 )
 scale_opt = click.option(
