@@ -46,10 +46,9 @@ def render() -> str:
 
 
 def _section(*words: str) -> str:
-    """Return the help of a command, byte for byte as a terminal of 88 columns shows it."""
-    shown = CliRunner().invoke(
-        cli, [*words, "--help"], prog_name="cnnfeat", terminal_width=88
-    )
+    """Return what `--help` prints on a wide terminal, byte for byte."""
+    runner = CliRunner(env={"COLUMNS": "200"})
+    shown = runner.invoke(cli, [*words, "--help"], prog_name="cnnfeat")
     title = " ".join(("cnnfeat", *words))
     return f"## `{title}`\n\n```text\n{shown.stdout}```\n"
 
