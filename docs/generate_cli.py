@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from cnnfeat.cli.main import COMMANDS, cli
+from cnnfeat.cli.main import COMMANDS, MAX_WIDTH, cli
 
 PAGE = Path(__file__).with_name("cli.md")
 HEADER = """# Command reference
@@ -47,8 +47,10 @@ def render() -> str:
 
 def _section(*words: str) -> str:
     """Return what `--help` prints on a wide terminal, byte for byte."""
-    runner = CliRunner(env={"COLUMNS": "200"})
-    shown = runner.invoke(cli, [*words, "--help"], prog_name="cnnfeat")
+    arguments = [*words, "--help"]
+    shown = CliRunner().invoke(
+        cli, arguments, prog_name="cnnfeat", terminal_width=MAX_WIDTH - 2
+    )
     title = " ".join(("cnnfeat", *words))
     return f"## `{title}`\n\n```text\n{shown.stdout}```\n"
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "download": ("download", "Fetch, check and unpack a published data set."),
 }
 
+MAX_WIDTH = 88  # of the help; click leaves two columns of it free
 _EXIT_ERROR = 1
 _OUT_OF_MEMORY = "out of memory: a smaller --batch-size or fewer layers need less"
 
@@ -129,7 +130,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": MAX_WIDTH,
+    },
 )
 @click.version_option(__version__, prog_name="cnnfeat")
 def cli() -> None:
