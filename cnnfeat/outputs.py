@@ -64,8 +64,11 @@ def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> N
 def json_safe(value: Any) -> Any:
     """Return `value` with NaN and infinities as None: JSON has no word for them.
 
-    Mappings become dicts with keys of text, tuples lists.
+    Mappings become dicts with keys of text, tuples and arrays lists, NumPy's numbers
+    Python's.
     """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -114,7 +114,7 @@ _MIB = 1 << 20
 
 @contextmanager
 def byte_progress(*, quiet: bool) -> Iterator[ByteProgress | None]:
-    """Yield a callback (file name, bytes at hand, bytes in all or None), or None."""
+    """Yield a callback (file name, bytes so far, bytes in all or None), or None."""
     if quiet:
         yield None
         return

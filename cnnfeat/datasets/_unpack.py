@@ -59,7 +59,7 @@ def unpack_archive(
         If the archive holds links or devices: they are left out.
     """
     if folder.exists():
-        raise DownloadError(f"{folder}: exists already; move it away to unpack anew")
+        raise DownloadError(f"{folder}: exists already; move it away to unpack again")
     limit = max(MIN_LIMIT, MAX_RATIO * archive.stat().st_size)
     # Named before it is made: a signal in between finds it in the `finally`.
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
