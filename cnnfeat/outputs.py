@@ -3,8 +3,8 @@
 import contextlib
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,11 @@ def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> N
 def json_safe(value: Any) -> Any:
     """Return `value` with NaN and infinities as None: JSON has no word for them.
 
-    Mappings become dicts with keys of text, tuples lists.
+    Mappings become dicts with keys of text, tuples and arrays lists, NumPy's numbers
+    Python's.
     """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -151,17 +154,10 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         If `path` exists and `overwrite` is False, or cannot be written.
     """
     check_output(path, overwrite=overwrite)
+    # Named before it is made: a signal in between finds it in the `finally`.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-    except OSError as error:
-        raise failure(path, error) from error
-    temporary = Path(name)
-    try:
-        # mkstemp makes files private; an output has the rights that open() gives.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.touch(exist_ok=False)
         yield temporary
         fsync_path(temporary)
         publish(temporary, path)

@@ -1,5 +1,6 @@
 """The documentation names what there is, and its rules hold in the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,15 @@ def test_the_command_reference_is_up_to_date():
     script = [sys.executable, str(ROOT / "docs" / "generate_cli.py"), "--check"]
     done = subprocess.run(script, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_command_reference_is_what_the_program_prints():
+    code = "import sys; sys.argv[0] = 'cnnfeat'; import cnnfeat.__main__ as m; m.main()"
+    command = [sys.executable, "-c", code, "finetune", "--help"]
+    wide = {**os.environ, "COLUMNS": "120"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=wide)
+    assert done.stdout in (ROOT / "docs" / "cli.md").read_text()
+    assert "--validation" in done.stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -16,7 +16,7 @@ from cnnfeat.errors import WeightsError
 from cnnfeat.networks._weights import file_digest, read_state_dict
 from cnnfeat.outputs import atomic_output
 from cnnfeat.seen import SeenImages
-from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
+from cnnfeat.suffixes import SAFETENSORS, SAVED_WEIGHTS, suffix_of
 
 FORMAT = "cnnfeat-weights"
 FORMAT_VERSION = 1
@@ -49,7 +49,7 @@ def save_weights(
     text = json.dumps(record, ensure_ascii=False)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     with atomic_output(path, overwrite=overwrite) as temporary:
-        if path.suffix == ".safetensors":
+        if suffix_of(path) == SAFETENSORS:
             save_file(tensors, temporary, metadata={"format": "pt", "cnnfeat": text})
         else:
             torch.save({"state_dict": tensors, "cnnfeat": text}, temporary)
