@@ -50,44 +50,6 @@ def test_only_one_room_imports(package, room):
     assert outside == []
 
 
-# Room -> the rooms that it may import (docs/architecture.md).
-ALLOWED = {
-    "errors": set(),
-    "outputs": {"errors"},
-    "machine": {"errors"},
-    "suffixes": set(),
-    "layer_spec": {"errors"},
-    "image_table": {"errors"},
-    "seen": {"image_table"},
-    "images": {"errors", "image_table", "machine", "suffixes"},
-    "networks": {
-        *("errors", "images", "layers", "machine", "outputs", "seen", "suffixes")
-    },
-    "channel": set(),
-    "extraction": {
-        *("channel", "errors", "image_table", "images", "layer_spec", "layers"),
-        *("machine", "networks"),
-    },
-    "store": {"errors", "image_table", "layer_spec", "outputs"},
-    "splits": {"errors", "image_table"},
-    "protocols": {"errors", "image_table", "splits"},
-    "heads": {"errors"},
-    "metrics": {"errors"},
-    "datasets": {"errors", "suffixes"},
-    "report": {"errors", "metrics", "outputs"},
-}
-
-
-@pytest.mark.parametrize("room", ALLOWED)
-def test_imports_point_one_way(room):
-    pattern = re.compile(r"^\s*from cnnfeat\.(\w+)", re.M)
-    package = ROOT / "cnnfeat"
-    sources = [*package.glob(f"{room}.py"), *package.glob(f"{room}/*.py")]
-    assert sources
-    imported = {name for path in sources for name in pattern.findall(path.read_text())}
-    assert imported - {room, "_version"} <= ALLOWED[room]
-
-
 def test_only_the_command_line_prints_or_exits():
     pattern = re.compile(r"^\s*(print|sys\.exit|exit)\(", re.M)
     users = [path for path in SOURCES if pattern.search(path.read_text())]
