@@ -71,7 +71,7 @@ $(DEMO)/digits.h5: data/digits | $(INSTALLED)
 
 $(DEMO)/table.txt: $(DEMO)/digits.h5 | $(INSTALLED)
 	$(CNNFEAT) benchmark $< --protocol folder --train-per-class 50 --splits 3 \
-	  --head svm --head softmax --control pixels,random \
+	  --head svm --head softmax --baseline pixels,random \
 	  --report $(DEMO) --overwrite > $@
 
 # ---------------------------------------------------------------- pipelines

@@ -27,8 +27,8 @@ from .heads import (
     LinearSVM as LinearSVM,
     Softmax as Softmax,
 )
+from .image_table import ImageTable as ImageTable
 from .images import (
-    ImageList as ImageList,
     Preprocessing as Preprocessing,
     list_images as list_images,
 )

@@ -1,6 +1,18 @@
-"""`python -m cnnfeat` is the same program as `cnnfeat`."""
+"""The program: `cnnfeat` and `python -m cnnfeat`.
 
-from cnnfeat.cli.main import main
+Signals are taken before the rest is imported, so that none ends in a traceback.
+"""
+
+from cnnfeat.cli import signals
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    with signals.watched():
+        from cnnfeat.cli.main import main as run_and_leave  # after the signals
+
+        run_and_leave()
+
 
 if __name__ == "__main__":
     main()

@@ -39,7 +39,7 @@ class DownloadReport:
     fetched, unpacked : tuple of str
         Files fetched and folders unpacked by this run; empty when all was there.
     splits : tuple of str
-        Published split lists at hand.
+        Published split lists that are there.
     licence, citation : str
         The terms of use.
     """
@@ -78,7 +78,7 @@ def download_dataset(
     folder : str or Path
         Made if missing. Archives stay beside what they unpack to and may be deleted.
     progress : callable, optional
-        Called with (file name, bytes at hand, all bytes or None).
+        Called with (file name, bytes so far, all bytes or None).
     recipe : Recipe, optional
         In place of the one called `name`.
     retries, timeout, backoff : int, float, float

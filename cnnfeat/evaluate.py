@@ -7,16 +7,25 @@ import csv
 import io
 import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.metrics import evaluate_scores, wilson_interval
-
-if TYPE_CHECKING:
-    from cnnfeat.metrics import Scores
-    from cnnfeat.store import FeatureFile, Head
+from cnnfeat.heads import FeatureTransform
+from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
+from cnnfeat.networks import read_seen_images
+from cnnfeat.outputs import check_output, write_output
+from cnnfeat.report import plot_confusion_matrix, save_figure
+from cnnfeat.seen import SeenImages
+from cnnfeat.store import (
+    FeatureFile,
+    Head,
+    check_same_provenance,
+    is_trained_from,
+    load_head,
+    open_features,
+)
 
 # Rows scored at a time; bounds the memory, not the result.
 _ROWS_PER_BLOCK = 2048
@@ -89,20 +98,17 @@ def evaluate_head(
     OutputError
         If an output exists already.
     """
-    from cnnfeat.outputs import check_output
-    from cnnfeat.store import check_same_provenance, load_head, open_features
-
     for path in filter(None, (confusion_path, predictions_path)):
         check_output(path, overwrite=overwrite)
     head = load_head(head_path)
     with open_features(features_path) as features:
-        layer = check_same_provenance(head, features)
+        layers = check_same_provenance(head, features)
         chosen = _rows_to_score(head, features, rows)
         y = _labels_by_name(head, features)[chosen]
         if not len(chosen):
             raise DataError(_why_nothing(head_path, features_path, rows))
-        _warn_of_finetuning(features, chosen)
-        scores = score_rows(head, features, layer, chosen)
+        _warn_of_images_seen(head, features, chosen)
+        scores = score_rows(head, features, layers, chosen)
         paths = [features.paths[row] for row in chosen]
         n_left_out = features.n_images - len(chosen)
     result = evaluate_scores(scores, y, len(head.class_names))
@@ -114,7 +120,7 @@ def evaluate_head(
 
 
 def score_rows(
-    head: "Head", features: "FeatureFile", layer: str, rows: np.ndarray
+    head: Head, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
 ) -> np.ndarray:
     """Return the head's scores of some rows, read block by block.
 
@@ -123,62 +129,44 @@ def score_rows(
     ndarray of shape (n_rows, n_classes), dtype=float64
         `scale(X) @ W.T + b`.
     """
-    from cnnfeat.heads import FeatureTransform
-
     transform = FeatureTransform.from_arrays(head.scaler)
     scores = np.empty((len(rows), len(head.class_names)))
-    for block, X in features.blocks(layer, rows, _ROWS_PER_BLOCK):
+    for block, X in features.blocks(layers, rows, _ROWS_PER_BLOCK):
         features.refuse_non_finite(X, rows[block])
         scores[block] = transform.transform(X) @ head.coef.T + head.intercept
     return scores
 
 
-def _rows_to_score(head: "Head", features: "FeatureFile", rows: str) -> np.ndarray:
+def _rows_to_score(head: Head, features: FeatureFile, rows: str) -> np.ndarray:
     """Return the rows (int64, ascending) of images that can and may be scored."""
-    from cnnfeat.store import is_trained_from
-
     usable = features.ok & (_labels_by_name(head, features) >= 0)
     if rows == "heldout" and is_trained_from(head, features):
         usable &= np.isin(features.paths, head.heldout_paths)
-    else:
-        _warn_of_training_images(head, features, rows)
     return np.flatnonzero(usable)
 
 
-def _warn_of_training_images(head: "Head", features: "FeatureFile", rows: str) -> None:
-    """Say so when images that the head was trained on are among those scored."""
-    if head.root != features.root:
-        return
-    n_seen = len(set(head.training_paths) & set(features.paths))
-    if n_seen:
-        warnings.warn(
-            f"{n_seen} of the scored images are training images of the head: this is "
-            "not a test accuracy",
-            CnnfeatWarning,
-            stacklevel=4,
-        )
+def _warn_of_images_seen(head: Head, features: FeatureFile, rows: np.ndarray) -> None:
+    """Say so when the head or its network was trained on images that are scored."""
+    for seen, what in (
+        (
+            SeenImages(head.root, head.training_paths),
+            "are training images of the head",
+        ),
+        (
+            read_seen_images(features.provenance),
+            "are among those that the network was fine-tuned on",
+        ),
+    ):
+        n_seen = len(seen.among(features.table, rows))
+        if n_seen:
+            warnings.warn(
+                f"{n_seen} of the scored images {what}: this is not a test accuracy",
+                CnnfeatWarning,
+                stacklevel=3,
+            )
 
 
-def _warn_of_finetuning(features: "FeatureFile", rows: np.ndarray) -> None:
-    """Say so when the network was fine-tuned on images that are scored.
-
-    The weights file tells, for as long as it is where the features' provenance says.
-    """
-    from cnnfeat.networks import finetuned_images_of
-
-    told = features.provenance
-    seen = finetuned_images_of(told.get("weights", ""), told.get("weights_sha256", ""))
-    n_seen = sum(f"{features.root}/{features.paths[row]}" in seen for row in rows)
-    if n_seen:
-        warnings.warn(
-            f"{n_seen} of the scored images are among those that the network was "
-            "fine-tuned on: this is not a test accuracy",
-            CnnfeatWarning,
-            stacklevel=3,
-        )
-
-
-def _labels_by_name(head: "Head", features: "FeatureFile") -> np.ndarray:
+def _labels_by_name(head: Head, features: FeatureFile) -> np.ndarray:
     """Return each row's class as an index into the head's; -1 where it knows none."""
     index = {name: k for k, name in enumerate(head.class_names)}
     # The last entry serves label -1, which indexes from the end.
@@ -195,9 +183,7 @@ def _why_nothing(head_path: str, features_path: str, rows: str) -> str:
     return f"{features_path} has no image of a class that {head_path} knows"
 
 
-def _report(
-    head: "Head", result: "Scores", rows: str, n_left_out: int
-) -> EvaluationReport:
+def _report(head: Head, result: Scores, rows: str, n_left_out: int) -> EvaluationReport:
     n_correct = int(np.trace(result.confusion))
     names = head.class_names
     per_class = zip(names, result.per_class_accuracy.tolist(), strict=True)
@@ -225,8 +211,6 @@ def _write_predictions(
     scores: np.ndarray,
 ) -> None:
     """Write path, true class, predicted class, its score and the margin as CSV."""
-    from cnnfeat.outputs import write_output
-
     predicted = scores.argmax(axis=1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -238,7 +222,5 @@ def _write_predictions(
     write_output(path, text.getvalue().encode("utf-8"), overwrite=True)
 
 
-def _draw_confusion(path: str, class_names: tuple[str, ...], result: "Scores") -> None:
-    from cnnfeat.report import plot_confusion_matrix, save_figure
-
+def _draw_confusion(path: str, class_names: tuple[str, ...], result: Scores) -> None:
     save_figure(plot_confusion_matrix(result.confusion, class_names), path)

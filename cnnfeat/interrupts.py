@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,6 +13,13 @@ SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
     if hasattr(signal, name)
 )
+# timeout(1) and a closing terminal send a signal twice and mean it once.
+SECONDS_OF_ONE_WISH = 0.5
+
+
+def signals_to_take() -> list[int]:
+    """Return `SIGNALS` without those that are ignored, as SIGHUP is under nohup."""
+    return [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
 
 class Interrupted(CnnfeatError):
@@ -37,8 +45,9 @@ class Stopped(KeyboardInterrupt):
 class StopOnSignal:
     """Context manager that turns the first signal into a wish, `is_set`.
 
-    The second one raises `Stopped`. Outside the main thread, where Python takes no
-    signals, it does nothing.
+    The second one raises `Stopped`, unless it comes with the first. Signals that are
+    ignored stay so. Outside the main thread, where Python takes no signals, it does
+    nothing.
 
     Attributes
     ----------
@@ -49,6 +58,7 @@ class StopOnSignal:
     def __init__(self) -> None:
         self.signum = int(signal.SIGINT)
         self._is_set = False
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def is_set(self) -> bool:
@@ -57,7 +67,9 @@ class StopOnSignal:
 
     def __enter__(self) -> "StopOnSignal":
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._handle) for n in SIGNALS}
+            self._before = {
+                n: signal.signal(n, self._handle) for n in signals_to_take()
+            }
         return self
 
     def __exit__(
@@ -70,6 +82,8 @@ class StopOnSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._is_set:
+        now = time.monotonic()
+        if not self._is_set:
+            self._is_set, self.signum, self._since = True, number, now
+        elif now - self._since > SECONDS_OF_ONE_WISH:
             raise Stopped(number)
-        self._is_set, self.signum = True, number

@@ -1,10 +1,11 @@
 """Where outputs may go, and how they appear: whole, or not at all."""
 
 import contextlib
+import math
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,6 +64,23 @@ def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> N
     """
     with atomic_output(Path(path), overwrite=overwrite) as temporary:
         temporary.write_bytes(data)
+
+
+def json_safe(value: Any) -> Any:
+    """Return `value` with NaN and infinities as None: JSON has no word for them.
+
+    Mappings become dicts with keys of text, tuples and arrays lists, NumPy's numbers
+    Python's.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return value
 
 
 def check_space(folder: Path, n_bytes: int) -> None:
@@ -196,19 +214,13 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         If `path` exists and `overwrite` is False, or cannot be written.
     """
     check_output(path, overwrite=overwrite)
+    # Named before it is made: a signal in between finds it in the `finally`.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(descriptor)
-    except OSError as error:
-        raise failure(path, error) from error
-    temporary = Path(name)
-    try:
+        temporary.touch(exist_ok=False)
+        rights = temporary.stat().st_mode
         yield temporary
-        # mkstemp makes files private, as do some writers that make the file anew; an
-        # output has the rights that open() gives.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(rights)  # some writers make the file anew, for its owner alone
         fsync_path(temporary)
         publish(temporary, path)
     except (OSError, RuntimeError) as error:

@@ -25,7 +25,8 @@ from cnnfeat.errors import (
 )
 from cnnfeat.extraction import Extractor, ImageSource, run
 from cnnfeat.heads import FeatureTransform
-from cnnfeat.images import Batch, ImageList, check_decoder, list_images
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Batch, check_decoder, list_images
 from cnnfeat.layers import ROOT
 from cnnfeat.networks import Network, load_network, read_weights_metadata
 from cnnfeat.outputs import check_output, write_output
@@ -228,7 +229,7 @@ def predict_images(
 
 def _predict_all(
     classifier: _Classifier,
-    image_list: ImageList,
+    image_list: ImageTable,
     options: PredictOptions,
     progress: Progress | None,
 ) -> _PredictionSink:

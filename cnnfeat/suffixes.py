@@ -14,9 +14,10 @@ IMAGES = frozenset(
     ]
 )
 FEATURES = frozenset([".h5", ".hdf5"])
-WEIGHTS = frozenset([".safetensors", ".pth", ".pt", ".bin"])
+SAFETENSORS = ".safetensors"
+WEIGHTS = frozenset([SAFETENSORS, ".pth", ".pt", ".bin"])
 # What cnnfeat itself writes weights as.
-SAVED_WEIGHTS = (".safetensors", ".pth")
+SAVED_WEIGHTS = (SAFETENSORS, ".pth")
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:

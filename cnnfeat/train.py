@@ -132,14 +132,10 @@ def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
     from cnnfeat.errors import SplitError
     from cnnfeat.splits import Split, draw_split, usable_rows
 
-    usable = usable_rows(
-        features.labels, features.ok, features.class_names, options.exclude_classes
-    )
+    usable = usable_rows(features.table, options.exclude_classes)
     if options.train_per_class is not None:
         return draw_split(
-            features.labels,
-            features.paths,
-            features.class_names,
+            features.table,
             usable=usable,
             train_per_class=options.train_per_class,
             test_per_class=options.test_per_class,
@@ -167,7 +163,7 @@ def _fit(
     """Choose C inside the training rows, then fit to all of them."""
     from cnnfeat.heads import FeatureTransform, fit_splits
 
-    X = features.read("+".join(names), split.train)
+    X = features.read(names, split.train)
     features.refuse_non_finite(X, split.train)
     transform = FeatureTransform(
         options.scale,
@@ -215,9 +211,7 @@ def _inner_rows(
     """Return which of the training rows (as positions) C is fitted and chosen on."""
     from cnnfeat.splits import inner_positions
 
-    return inner_positions(
-        split, features.labels, features.paths, features.class_names, seed=seed
-    )
+    return inner_positions(features.table, split.train, seed=seed)
 
 
 def _validation(fit: "SplitFit") -> dict[str, float]:
@@ -258,5 +252,5 @@ def _to_head(
             "n_iter": int(fit.head.n_iter_),
         },
         provenance=features.provenance,
-        root=features.root,
+        root=features.table.root,
     )

@@ -3,38 +3,56 @@
 import sys
 from pathlib import Path
 
-import click
+from click.testing import CliRunner
 
-from cnnfeat.cli.main import COMMANDS, cli
+from cnnfeat.cli.main import COMMANDS, MAX_WIDTH, cli
 
 PAGE = Path(__file__).with_name("cli.md")
 HEADER = """# Command reference
 
 Made from `--help` by `make docs`; `make check` fails when it is out of date. Results go
-to stdout, everything else to stderr. Exit status: 0 done, 1 a named error, 2 usage.
+to stdout, everything else to stderr.
+
+Exit status: 0 done, 1 a named error, 2 wrong usage, 128 + its number after a signal.
+SIGINT, SIGTERM and SIGHUP stop every command alike, and no output is left half-written.
+`extract` and `finetune` stop at a place where `--resume` goes on. A second signal ends
+the program at once.
+
+A flag means the same in every command. These few name different things of one kind:
+
+| flag | in | stands for |
+|---|---|---|
+| `--output` | `extract` | the feature file to write |
+| `--output` | `train-svm`, `train-softmax` | the head file to write |
+| `--output` | `splits` | the CSV of rows to write |
+| `--output` | `finetune` | the weights file to write |
+| `--output` | `predict` | the CSV of predictions; printed without it |
+| `--layer` | `extract` | layers of the network, by name or glob |
+| `--layer` | `train-svm`, `train-softmax` | a layer of the file; a+b joins several |
+| `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
+| `--model` | `extract`, `layers`, `finetune` | the network to load |
+| `--model` | `predict` | the network of a weights file that names none |
+| `--batch-size` | `extract`, `predict` | images in one forward pass |
+| `--batch-size` | `finetune` | images in one training step |
+| `--dropout` | `train-svm`, `train-softmax`, `benchmark` | share of features left out |
+| `--dropout` | `finetune` | rate of the network's dropout layers |
 """
 
 
 def render() -> str:
     """Return the whole page."""
-    root = click.Context(cli, info_name="cnnfeat", max_content_width=88)
-    sections = [HEADER, _block("cnnfeat", cli.get_help(root))]
-    for name in COMMANDS:
-        command = cli.get_command(root, name)
-        assert command is not None
-        context = click.Context(
-            command,
-            info_name=name,
-            parent=root,
-            max_content_width=88,
-            terminal_width=88,
-        )
-        sections.append(_block(f"cnnfeat {name}", command.get_help(context)))
-    return "\n".join(sections)
+    pages = [(), *((name,) for name in COMMANDS)]
+    return "\n".join([HEADER, *(_section(*words) for words in pages)])
 
 
-def _block(title: str, text: str) -> str:
-    return f"## `{title}`\n\n```text\n{text}\n```\n"
+def _section(*words: str) -> str:
+    """Return what `--help` prints on a wide terminal, byte for byte."""
+    arguments = [*words, "--help"]
+    shown = CliRunner().invoke(
+        cli, arguments, prog_name="cnnfeat", terminal_width=MAX_WIDTH - 2
+    )
+    title = " ".join(("cnnfeat", *words))
+    return f"## `{title}`\n\n```text\n{shown.stdout}```\n"
 
 
 def main() -> None:

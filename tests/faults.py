@@ -9,6 +9,8 @@ import warnings
 
 import psutil
 
+from cnnfeat.interrupts import SIGNALS
+
 
 def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at=None):
     """Run `cnnfeat extract` with a commit after every batch, and exit as it does.
@@ -16,6 +18,8 @@ def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at
     sleeps: seconds added to each batch; stalls_at: the batch that takes a minute;
     dies_at: the number of the fsync during which the process kills itself.
     """
+    for number in SIGNALS:  # whoever started the tests may have had them ignored
+        signal.signal(number, signal.SIG_DFL)
     os.dup2(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     sys.stderr = os.fdopen(2, "w", buffering=1)
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115

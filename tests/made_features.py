@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnfeat.benchmark import BenchmarkOptions, DrawOptions
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import Contents, FeatureWriter
 
@@ -35,7 +36,8 @@ def write_features(
         layers = {name: poison(X.copy()) for name, X in layers.items()}
     specs = [LayerSpec(name, name, (n_features,)) for name in layers]
     provenance = {"model": "made", "images_sha256": "0" * 64}
-    contents = Contents(str(path.parent), paths, labels, names, specs, provenance, "")
+    table = ImageTable(str(path.parent), paths, labels, names)
+    contents = Contents(table, specs, provenance, "")
     with FeatureWriter(path, contents, fingerprint={}) as writer:
         ok = np.ones(len(labels), bool)
         writer.write(0, layers, ok, [""] * len(labels))

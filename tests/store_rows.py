@@ -5,6 +5,7 @@ import itertools
 import h5py
 import numpy as np
 
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import Contents, FeatureWriter
 
@@ -13,11 +14,13 @@ JOB = {"model": "tiny", "images": "abc"}
 
 
 def contents(n=N, dtype="float32", **changes):
-    fields = {
+    table = {
         "root": "/images",
         "paths": tuple(f"bée/{k:03}.png" for k in range(n)),
         "labels": np.arange(n, dtype=np.int32) % 2,
         "class_names": ("bée", "ant"),
+    }
+    fields = {
         "layers": (
             LayerSpec("fc7:pre", "classifier.4", (5,), "none", True, dtype),
             LayerSpec("conv1", "features.0", (3, 2, 4), "avg", False, dtype),
@@ -25,7 +28,8 @@ def contents(n=N, dtype="float32", **changes):
         "provenance": {"model": "tiny", "preprocessing": '{"resize": 8}'},
         "command": "cnnfeat extract images",
     }
-    return Contents(**{**fields, **changes})
+    table |= {key: changes.pop(key) for key in table if key in changes}
+    return Contents(**{"table": ImageTable(**table), **fields, **changes})
 
 
 def features(start, stop, seed=0):

@@ -48,15 +48,13 @@ def test_layers_stand_in_the_order_asked_for(features_path):
 def test_test_rows_never_influence_the_choice_of_C(tmp_path):
     honest = run_benchmark(write_features(tmp_path / "a.h5"), options())
     with open_features(tmp_path / "a.h5") as features:
-        labels, paths = features.labels, features.paths
+        table = features.table
     from cnnfeat.splits import draw_split
 
     # Spoil the rows that the first split tests on; the others may train on them.
     split = draw_split(
-        labels,
-        paths,
-        [f"class{k}" for k in range(4)],
-        usable=np.ones(len(labels), bool),
+        table,
+        usable=np.ones(len(table), bool),
         train_per_class=6,
         seed=0,
     )
@@ -177,7 +175,7 @@ def test_a_report_is_not_replaced_unasked(features_path, tmp_path, name):
         (("--layer", "layer3", "--train-per-class", "5"), ("layer3", "layer2")),
         (("--splits-file", "none.csv"), ("none.csv",)),
         (("--train-per-class", "5", "--train-sizes", "2,3"), ("exclude each other",)),
-        (("--train-per-class", "5", "--control", "random"), ("images",)),
+        (("--train-per-class", "5", "--baseline", "random"), ("images",)),
     ],
 )
 def test_what_cannot_be_done_is_one_line(features_path, arguments, words):
@@ -192,17 +190,17 @@ def test_what_cannot_be_done_is_one_line(features_path, arguments, words):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--train-sizes", "2,x"), ("--control", "noise"), ("--head", "tree")],
+    [("--train-sizes", "2,x"), ("--baseline", "noise"), ("--head", "tree")],
 )
 def test_wrong_usage_is_status_2(features_path, arguments):
     assert run("benchmark", features_path, *arguments).exit_code == 2
 
 
-def test_controls_are_extracted_once_and_join_the_table(colour_dir, tmp_path):
+def test_baselines_are_extracted_once_and_join_the_table(colour_dir, tmp_path):
     features = tmp_path / "f.h5"
     assert run("extract", colour_dir, "-o", features, *FIRST_BLOCK).exit_code == 0
     arguments = ("benchmark", features, *DRAWN, "--quiet", "--json")
-    arguments = (*arguments, "--control", "pixels,random", "--device", "cpu")
+    arguments = (*arguments, "--baseline", "pixels,random", "--device", "cpu")
     record = json.loads(run(*arguments).stdout)
     named = {row["features"]: row["layer"] for row in record["rows"]}
     assert named == {
@@ -210,11 +208,11 @@ def test_controls_are_extracted_once_and_join_the_table(colour_dir, tmp_path):
         "raw pixels": "pixels",
         "random weights": "features.1",
     }
-    control = tmp_path / "f.control-pixels.h5"
-    written = control.stat().st_mtime_ns
+    baseline = tmp_path / "f.baseline-pixels.h5"
+    written = baseline.stat().st_mtime_ns
     assert run(*arguments).exit_code == 0
-    assert control.stat().st_mtime_ns == written
-    with h5py.File(control) as file:
+    assert baseline.stat().st_mtime_ns == written
+    with h5py.File(baseline) as file:
         assert file["features/pixels"].shape == (24, 3 * 32 * 32)
         assert file["features/pixels"][:].min() >= 0
         assert file["features/pixels"][:].max() <= 1
@@ -241,10 +239,17 @@ def test_one_image_a_class_needs_no_choice_of_C(features_path):
     assert report.cells[0].splits[0].n_train == 4
 
 
-def test_a_control_of_another_network_is_refused(colour_dir, tmp_path):
+def test_the_old_name_of_baseline_still_stands_for_it(features_path):
+    refused = run("benchmark", features_path, "--control", "noise")
+    assert refused.exit_code == 2
+    assert "'noise' is neither pixels nor random" in refused.stderr
+    assert "--control" not in run("benchmark", "--help").stdout
+
+
+def test_a_baseline_of_another_network_is_refused(colour_dir, tmp_path):
     features = tmp_path / "f.h5"
     run("extract", colour_dir, "-o", features, *FIRST_BLOCK)
-    arguments = ("benchmark", features, *DRAWN, "--quiet", "--control", "random")
+    arguments = ("benchmark", features, *DRAWN, "--quiet", "--baseline", "random")
     assert run(*arguments).exit_code == 0
     other = ("--model", "squeezenet1_0", "--overwrite")
     run("extract", colour_dir, "-o", features, *FIRST_BLOCK, *other)

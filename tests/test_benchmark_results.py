@@ -80,7 +80,7 @@ def test_the_grid_of_C_follows_each_splits_own_training_rows(tmp_path):
     path = write_features(tmp_path / "f.h5", poison=stretch)
     (first, *_) = run_benchmark(path, options(scale="none")).cells
     with open_features(path) as features:
-        X = features.read(first.layer)
+        X = features.read(features.resolve(first.layer))
     record = run_benchmark(path, options(scale="none")).to_dict()
     for split, rows in zip(
         first.splits, record["split_sets"][0]["splits"], strict=True
@@ -98,7 +98,7 @@ def test_one_cell_can_be_redone_from_the_json_alone(features_path, tmp_path):
     row = record["rows"][1]
     (split_set,) = record["split_sets"]
     with open_features(record["sources"][row["features"]]) as features:
-        X, y = features.read(row["layer"]), features.labels
+        X, y = features.read(features.resolve(row["layer"])), features.labels
     for index, rows in enumerate(split_set["splits"]):
         grid = row["C_grid"][index]
         choice, right = redo(X, y, rows, grid, record["settings"])

@@ -85,6 +85,20 @@ def test_heads_on_tuned_features_score_heldout_rows(tuned_features, tmp_path):
     assert "15 of the scored images are among those that the network was" in told
 
 
+def test_weights_named_from_one_folder_are_found_from_another(
+    tuned, colour_dir, tmp_path, monkeypatch
+):
+    features, head = tmp_path / "f.h5", tmp_path / "svm.h5"
+    monkeypatch.chdir(tuned.parent)
+    where = ("--model", "squeezenet1_1", "--weights", tuned.name, "--device", "cpu")
+    layer = ("--layer", "features.1", "--pool", "avg", "--workers", 0, "--quiet")
+    done("extract", colour_dir, "-o", features, *where, *layer)
+    monkeypatch.chdir(tmp_path)
+    done("train-svm", features, "-o", head, "--train-per-class", 5, "--C", 1)
+    _, told = done("evaluate", head, features, "--rows", "all")
+    assert "15 of the scored images are among those that the network was" in told
+
+
 def test_other_rows_than_the_fine_tunings_are_warned_of(tuned_features, tmp_path):
     head = tmp_path / "svm.h5"
     rows = ("--train-per-class", 5, "--seed", 4)

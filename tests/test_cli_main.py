@@ -1,5 +1,7 @@
 """The command group: quick help, one-line errors, exit statuses."""
 
+import ast
+import inspect
 import subprocess
 import sys
 
@@ -8,7 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from cnnfeat.cli.main import COMMANDS, cli
-from cnnfeat.cli.options import parse_C, parse_count_or_auto, parse_device
+from cnnfeat.cli.options.parsing import (
+    parse_C,
+    parse_count_or_auto,
+    parse_device,
+)
 from cnnfeat.errors import CnnfeatError
 
 HEAVY = (
@@ -41,7 +47,11 @@ def _modules_after(arguments: list[str]) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["extract"], ["evaluate", "--rows", "some", "a", "b"]],
+    [
+        *([[], ["--help"], ["--version"], ["evaluate", "--rows", "some", "a", "b"]]),
+        *([name, "--no-such-option"] for name in COMMANDS),
+    ],
+    ids=" ".join,
 )
 def test_help_and_usage_errors_import_nothing_heavy(arguments):
     assert _modules_after(arguments) == set()
@@ -53,6 +63,16 @@ def test_every_command_has_help_with_a_transcript(name):
     assert result.exit_code == 0
     assert f"$ cnnfeat {name}" in result.stdout
     assert "--help" in result.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_body_of_a_command_is_short(name):
+    """It parses, makes one library call and prints."""
+    callback = cli.get_command(click.Context(cli), name).callback
+    (function,) = ast.parse(inspect.getsource(callback)).body
+    assert ast.get_docstring(function)
+    body = function.body[1:]
+    assert body[-1].end_lineno - body[0].lineno < 15
 
 
 def test_help_lists_every_command():

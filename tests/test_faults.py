@@ -167,7 +167,7 @@ def test_a_run_killed_inside_the_writer_resumes_to_the_same_file(
     assert done > 0 or call < 12
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_signal_keeps_the_rows_and_says_how_to_go_on(run, whole, tmp_path, number):
     output = tmp_path / "f.h5"
     child = run(sleeps=0.05)

@@ -135,9 +135,7 @@ def test_rows_are_those_of_the_heads(colour_dir, tmp_path):
     metadata = read_state_dict(tmp_path / "w.safetensors")[1]
     images = list_images(colour_dir)
     split = draw_split(
-        images.labels,
-        images.paths,
-        images.class_names,
+        images,
         usable=np.ones(len(images), bool),
         train_per_class=5,
         seed=3,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnfeat.errors import CnnfeatWarning, ImageError, InputError
-from cnnfeat.images import list_images
+from cnnfeat.images import fingerprint_images, list_images, locate
 
 
 def touch(root, *names):
@@ -47,7 +47,7 @@ def test_class_folders_are_sorted_by_class_then_path(tmp_path):
     assert images.labels.dtype == np.int32
     assert images.root == str(tmp_path)
     assert len(images) == 5
-    assert images.read_bytes(1) == b"a/z/deep/1.bmp"
+    assert locate(images, 1).read() == b"a/z/deep/1.bmp"
 
 
 def test_hidden_files_and_other_suffixes_are_ignored(tmp_path):
@@ -93,8 +93,8 @@ def test_names_that_are_not_utf8_are_escaped_and_read(tmp_path):
     images = list_images(tmp_path)
     assert images.paths == ("caf\\xe9/\\xff.jpg",)
     assert images.class_names == ("caf\\xe9",)
-    assert images.read_bytes(0) == b"bytes"
-    assert len(images.fingerprint()) == 64
+    assert locate(images, 0).read() == b"bytes"
+    assert len(fingerprint_images(images)) == 64
     assert len(list_images(os.fsdecode(folder))) == 1
 
 
@@ -114,9 +114,9 @@ def test_links_to_images_and_folders_are_followed_and_broken_ones_keep_a_row(tmp
     (tmp_path / "real" / "gone.jpg").symlink_to("nowhere.jpg")
     images = list_images(root)
     assert images.paths == ("a/1.jpg", "a/gone.jpg", "a/self.jpg")
-    assert images.read_bytes(0) == b"real/1.jpg"
+    assert locate(images, 0).read() == b"real/1.jpg"
     with pytest.raises(ImageError, match="no such file"):
-        images.read_bytes(1)
+        locate(images, 1).read()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_manifest_keeps_its_order(tmp_path, suffix, comma):
     assert images.paths == ("z.jpg", "sub/a.jpg", "b")
     assert classes_of(images) == ["dog", "cat", None]
     assert images.class_names == ("cat", "dog")
-    assert images.read_bytes(1) == b"sub/a.jpg"
+    assert locate(images, 1).read() == b"sub/a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_manifest_in_another_encoding_finds_its_files(tmp_path):
     (tmp_path / "m.csv").write_bytes(b"path\n\xe9.jpg\n")
     images = list_images(tmp_path / "m.csv")
     assert images.paths == ("\\xe9.jpg",)
-    assert images.read_bytes(0) == b"bytes"
+    assert locate(images, 0).read() == b"bytes"
 
 
 def test_lines_are_paths_relative_to_the_current_folder(tmp_path, monkeypatch):
@@ -207,7 +207,7 @@ def test_lines_are_paths_relative_to_the_current_folder(tmp_path, monkeypatch):
     images = list_images("-", stdin=lines)
     assert images.paths == ("c.jpg", "a b.jpg", " f .jpg", "d.jpg", "/elsewhere/e.jpg")
     assert images.labels.tolist() == [-1] * 5
-    assert images.read_bytes(1) == b"a b.jpg"
+    assert locate(images, 1).read() == b"a b.jpg"
     with pytest.raises(InputError, match="standard input: names no images"):
         list_images("-", stdin=["\n"])
     with pytest.raises(InputError, match="line 2: a stands on line 1 already"):
@@ -223,7 +223,7 @@ def test_a_tar_lists_as_the_folder_it_was_made_from(tmp_path):
     images = list_images(tmp_path / "t.tar")
     assert images.paths == ("a/1.jpg", "a/z.jpg", "b/2.png")
     assert classes_of(images) == ["a", "a", "b"]
-    assert [images.read_bytes(k) for k in range(3)] == [
+    assert [locate(images, k).read() for k in range(3)] == [
         b"a/1.jpg",
         b"a/z.jpg",
         b"b/2.png",
@@ -251,7 +251,7 @@ def test_webdataset_members_carry_the_labels(tmp_path):
         "3.jpg": None,
         "d/4.jpg": "d",
     }
-    assert sorted(images.read_bytes(k) for k in range(5)) == [
+    assert sorted(locate(images, k).read() for k in range(5)) == [
         b"A",
         b"B",
         b"C",
@@ -306,13 +306,13 @@ def test_a_truncated_tar_is_an_error_and_never_a_shorter_list(tmp_path):
 
 def test_the_fingerprint_follows_paths_labels_and_sizes(tmp_path):
     touch(tmp_path, "a/1.jpg", "b/1.jpg")
-    before = list_images(tmp_path).fingerprint()
-    assert list_images(tmp_path).fingerprint() == before
+    before = fingerprint_images(list_images(tmp_path))
+    assert fingerprint_images(list_images(tmp_path)) == before
     (tmp_path / "b" / "1.jpg").write_bytes(b"longer than it was")
-    changed = list_images(tmp_path).fingerprint()
+    changed = fingerprint_images(list_images(tmp_path))
     (tmp_path / "b" / "1.jpg").unlink()
     touch(tmp_path, "b/2.jpg")
-    assert len({before, changed, list_images(tmp_path).fingerprint()}) == 3
+    assert len({before, changed, fingerprint_images(list_images(tmp_path))}) == 3
 
 
 def test_reading_refuses_pipes_and_large_files(tmp_path):
@@ -320,9 +320,9 @@ def test_reading_refuses_pipes_and_large_files(tmp_path):
     os.mkfifo(tmp_path / "b.jpg")
     images = list_images(tmp_path)
     with pytest.raises(ImageError, match="5 bytes is over the limit of 4"):
-        images.read_bytes(0, max_bytes=4)
+        locate(images, 0).read(4)
     with pytest.raises(ImageError, match="not a regular file"):
-        images.read_bytes(1)
+        locate(images, 1).read()
 
 
 def test_listing_opens_no_file_and_asks_for_nothing_twice(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from cnnfeat.images import (
     default_workers,
     list_images,
     load_batches,
+    locate,
 )
 
 SMALL = Preprocessing(20, (16, 16))
@@ -59,7 +60,7 @@ def test_batches_cover_the_rows_in_order(mixed_dir):
         for k, row in enumerate(range(batch.start, batch.start + len(batch.ok))):
             expected = 0
             if batch.ok[k]:
-                expected = SMALL.apply(decode_image(images.read_bytes(row)))
+                expected = SMALL.apply(decode_image(locate(images, row).read()))
             np.testing.assert_array_equal(
                 batch.images[k], np.broadcast_to(expected, (1, 16, 16, 3))
             )

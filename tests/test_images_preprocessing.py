@@ -11,7 +11,7 @@ from torchvision.transforms import functional as F
 from torchvision.transforms._presets import ImageClassification
 
 from cnnfeat.errors import DataError, ImageError
-from cnnfeat.images import Preprocessing, decode_image, list_images
+from cnnfeat.images import Preprocessing, decode_image, list_images, locate
 from cnnfeat.images._preprocessing import INTERPOLATIONS
 
 MODES = {name: F.InterpolationMode(name) for name in INTERPOLATIONS}
@@ -195,8 +195,8 @@ def test_real_images_come_out_as_from_torchvisions_weights(caltech101_dir):
     ours = Preprocessing(256, (224, 224), "bilinear")
     images = list_images(caltech101_dir)
     for row in range(200):
-        data = images.read_bytes(row)
-        with Image.open(images.locate(row).path) as image:
+        data = locate(images, row).read()
+        with Image.open(locate(images, row).path) as image:
             expected = preset(image.convert("RGB"))
         pixels = ours.normalize(torch.from_numpy(ours.apply(decode_image(data))[0]))
         assert torch.equal(pixels, expected), images.paths[row]

@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,6 +21,7 @@ from cnnfeat.networks import (
     _downloads as downloads,
     list_networks,
     load_network,
+    save_weights,
 )
 from cnnfeat.networks._weights import match_by_order, read_state_dict
 
@@ -367,3 +369,11 @@ def test_a_bare_state_dict_keeps_mnasnets_own_version(tmp_path):
         "mnasnet0_5", weights=tmp_path / "w.safetensors", device="cpu"
     )
     assert _same(network.module.state_dict(), loaded.module.state_dict())
+
+
+def test_the_case_of_a_suffix_does_not_matter(tmp_path):
+    path, state = tmp_path / "w.SafeTensors", {"a": torch.arange(3.0)}
+    save_weights(path, state, {})
+    with safe_open(path, framework="pt") as file:
+        assert torch.equal(file.get_tensor("a"), state["a"])
+    assert torch.equal(read_state_dict(path)[0]["a"], state["a"])

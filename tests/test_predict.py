@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.networks import load_network
-from cnnfeat.networks._saving import finetuned_images, save_weights
+from cnnfeat.networks import load_network, save_weights
 from cnnfeat.predict import PredictOptions, predict_images
+from cnnfeat.seen import SeenImages
 
 OPTIONS = PredictOptions(device="cpu", workers=0, top=3)
 
@@ -157,7 +157,7 @@ def test_features_of_tuned_weights_warn_of_training_images(tuned, colour_dir, tm
     assert result.exit_code == 0, result.output
     assert "12 of 24 images are among those that" in result.stderr
     network = load_network("squeezenet1_1", weights=tuned, device="cpu")
-    assert len(finetuned_images(network.weights.metadata)) == 12
+    assert len(SeenImages.of_weights(network.weights.metadata)) == 12
 
 
 def test_finetune_command(colour_dir, tmp_path):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols import (
     PROTOCOLS,
+    Draw,
     get_protocol,
     protocol_splits,
     read_published_splits,
@@ -23,6 +25,11 @@ def listing(counts):
     labels = np.repeat(np.arange(len(names)), list(counts.values()))
     paths = [f"{names[k]}/image_{i:04}.jpg" for i, k in enumerate(labels)]
     return labels, paths, names, np.ones(len(labels), dtype=bool)
+
+
+def splits_of(protocol, labels, paths, names, usable, **draw):
+    table = ImageTable("", paths, labels, names)
+    return protocol_splits(protocol, table, Draw(**draw), usable=usable)
 
 
 def caltech101_counts(background=True):
@@ -119,7 +126,7 @@ def test_an_unknown_protocol_is_answered_with_names():
 )
 def test_caltech101_has_the_rows_that_its_protocols_say(name, n_classes, n_test):
     labels, paths, names, usable = listing(caltech101_counts())
-    splits = protocol_splits(PROTOCOLS[name], labels, paths, names, usable)
+    splits = splits_of(PROTOCOLS[name], labels, paths, names, usable)
     assert len(splits) == 5
     for split in splits:
         classes, counts = np.unique(labels[split.train], return_counts=True)
@@ -132,10 +139,10 @@ def test_caltech101_has_the_rows_that_its_protocols_say(name, n_classes, n_test)
 def test_sizes_can_be_given_and_splits_share_their_seeds():
     labels, paths, names, usable = listing(caltech101_counts())
     zf = PROTOCOLS["caltech101-zf"]
-    small = protocol_splits(
+    small = splits_of(
         zf, labels, paths, names, usable, train_per_class=15, n_splits=2, seed=3
     )
-    (other,) = protocol_splits(
+    (other,) = splits_of(
         zf, labels, paths, names, usable, train_per_class=15, n_splits=1, seed=4
     )
     assert len(small) == 2
@@ -146,7 +153,7 @@ def test_sizes_can_be_given_and_splits_share_their_seeds():
 def test_a_missing_background_class_is_said():
     labels, paths, names, usable = listing(caltech101_counts(background=False))
     with pytest.warns(CnnfeatWarning) as warned:
-        protocol_splits(
+        splits_of(
             PROTOCOLS["caltech101-decaf"], labels, paths, names, usable, n_splits=1
         )
     messages = [str(warning.message) for warning in warned]
@@ -160,15 +167,13 @@ def test_other_image_counts_are_said():
     labels, paths, names, usable = listing(caltech101_counts())
     usable[5000] = False
     with pytest.warns(CnnfeatWarning, match=r"9,144 images; here are 9,143"):
-        protocol_splits(
-            PROTOCOLS["caltech101-zf"], labels, paths, names, usable, n_splits=1
-        )
+        splits_of(PROTOCOLS["caltech101-zf"], labels, paths, names, usable, n_splits=1)
 
 
 def test_another_data_set_is_refused():
     labels, paths, names, usable = listing({"ant": 40, "bee": 40, "cat": 40})
     with pytest.raises(SplitError, match=r"has 101 classes, and here are 3.*folder"):
-        protocol_splits(PROTOCOLS["caltech101"], labels, paths, names, usable)
+        splits_of(PROTOCOLS["caltech101"], labels, paths, names, usable)
 
 
 @pytest.mark.filterwarnings("ignore::cnnfeat.errors.CnnfeatWarning")
@@ -177,23 +182,21 @@ def test_too_few_images_in_a_class_are_named():
     counts["inline_skate"] = 30
     labels, paths, names, usable = listing(counts)
     with pytest.raises(SplitError, match=r"inline_skate \(30\)"):
-        protocol_splits(PROTOCOLS["caltech101"], labels, paths, names, usable)
+        splits_of(PROTOCOLS["caltech101"], labels, paths, names, usable)
 
 
 @pytest.mark.usefixtures("quiet")
 def test_any_folder_with_the_sizes_given():
     labels, paths, names, usable = listing({"ant": 10, "bee": 12})
     folder = PROTOCOLS["folder"]
-    splits = protocol_splits(
+    splits = splits_of(
         folder, labels, paths, names, usable, train_per_class=4, test_per_class=3
     )
     assert [len(split.test) for split in splits] == [6] * 5
     with pytest.raises(SplitError, match="folder needs --train-per-class"):
-        protocol_splits(folder, labels, paths, names, usable)
+        splits_of(folder, labels, paths, names, usable)
     with pytest.raises(SplitError, match="at least 1 split"):
-        protocol_splits(
-            folder, labels, paths, names, usable, train_per_class=4, n_splits=0
-        )
+        splits_of(folder, labels, paths, names, usable, train_per_class=4, n_splits=0)
 
 
 # -- published lists -------------------------------------------------------------------
@@ -219,7 +222,7 @@ def test_sun397_partitions_from_any_folder(tmp_path, root):
     labels, paths, names, usable = listing(SMALL)
     write_sun397(tmp_path, paths)
     stored = [f"{root}{path}".lstrip("/") for path in paths]
-    splits = protocol_splits(
+    splits = splits_of(
         small("sun397"), labels, stored, names, usable, lists_dir=tmp_path
     )
     assert len(splits) == 10
@@ -233,7 +236,7 @@ def test_sun397_partitions_from_any_folder(tmp_path, root):
 def test_sun397_without_lists_is_drawn_five_times_as_in_decaf():
     labels, paths, names, usable = listing(SMALL)
     protocol = small("sun397", train_sizes=(3,), test_per_class=2)
-    splits = protocol_splits(protocol, labels, paths, names, usable)
+    splits = splits_of(protocol, labels, paths, names, usable)
     assert [(len(split.train), len(split.test)) for split in splits] == [(9, 6)] * 5
 
 
@@ -241,7 +244,7 @@ def test_fewer_partitions_than_published_are_said(tmp_path):
     labels, paths, names, usable = listing(SMALL)
     write_sun397(tmp_path, paths, partitions=2)
     with pytest.warns(CnnfeatWarning, match="10 published splits .* here are 2"):
-        splits = protocol_splits(
+        splits = splits_of(
             small("sun397"), labels, paths, names, usable, lists_dir=tmp_path
         )
     assert len(splits) == 2
@@ -255,7 +258,7 @@ def test_mit67_lists_and_a_listed_image_without_features(tmp_path, root):
     usable[[0, 1, 3]] = False
     stored = [root + path for path in paths]
     with pytest.warns(CnnfeatWarning) as warned:
-        (split,) = protocol_splits(
+        (split,) = splits_of(
             small("mit67"), labels, stored, names, usable, lists_dir=tmp_path
         )
     assert "3 images of the published list are left out" in str(warned[-1].message)
@@ -274,7 +277,7 @@ def test_cub200_list(tmp_path):
         "".join(f"{n} {int(n % 3 == 0)}\n" for n in reversed(numbers))
     )
     order = np.random.default_rng(0).permutation(18)
-    (split,) = protocol_splits(
+    (split,) = splits_of(
         small("cub200"),
         labels[order],
         [paths[k] for k in order],
@@ -289,13 +292,11 @@ def test_cub200_list(tmp_path):
 def test_lists_that_are_needed_and_not_given(tmp_path):
     labels, paths, names, usable = listing(SMALL)
     with pytest.raises(SplitError, match=r"mit67 needs the published lists .*--lists"):
-        protocol_splits(small("mit67"), labels, paths, names, usable)
+        splits_of(small("mit67"), labels, paths, names, usable)
     with pytest.raises(SplitError, match=r"TrainImages.txt: .* No such file"):
-        protocol_splits(
-            small("mit67"), labels, paths, names, usable, lists_dir=tmp_path
-        )
+        splits_of(small("mit67"), labels, paths, names, usable, lists_dir=tmp_path)
     with pytest.raises(SplitError, match=r"do not go with --lists"):
-        protocol_splits(
+        splits_of(
             small("mit67"),
             labels,
             paths,
@@ -365,11 +366,9 @@ def test_the_official_caltech101_meets_its_protocols_without_a_warning(caltech10
         ("caltech101-zf", 102),
         ("caltech101", 101),
     ):
-        splits = protocol_splits(PROTOCOLS[name], labels, paths, names, usable)
+        splits = splits_of(PROTOCOLS[name], labels, paths, names, usable)
         assert {len(split.train) for split in splits} == {30 * n_classes}
-    decaf, *_ = protocol_splits(
-        PROTOCOLS["caltech101-decaf"], labels, paths, names, usable
-    )
+    decaf, *_ = splits_of(PROTOCOLS["caltech101-decaf"], labels, paths, names, usable)
     # With background, five classes make up 46 % of the test images: why plain and
     # mean per-class accuracy are different numbers.
     largest = np.sort(np.bincount(labels[decaf.test]))[-5:]

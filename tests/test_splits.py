@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.splits import (
     Split,
     draw_split,
@@ -32,7 +33,8 @@ def everything(labels):
 
 def draw(labels, paths, names, usable=None, n=4, **options):
     usable = everything(labels) if usable is None else usable
-    return draw_split(labels, paths, names, usable=usable, train_per_class=n, **options)
+    table = ImageTable("", paths, labels, names)
+    return draw_split(table, usable=usable, train_per_class=n, **options)
 
 
 def chosen(split, paths):
@@ -73,7 +75,7 @@ def test_leaving_a_class_out_changes_nothing_for_the_others():
     labels, paths, names = listing()
     ok = everything(labels)
     train, test = chosen(draw(labels, paths, names), paths)
-    without = usable_rows(labels, ok, names, exclude=["bee"])
+    without = usable_rows(ImageTable("", paths, labels, names, ok), exclude=["bee"])
     fewer = chosen(draw(labels, paths, names, without), paths)
     assert fewer == (
         {path for path in train if not path.startswith("bee")},
@@ -119,10 +121,14 @@ def test_rows_that_are_not_usable_are_never_drawn_and_move_one_row_each():
     labels, paths, names = listing()
     labels[20] = -1
     ok = everything(labels)
-    whole = draw(labels, paths, names, usable_rows(labels, ok, names))
+    whole = draw(
+        labels, paths, names, usable_rows(ImageTable("", paths, labels, names, ok))
+    )
     failed = whole.train[0]
     ok[failed] = False
-    split = draw(labels, paths, names, usable_rows(labels, ok, names))
+    split = draw(
+        labels, paths, names, usable_rows(ImageTable("", paths, labels, names, ok))
+    )
     both = np.concatenate([split.train, split.test])
     assert failed not in both
     assert 20 not in both
@@ -154,11 +160,12 @@ def test_labels_that_no_split_can_be_drawn_from():
 
 
 def test_an_unknown_class_to_leave_out_and_a_class_that_cannot_be_read():
-    labels, _, names = listing()
+    labels, paths, names = listing()
+    table = ImageTable("", paths, labels, names, ok=labels != 2)
     with pytest.raises(SplitError, match=r"no class 'bea' to leave out; nearest: bee"):
-        usable_rows(labels, everything(labels), names, exclude=["bea"])
+        usable_rows(table, exclude=["bea"])
     with pytest.warns(CnnfeatWarning, match="1 classes are left out.*cat"):
-        usable_rows(labels, labels != 2, names, exclude=["ant"])
+        usable_rows(table, exclude=["ant"])
 
 
 # -- inside the training rows ----------------------------------------------------------
@@ -171,18 +178,19 @@ def test_an_unknown_class_to_leave_out_and_a_class_that_cannot_be_read():
 def test_the_inner_split_stays_inside_the_training_rows(n, held_out, expected):
     labels, paths, names = listing((60, 70))
     outer = draw(labels, paths, names, n=n)
-    inner = inner_split(outer.train, labels, paths, names, held_out=held_out)
+    table = ImageTable("", paths, labels, names)
+    inner = inner_split(table, outer.train, held_out=held_out)
     assert np.bincount(labels[inner.test]).tolist() == [expected] * 2
     together = np.concatenate([inner.train, inner.test])
     assert sorted(together.tolist()) == outer.train.tolist()
 
 
 def test_a_class_with_one_row_keeps_it():
-    labels, paths, names = np.array([0, 1, 1]), ["a/0", "b/0", "b/1"], ("a", "b")
-    inner = inner_split(np.arange(3), labels, paths, names)
-    assert np.bincount(labels[inner.train]).tolist() == [1, 1]
+    table = ImageTable("", ("a/0", "b/0", "b/1"), np.array([0, 1, 1]), ("a", "b"))
+    inner = inner_split(table, np.arange(3))
+    assert np.bincount(table.labels[inner.train]).tolist() == [1, 1]
     with pytest.raises(SplitError, match=r"no class has two of them.*--C"):
-        inner_split(np.array([0, 1]), labels, paths, names)
+        inner_split(table, np.array([0, 1]))
 
 
 # -- the CSV ---------------------------------------------------------------------------

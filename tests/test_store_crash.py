@@ -16,7 +16,7 @@ from cnnfeat.errors import (
     ProvenanceError,
 )
 from cnnfeat.layer_spec import LayerSpec
-from cnnfeat.store import FeatureWriter, open_features
+from cnnfeat.store import FeatureWriter, open_features, unfinished_run
 from cnnfeat.store._journal import encode_line, read_journal
 
 
@@ -50,6 +50,15 @@ def test_a_torn_or_damaged_journal_line_is_ignored(tmp_path):
         write(writer, 9, 12)
         writer.commit()
         assert read_journal(journal).rows_done == 12
+
+
+def test_an_unfinished_file_says_what_it_takes_to_go_on(tmp_path):
+    output = tmp_path / "f.h5"
+    assert unfinished_run(output) == {}
+    interrupt(output, 0, 9)  # nothing is committed
+    assert unfinished_run(output) == {}
+    interrupt(output, 9, 9, overwrite=True)
+    assert unfinished_run(output).items() >= JOB.items()
 
 
 def test_another_job_is_not_resumed_and_the_field_is_named(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cnnfeat.errors import LayerError, ShapeError, StoreError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import Contents, FeatureWriter, file_summary, open_features
 
@@ -27,16 +28,20 @@ def arrays():
 
 def write_features(path, layers=LAYERS, **changes):
     values = arrays()
-    fields = {
+    table = {
         "root": "/images",
         "paths": tuple(f"{k:02}.png" for k in range(N)),
         "labels": np.where(np.arange(N) == 4, -1, np.arange(N) % 3),
         "class_names": ("ant", "bee", "cat"),
+    }
+    fields = {
         "layers": layers,
         "provenance": {"model": "tiny", "crops": "center"},
         "command": "cnnfeat extract",
     }
-    with FeatureWriter(path, Contents(**{**fields, **changes}), fingerprint={}) as file:
+    table |= {key: changes.pop(key) for key in table if key in changes}
+    contents = Contents(ImageTable(**table), **{**fields, **changes})
+    with FeatureWriter(path, contents, fingerprint={}) as file:
         ok = np.arange(N) != 7
         errors = ["" if good else "not an image" for good in ok]
         file.write(0, {spec.name: values[spec.name] for spec in layers}, ok, errors)
@@ -61,7 +66,7 @@ def reference(path):
 
 def test_attributes_and_tables_come_back(path):
     with open_features(path) as file:
-        assert (file.root, file.command) == ("/images", "cnnfeat extract")
+        assert (file.table.root, file.command) == ("/images", "cnnfeat extract")
         assert file.provenance == {"model": "tiny", "crops": "center"}
         assert file.class_names == ("ant", "bee", "cat")
         assert file.paths[30] == "30.png"
@@ -78,7 +83,7 @@ def test_attributes_and_tables_come_back(path):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    layer=st.sampled_from(["fc7", "fc7:pre", "conv1", "features.1", "conv1+fc7"]),
+    layer=st.sampled_from(["fc7", "fc7:pre", "conv1", "conv1+fc7"]),
     rows=st.lists(st.integers(0, N - 1), max_size=60),
     gap=st.sampled_from([0, 100, 2**20]),
     run=st.sampled_from([1, 200, 2**20]),
@@ -89,14 +94,14 @@ def test_any_rows_in_any_order(
 ):
     monkeypatch.setattr("cnnfeat.store._features._GAP_BYTES", gap)
     monkeypatch.setattr("cnnfeat.store._features._RUN_BYTES", run)
-    names = layer.replace("features.1", "conv1").split("+")
+    names = tuple(layer.split("+"))
     rows = np.array(rows, dtype=np.int64)
     expected = np.concatenate([reference[name][rows] for name in names], axis=1)
     with open_features(path) as file:
-        X = file.read(layer, rows)
+        X = file.read(names, rows)
         assert X.dtype == np.float32
         np.testing.assert_array_equal(X, expected)
-        blocks = list(file.blocks(layer, rows, n_rows))
+        blocks = list(file.blocks(names, rows, n_rows))
         for part, block in blocks:
             np.testing.assert_array_equal(block, expected[part])
             assert len(block) <= n_rows
@@ -106,7 +111,7 @@ def test_any_rows_in_any_order(
 def test_all_rows_by_default(path, reference):
     with open_features(path) as file:
         np.testing.assert_array_equal(file.read("conv1"), reference["conv1"])
-        assert file.n_features("conv1+fc7") == 24
+        assert file.n_features(("conv1", "fc7")) == 24
 
 
 @pytest.mark.parametrize("rows", [[-1], [N], [[0]], [0.5], [True]])
@@ -122,6 +127,8 @@ def test_layers_are_found_by_name_module_and_sum(path, tmp_path):
         assert file.resolve("conv1+classifier.5") == ("conv1", "fc7")
         with pytest.raises(LayerError, match=r"no layer 'fc8'; nearest: fc7.*it has"):
             file.resolve("fc8")
+        with pytest.raises(LayerError, match=r"no layer 'fc8'; nearest: fc7.*it has"):
+            file.read(("conv1", "fc8"))
         with pytest.raises(LayerError, match=r"3 layers \(fc7, fc7:pre, conv1\)"):
             file.resolve(None)
     with open_features(write_features(tmp_path / "f.h5", LAYERS[:1])) as file:
@@ -231,7 +238,7 @@ def replace(name, data):
         (replace("/images/ok", np.ones(3, bool)), "/images/ok has 3 rows"),
         (replace("/features/fc7", np.ones((3, 6), "f4")), "fc7 has 3 rows"),
         (replace("/features/fc7", np.ones((N, 6), "f8")), "damaged.*float64"),
-        (replace("/images/label", np.full(N, 3, "i4")), "label has no class name"),
+        (replace("/images/label", np.full(N, 3, "i4")), "labels go from 3 to 3"),
         (replace("/images/path", np.ones(N)), "damaged"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnnfeat.errors import OutputError, ProvenanceError, ShapeError, StoreError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import (
     Contents,
@@ -55,16 +56,20 @@ def make_head(**changes):
 
 
 def write_features(path, layers=(FC7, CONV1), **changes):
-    fields = {
+    table = {
         "root": "/images",
         "paths": ("ant/1.png", "bée/0.png", "bée/1.png"),
         "labels": np.array([0, 1, 1]),
         "class_names": ("ant", "bée"),
+    }
+    fields = {
         "layers": layers,
         "provenance": PROVENANCE,
         "command": "",
     }
-    with FeatureWriter(path, Contents(**{**fields, **changes}), fingerprint={}) as file:
+    table |= {key: changes.pop(key) for key in table if key in changes}
+    contents = Contents(ImageTable(**table), **{**fields, **changes})
+    with FeatureWriter(path, contents, fingerprint={}) as file:
         rows = {spec.name: np.ones((3, *spec.shape)) for spec in layers}
         file.write(0, rows, np.ones(3, bool), [""] * 3)
         file.finish()
@@ -235,7 +240,7 @@ def test_summary_of_a_head_file(tmp_path):
 
 def test_the_same_provenance_gives_the_layers_to_read(tmp_path):
     with write_features(tmp_path / "f.h5") as features:
-        assert check_same_provenance(make_head(), features) == "fc7+conv1"
+        assert check_same_provenance(make_head(), features) == ("fc7", "conv1")
 
 
 def test_neither_names_nor_key_order_nor_engine_matter(tmp_path):
@@ -250,7 +255,7 @@ def test_neither_names_nor_key_order_nor_engine_matter(tmp_path):
         LayerSpec("fc7:pre", "classifier.5", (4,), "none", True),
     )
     with write_features(tmp_path / "f.h5", renamed, provenance=provenance) as features:
-        assert check_same_provenance(make_head(), features) == "classifier.5+conv1"
+        assert check_same_provenance(make_head(), features) == ("classifier.5", "conv1")
 
 
 @pytest.mark.parametrize("field", sorted(PROVENANCE.keys() - {"engine"}))

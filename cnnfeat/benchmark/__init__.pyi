@@ -1,5 +1,5 @@
 from ._options import (
-    CONTROLS as CONTROLS,
+    BASELINES as BASELINES,
     HEADS as HEADS,
     BenchmarkOptions as BenchmarkOptions,
     DrawOptions as DrawOptions,

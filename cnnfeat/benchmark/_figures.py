@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnfeat.benchmark._controls import features_images
 from cnnfeat.benchmark._published import published_references
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import InputError
-from cnnfeat.images import read_thumbnail
+from cnnfeat.images import read_thumbnail, relist_images
 from cnnfeat.report import (
     ConfusedPair,
     ReportFigure,
@@ -25,28 +24,36 @@ from cnnfeat.report import (
     plot_learning_curve,
     plot_per_class_accuracy,
 )
+from cnnfeat.store import FeatureFile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cnnfeat.store import FeatureFile
+_Drawn = dict[str, tuple["Figure", str]]  # figure and caption by name
 
 _N_EXAMPLES = 3
 
 
 def report_figures(
-    report: BenchmarkReport, features: "FeatureFile"
+    report: BenchmarkReport, features: FeatureFile
 ) -> dict[str, ReportFigure]:
     """Return the figures that the results have something to show in."""
-    best, metric = report.best, report.protocol.metric
-    words = metric.replace("_", " ")
-    drawn: dict[str, tuple[Figure, str]] = {}
+    drawn = {**_line_figures(report), **_class_figures(report, features)}
+    return {
+        name: ReportFigure(figure_png(figure), caption, caption)
+        for name, (figure, caption) in drawn.items()
+    }
+
+
+def _line_figures(report: BenchmarkReport) -> _Drawn:
+    """Draw what changes with the layer, the training size and C."""
+    words = report.protocol.metric.replace("_", " ")
+    drawn: _Drawn = {}
     layers = list(dict.fromkeys(cell.layer for cell in _main(report)))
     if len(layers) > 1:
-        series = _by_layer(report, layers)
         figure = plot_accuracy_by_layer(
             layers,
-            series,
+            _by_layer(report, layers),
             references=published_references(report.protocol, _largest(report)),
             metric=words,
         )
@@ -60,20 +67,28 @@ def report_figures(
             metric=words,
         )
         drawn["learning_curve"] = figure, f"{words} by training images a class."
-    if best.splits[0].validation:
+    if report.best.splits[0].validation:
         drawn["c_curve"] = (
             _c_curve(report),
             "Accuracy of each C on the rows that it "
             "was chosen on, inside the training rows; mean over the splits.",
         )
-    drawn["confusion"] = (
-        plot_confusion_matrix(best.confusion, report.class_names),
-        f"Confusion matrix of {best.name}, all splits together.",
-    )
-    drawn["per_class_accuracy"] = (
-        plot_per_class_accuracy(_per_class(best), report.class_names),
-        f"Accuracy of each class, {best.name}.",
-    )
+    return drawn
+
+
+def _class_figures(report: BenchmarkReport, features: FeatureFile) -> _Drawn:
+    """Draw the best row's classes, and which of them are taken for one another."""
+    best = report.best
+    drawn: _Drawn = {
+        "confusion": (
+            plot_confusion_matrix(best.confusion, report.class_names),
+            f"Confusion matrix of {best.name}, all splits together.",
+        ),
+        "per_class_accuracy": (
+            plot_per_class_accuracy(_per_class(best), report.class_names),
+            f"Accuracy of each class, {best.name}.",
+        ),
+    }
     pairs = _confused_pairs(report, features)
     if pairs:
         drawn["confused_pairs"] = (
@@ -81,14 +96,11 @@ def report_figures(
             "The classes most often taken for one another: mistaken images at the "
             "left, the class that they were taken for at the right.",
         )
-    return {
-        name: ReportFigure(figure_png(figure), caption, caption)
-        for name, (figure, caption) in drawn.items()
-    }
+    return drawn
 
 
 def _main(report: BenchmarkReport) -> list[Cell]:
-    """Return the cells of the features themselves, without the controls."""
+    """Return the cells of the features themselves, without the baselines."""
     first = report.cells[0].features
     return [cell for cell in report.cells if cell.features == first]
 
@@ -181,7 +193,7 @@ def _per_class(cell: Cell) -> np.ndarray:
 
 
 def _confused_pairs(
-    report: BenchmarkReport, features: "FeatureFile"
+    report: BenchmarkReport, features: FeatureFile
 ) -> list[ConfusedPair]:
     """Return the most confused pairs with example images, where at hand."""
     best = report.best
@@ -205,7 +217,7 @@ def _confused_pairs(
     return pairs
 
 
-def _first_rows(features: "FeatureFile", class_name: str) -> list[int]:
+def _first_rows(features: FeatureFile, class_name: str) -> list[int]:
     """Return the rows of a class's first images."""
     label = features.class_names.index(class_name)
     usable = features.ok & (features.labels == label)
@@ -214,11 +226,11 @@ def _first_rows(features: "FeatureFile", class_name: str) -> list[int]:
 
 
 def _reader(
-    features: "FeatureFile",
+    features: FeatureFile,
 ) -> Callable[[Sequence[int]], list[np.ndarray]]:
     """Return what gives small images of rows, uint8 (h, w, 3); none that are gone."""
     try:
-        images = features_images(features)
+        images = relist_images(features.table)
     except InputError:
         return lambda rows: []
 

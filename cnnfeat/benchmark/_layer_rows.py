@@ -22,20 +22,25 @@ class LayerRows:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, features: "FeatureFile", layer: str, rows: np.ndarray) -> None:
-        self._features, self._layer, self._rows = features, layer, rows
-        self.shape = (len(rows), features.n_features(layer))
+    def __init__(
+        self, features: "FeatureFile", layers: tuple[str, ...], rows: np.ndarray
+    ) -> None:
+        self._features, self._layers, self._rows = features, layers, rows
+        self.shape = (len(rows), features.n_features(layers))
 
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield the rows in order."""
-        yield from self._features.blocks(self._layer, self._rows, n_rows)
+        yield from self._features.blocks(self._layers, self._rows, n_rows)
 
     def __getitem__(self, positions: np.ndarray) -> "LayerRows":
-        return LayerRows(self._features, self._layer, self._rows[positions])
+        return LayerRows(self._features, self._layers, self._rows[positions])
 
 
 def open_rows(
-    features: "FeatureFile", layer: str, rows: np.ndarray, budget: int | None
+    features: "FeatureFile",
+    layers: tuple[str, ...],
+    rows: np.ndarray,
+    budget: int | None,
 ) -> "np.ndarray | LayerRows":
     """Return rows of a layer: in memory where they fit `budget` bytes twice over.
 
@@ -44,24 +49,26 @@ def open_rows(
     DataError
         If features are not finite; the image is named.
     """
-    n_bytes = _N_COPIES * 4 * len(rows) * features.n_features(layer)
+    n_bytes = _N_COPIES * 4 * len(rows) * features.n_features(layers)
     if budget is None or n_bytes <= budget:
-        X = features.read(layer, rows)
+        X = features.read(layers, rows)
         features.refuse_non_finite(X, rows)
         return X
-    source = LayerRows(features, layer, rows)
+    source = LayerRows(features, layers, rows)
     for where, block in row_blocks(source):
         features.refuse_non_finite(block, rows[where])
     return source
 
 
-def refuse_streamed(features: "FeatureFile", layer: str, rows: int, flag: str) -> None:
+def refuse_streamed(
+    features: "FeatureFile", layers: tuple[str, ...], rows: int, flag: str
+) -> None:
     """Raise DataError: `flag` needs the features of a layer in memory."""
-    n_bytes = _N_COPIES * 4 * rows * features.n_features(layer)
+    n_bytes = _N_COPIES * 4 * rows * features.n_features(layers)
     raise DataError(
-        f"{flag} needs the {rows:,} x {features.n_features(layer):,} features of "
-        f"{layer} in memory, {-(-n_bytes // 2**20):,} MiB: raise --memory-mib, or "
-        "extract with --pool"
+        f"{flag} needs the {rows:,} x {features.n_features(layers):,} features of "
+        f"{'+'.join(layers)} in memory, {-(-n_bytes // 2**20):,} MiB: raise "
+        "--memory-mib, or extract with --pool"
     )
 
 

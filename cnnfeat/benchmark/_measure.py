@@ -36,10 +36,15 @@ class _Layer:
     """The features of one layer; X[i] are those of row `rows[i]` of the file."""
 
     name: str
-    layer: str
+    layers: tuple[str, ...]
     features: "FeatureFile"
     rows: np.ndarray
     X: "np.ndarray | LayerRows"
+
+    @property
+    def layer(self) -> str:
+        """What the table calls it: joined layers as `a+b`."""
+        return "+".join(self.layers)
 
     def positions(self, rows: np.ndarray) -> np.ndarray:
         """Return where rows of the file stand in X."""
@@ -52,7 +57,7 @@ class _Layer:
 
 def measure_layer(
     name: str,
-    layer: str,
+    layers: tuple[str, ...],
     features: "FeatureFile",
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
@@ -64,8 +69,8 @@ def measure_layer(
     ----------
     name : str
         What the features are called in the table.
-    layer : str
-        As for `FeatureFile.resolve`.
+    layers : tuple of str
+        As for `FeatureFile.read`.
     features : FeatureFile
     split_sets : sequence of SplitSet
         With inner splits, unless one value of C is given.
@@ -80,14 +85,14 @@ def measure_layer(
         budget would have to be in memory.
     """
     rows = used_rows(split_sets)
-    X = open_rows(features, layer, rows, memory_budget(options))
+    X = open_rows(features, layers, rows, memory_budget(options))
     if isinstance(X, LayerRows) and (options.n_components or options.dropout):
         flag = "--pca" if options.n_components else "--dropout"
-        refuse_streamed(features, layer, len(rows), flag)
-    read = _Layer(name, layer, features, rows, X)
+        refuse_streamed(features, layers, len(rows), flag)
+    read = _Layer(name, layers, features, rows, X)
     for kind in options.heads:
         for split_set in split_sets:
-            row = TableRow(name, layer, kind, split_set.train_per_class)
+            row = TableRow(name, read.layer, kind, split_set.train_per_class)
             with convergence_of(row.name):
                 fits = _fit(read, kind, split_set, options)
             yield _cell(read, kind, split_set, fits)
@@ -129,12 +134,11 @@ def _fit(
 def _make_transform(read: _Layer, options: BenchmarkOptions) -> "FeatureTransform":
     from cnnfeat.heads import FeatureTransform
 
-    parts = read.features.resolve(read.layer)
     return FeatureTransform(
         options.scale,
         signed_sqrt=options.signed_sqrt,
         n_components=options.n_components,
-        part_widths=[read.features.layers[part].n_features for part in parts],
+        part_widths=[read.features.n_features(layer) for layer in read.layers],
     )
 
 

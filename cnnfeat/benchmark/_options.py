@@ -2,26 +2,23 @@
 
 from dataclasses import dataclass
 
+from cnnfeat.protocols import Draw
+
 HEADS = ("svm", "softmax")
-CONTROLS = ("pixels", "random")
+BASELINES = ("pixels", "random")
 
 
 @dataclass(frozen=True)
-class DrawOptions:
+class DrawOptions(Draw):
     """Which rows; None leaves a choice to the protocol.
 
     `splits_file` is a CSV as `cnnfeat splits` writes it and takes the place of all
-    others; `lists_dir` is the folder of a data set's published lists.
+    others.
     """
 
     protocol: str = "folder"
-    n_splits: int | None = None
-    train_per_class: int | None = None
-    test_per_class: int | None = None
     train_sizes: tuple[int, ...] = ()
-    seed: int = 0
     splits_file: str | None = None
-    lists_dir: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class BenchmarkOptions:
     draw: DrawOptions = DrawOptions()
     layers: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("svm",)
-    controls: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
     C: tuple[float, ...] | None = None
     scale: str = "l2"

@@ -1,23 +1,19 @@
 """Writing a benchmark down: tables, every split's rows, figures and one HTML page."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from cnnfeat.benchmark._figures import report_figures
 from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import OutputError
-from cnnfeat.outputs import check_output, write_output
+from cnnfeat.outputs import check_output, json_safe, write_output
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import splits_to_csv
-
-if TYPE_CHECKING:
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import FeatureFile
 
 # Every name that a report may write: none is replaced unasked, and with --overwrite
 # none of an earlier report is left among those of a new one.
@@ -54,7 +50,7 @@ def _own_files(folder: Path) -> list[Path]:
 
 def publish(
     report: BenchmarkReport,
-    features: "FeatureFile",
+    features: FeatureFile,
     options: BenchmarkOptions,
 ) -> BenchmarkReport:
     """Write the report's files where the options say; return it with their names."""
@@ -70,7 +66,7 @@ def publish(
     figures = report_figures(report, features)
     names = (*texts, *(f"{name}.png" for name in figures), "index.html", "results.json")
     report = replace(report, files=names)
-    texts["results.json"] = json.dumps(_json_safe(report.to_dict()), indent=1) + "\n"
+    texts["results.json"] = json.dumps(json_safe(report.to_dict()), indent=1) + "\n"
     for name, text in texts.items():
         write_output(folder / name, text.encode("utf-8"), overwrite=True)
     for name, figure in figures.items():
@@ -80,15 +76,6 @@ def publish(
         if path.name not in names:
             path.unlink()
     return report
-
-
-def _json_safe(value: Any) -> Any:
-    """Return `value` with NaN as None: JSON has no word for it."""
-    if isinstance(value, dict):
-        return {key: _json_safe(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_json_safe(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _csv(report: BenchmarkReport) -> str:

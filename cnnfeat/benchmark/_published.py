@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnfeat.benchmark._results import Cell
+from cnnfeat.protocols import Protocol, PublishedResult
 from cnnfeat.report import MeanStd, Reference
-
-if TYPE_CHECKING:
-    from cnnfeat.protocols import Protocol, PublishedResult
 
 
 @dataclass(frozen=True)
@@ -23,8 +21,8 @@ class AsPrinted(MeanStd):
 
 
 def published_beside(
-    protocol: "Protocol", cells: Sequence[Cell]
-) -> "list[PublishedResult]":
+    protocol: Protocol, cells: Sequence[Cell]
+) -> list[PublishedResult]:
     """Return the papers' numbers for the training sizes that were measured."""
     sizes = {cell.train_per_class for cell in cells}
     return [
@@ -34,7 +32,7 @@ def published_beside(
     ]
 
 
-def published_rows(protocol: "Protocol", cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def published_rows(protocol: Protocol, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Return them as rows of our table, the number under the protocol's metric."""
     return [
         {
@@ -48,9 +46,7 @@ def published_rows(protocol: "Protocol", cells: Sequence[Cell]) -> list[dict[str
     ]
 
 
-def published_references(
-    protocol: "Protocol", cells: Sequence[Cell]
-) -> list[Reference]:
+def published_references(protocol: Protocol, cells: Sequence[Cell]) -> list[Reference]:
     """Return the best number of each paper and kind of head, the highest first.
 
     Only heads that were measured: with one head alone, its own and those with dropout.
@@ -70,6 +66,6 @@ def published_references(
     ]
 
 
-def _label(result: "PublishedResult") -> str:
+def _label(result: PublishedResult) -> str:
     paper = result.source.split(",")[0]
     return f"{paper}, {result.head}, layer {result.layer}: {result.percent}"

@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cnnfeat import suffixes
 from cnnfeat.benchmark._options import DrawOptions
 from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import list_images
+from cnnfeat.outputs import check_output, write_output
 from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
@@ -18,10 +21,7 @@ from cnnfeat.splits import (
     splits_to_csv,
     usable_rows,
 )
-
-if TYPE_CHECKING:
-    from cnnfeat.images import ImageList
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import open_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +45,7 @@ class SplitSet:
     seeds: tuple[int, ...]
     inner: tuple[Split, ...] = ()
 
-    def with_inner(
-        self, images: "FeatureFile | ImageList", held_out: float
-    ) -> "SplitSet":
+    def with_inner(self, table: ImageTable, held_out: float) -> "SplitSet":
         """Return the same splits with inner ones, `held_out` of each class to test.
 
         Raises
@@ -57,10 +55,8 @@ class SplitSet:
         """
         inner = tuple(
             inner_split(
+                table,
                 split.train,
-                images.labels,
-                images.paths,
-                images.class_names,
                 held_out=held_out,
                 seed=seed,
             )
@@ -108,14 +104,13 @@ class SplitsReport:
 
 
 def draw_split_sets(
-    images: "FeatureFile | ImageList", usable: np.ndarray, draw: DrawOptions
+    table: ImageTable, usable: np.ndarray, draw: DrawOptions
 ) -> list[SplitSet]:
     """Return the splits of each training size, the smallest size first.
 
     Parameters
     ----------
-    images : FeatureFile or ImageList
-        Whatever has paths, labels and class names.
+    table : ImageTable
     usable : ndarray of shape (n_images,), dtype=bool
         Rows that may be drawn.
     draw : DrawOptions
@@ -132,7 +127,7 @@ def draw_split_sets(
         Where the protocol cannot be met in full, or listed rows are not usable.
     """
     if draw.splits_file is not None:
-        return [_from_file(draw, images, usable)]
+        return [_from_file(draw, table, usable)]
     if draw.train_sizes and draw.train_per_class:
         raise SplitError("--train-sizes and --train-per-class exclude each other")
     if draw.train_sizes and draw.lists_dir:
@@ -142,34 +137,20 @@ def draw_split_sets(
     sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
     return [
         _checked(
-            images,
-            _drawn(replace(draw, train_per_class=size), images, usable),
+            table,
+            protocol_splits(
+                get_protocol(draw.protocol),
+                table,
+                replace(draw, train_per_class=size),
+                usable=usable,
+            ),
             draw.seed,
         )
         for size in sizes or [draw.train_per_class]
     ]
 
 
-def _drawn(
-    draw: DrawOptions, images: "FeatureFile | ImageList", usable: np.ndarray
-) -> list[Split]:
-    return protocol_splits(
-        get_protocol(draw.protocol),
-        images.labels,
-        images.paths,
-        images.class_names,
-        usable,
-        train_per_class=draw.train_per_class,
-        test_per_class=draw.test_per_class,
-        n_splits=draw.n_splits,
-        seed=draw.seed,
-        lists_dir=draw.lists_dir,
-    )
-
-
-def _from_file(
-    draw: DrawOptions, images: "FeatureFile | ImageList", usable: np.ndarray
-) -> SplitSet:
+def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> SplitSet:
     given = {
         "--splits": draw.n_splits,
         "--train-per-class": draw.train_per_class,
@@ -185,9 +166,9 @@ def _from_file(
     assert draw.splits_file is not None
     splits = [
         _usable_part(split, usable)
-        for split in read_splits(draw.splits_file, images.paths)
+        for split in read_splits(draw.splits_file, table.paths)
     ]
-    return _checked(images, splits, draw.seed, draw.splits_file)
+    return _checked(table, splits, draw.seed, draw.splits_file)
 
 
 def _usable_part(split: Split, usable: np.ndarray) -> Split:
@@ -198,13 +179,13 @@ def _usable_part(split: Split, usable: np.ndarray) -> Split:
 
 
 def _checked(
-    images: "FeatureFile | ImageList",
+    table: ImageTable,
     splits: Sequence[Split],
     seed: int,
     source: str = "split",
 ) -> SplitSet:
     """Refuse splits that no head can be trained or scored on; count their size."""
-    labels, names = images.labels, images.class_names
+    labels, names = table.labels, table.class_names
     sizes = set()
     for index, split in enumerate(splits):
         where = f"{source}, split {index}"
@@ -257,38 +238,30 @@ def write_splits(
     OutputError
         If the output exists already or cannot be written.
     """
-    from cnnfeat.outputs import check_output, write_output
-
     draw = draw or DrawOptions()
     check_output(output_path, overwrite=overwrite)
-    images, usable = _open_rows(source)
-    (split_set,) = draw_split_sets(images, usable, draw)
-    text = splits_to_csv(split_set.splits, images.paths)
+    table = _read_table(source)
+    usable = usable_rows(table)
+    (split_set,) = draw_split_sets(table, usable, draw)
+    text = splits_to_csv(split_set.splits, table.paths)
     write_output(output_path, text.encode("utf-8"), overwrite=overwrite)
     return SplitsReport(
         output=output_path,
         protocol=draw.protocol,
         n_splits=len(split_set.splits),
-        n_classes=len(classes_of([split_set], images.labels)),
+        n_classes=len(classes_of([split_set], table.labels)),
         n_train=[len(split.train) for split in split_set.splits],
         n_test=[len(split.test) for split in split_set.splits],
         n_left_out=int(np.count_nonzero(~usable)),
     )
 
 
-def _open_rows(source: str) -> tuple["FeatureFile | ImageList", np.ndarray]:
-    """Return the image table of a feature file or of images, and its usable rows."""
-    if suffixes.suffix_of(source) in suffixes.FEATURES:
-        from cnnfeat.store import open_features
-
-        with open_features(source) as features:
-            ok, images = features.ok, features
-        return images, usable_rows(images.labels, ok, images.class_names)
-    from cnnfeat.images import list_images
-
-    listed = list_images(source)
-    readable = np.ones(len(listed), dtype=bool)
-    return listed, usable_rows(listed.labels, readable, listed.class_names)
+def _read_table(source: str) -> ImageTable:
+    """Return the images of a feature file, or those that a source names."""
+    if suffixes.suffix_of(source) not in suffixes.FEATURES:
+        return list_images(source)
+    with open_features(source) as features:
+        return features.table
 
 
 def used_rows(split_sets: Sequence[SplitSet]) -> np.ndarray:

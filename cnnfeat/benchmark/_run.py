@@ -3,13 +3,17 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from cnnfeat.benchmark._baselines import (
+    baseline_features,
+    baseline_layers,
+    baseline_name,
+)
 from cnnfeat.benchmark._compare import find_pairs
-from cnnfeat.benchmark._controls import control_features, control_layers, control_name
 from cnnfeat.benchmark._measure import make_head, measure_layer
 from cnnfeat.benchmark._notices import keep_warnings
 from cnnfeat.benchmark._options import BenchmarkOptions
@@ -18,23 +22,24 @@ from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.networks import read_seen_images
 from cnnfeat.protocols import get_protocol
 from cnnfeat.splits import usable_rows
-from cnnfeat.store import open_features
-
-if TYPE_CHECKING:
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import FeatureFile, open_features
 
 Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
-    """An open feature file, what the table calls it, and the layers to measure."""
+class _Origin:
+    """An open feature file, what the table calls it, and the layers to measure.
+
+    Each of `layers` names one dataset, or several that are joined.
+    """
 
     name: str
-    features: "FeatureFile"
-    layers: tuple[str, ...]
+    features: FeatureFile
+    layers: tuple[tuple[str, ...], ...]
 
 
 def run_benchmark(
@@ -50,9 +55,9 @@ def run_benchmark(
     features_path : str
         A feature file.
     options : BenchmarkOptions, optional
-        Protocol, layers, heads, controls, and where the report goes.
+        Protocol, layers, heads, baselines, and where the report goes.
     progress : callable (n_done, n_all, n_failed), optional
-        Called after each cell, and while a control is extracted.
+        Called after each cell, and while a baseline is extracted.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def run_benchmark(
     Warns
     -----
     CnnfeatWarning
-        Where the protocol cannot be met in full, images of a control cannot be read, a
+        Where the protocol cannot be met in full, images of a baseline cannot be read, a
         head did not converge, or the largest C was the best. The report keeps them.
     """
     options = options or BenchmarkOptions()
@@ -79,13 +84,14 @@ def run_benchmark(
         features = stack.enter_context(open_features(features_path))
         told: list[str] = []
         with keep_warnings(told):
-            sources = _open_sources(features, options, stack, progress)
+            origins = _open_origins(features, options, stack, progress)
         with keep_warnings(told):
-            ok = np.logical_and.reduce([one.features.ok for one in sources])
+            ok = np.logical_and.reduce([one.features.ok for one in origins])
             split_sets = _draw(features, ok, options)
-        pairs = find_pairs(options.compare, _rows(sources, split_sets, options))
+        pairs = find_pairs(options.compare, _rows(origins, split_sets, options))
         with keep_warnings(told):
-            cells = _measure(sources, split_sets, options, progress)
+            _warn_of_images_seen(features, split_sets)
+            cells = _measure(origins, split_sets, options, progress)
             _warn_of_edges(cells)
         used = classes_of(split_sets, features.labels)
         report = BenchmarkReport(
@@ -94,7 +100,7 @@ def run_benchmark(
             split_sets=tuple(split_sets),
             class_names=tuple(features.class_names[label] for label in used),
             n_left_out=int((~ok).sum()),
-            sources={one.name: str(one.features.path) for one in sources},
+            sources={one.name: str(one.features.path) for one in origins},
             settings=_settings(options),
             provenance={"features": str(features.path), **features.provenance},
             asked=tuple(pairs),
@@ -103,85 +109,102 @@ def run_benchmark(
         return publish(report, features, options)
 
 
-def _open_sources(
-    features: "FeatureFile",
+def _open_origins(
+    features: FeatureFile,
     options: BenchmarkOptions,
     stack: ExitStack,
     progress: Progress | None,
-) -> list[_Source]:
-    """Return the feature file and its controls, which may have to be extracted."""
+) -> list[_Origin]:
+    """Return the feature file and its baselines, which may have to be extracted."""
     layers = _layers(features, options)
-    sources = [_Source(features.provenance["model"], features, layers)]
-    for control in options.controls:
-        opened = stack.enter_context(control_features(features, control, progress))
+    origins = [_Origin(features.provenance["model"], features, layers)]
+    for baseline in options.baselines:
+        opened = stack.enter_context(baseline_features(features, baseline, progress))
         n_lost = int(np.count_nonzero(features.ok & ~opened.ok))
         if n_lost:
             warnings.warn(
-                f"{n_lost} images have no features for {control_name(control)}: they "
+                f"{n_lost} images have no features for {baseline_name(baseline)}: they "
                 "are left out of every row of the table",
                 CnnfeatWarning,
                 stacklevel=3,
             )
-        own_layers = control_layers(opened, control, layers)
-        sources.append(_Source(control_name(control), opened, own_layers))
-    return sources
+        own_layers = baseline_layers(opened, baseline, layers)
+        origins.append(_Origin(baseline_name(baseline), opened, own_layers))
+    return origins
 
 
-def _layers(features: "FeatureFile", options: BenchmarkOptions) -> tuple[str, ...]:
-    """Return the layers asked for, checked; all of the file's by default."""
+def _layers(
+    features: FeatureFile, options: BenchmarkOptions
+) -> tuple[tuple[str, ...], ...]:
+    """Return the datasets of each layer asked for; all of the file's by default."""
     if not options.layers:
-        return tuple(features.layers)
-    resolved = ("+".join(features.resolve(layer)) for layer in options.layers)
-    return tuple(dict.fromkeys(resolved))
+        return tuple((name,) for name in features.layers)
+    return tuple(dict.fromkeys(map(features.resolve, options.layers)))
 
 
 def _draw(
-    features: "FeatureFile", ok: np.ndarray, options: BenchmarkOptions
+    features: FeatureFile, ok: np.ndarray, options: BenchmarkOptions
 ) -> list[SplitSet]:
     """Return the splits of rows that are `ok`, divided once more to choose C."""
-    usable = usable_rows(features.labels, ok, features.class_names)
-    split_sets = draw_split_sets(features, usable, options.draw)
+    table = features.table
+    usable = usable_rows(replace(table, ok=ok))
+    split_sets = draw_split_sets(table, usable, options.draw)
     if not options.chooses_C:
         return split_sets
     held_out = get_protocol(options.draw.protocol).inner_held_out
-    return [one.with_inner(features, held_out) for one in split_sets]
+    return [one.with_inner(table, held_out) for one in split_sets]
 
 
 def _rows(
-    sources: Sequence[_Source],
+    origins: Sequence[_Origin],
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
 ) -> list[TableRow]:
     """Return what the rows of the table will be, in its order."""
     return [
-        TableRow(source.name, layer, head, one.train_per_class)
-        for source in sources
-        for layer in source.layers
+        TableRow(origin.name, "+".join(layers), head, one.train_per_class)
+        for origin in origins
+        for layers in origin.layers
         for head in options.heads
         for one in split_sets
     ]
 
 
 def _measure(
-    sources: Sequence[_Source],
+    origins: Sequence[_Origin],
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
     progress: Progress | None,
 ) -> list[Cell]:
-    n_all = len(_rows(sources, split_sets, options))
+    n_all = len(_rows(origins, split_sets, options))
     cells: list[Cell] = []
 
     def tell() -> None:
         if progress:
             progress(len(cells) + 1, n_all, 0)
 
-    for source in sources:
-        for layer in source.layers:
+    for origin in origins:
+        for layers in origin.layers:
             for cell in measure_layer(
-                source.name, layer, source.features, split_sets, options, tell
+                origin.name, layers, origin.features, split_sets, options, tell
             ):
                 cells.append(cell)
     return cells
+
+
+def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) -> None:
+    """Warn where the network was fine-tuned on images that some split tests on."""
+    tested = np.unique(
+        np.concatenate([split.test for one in split_sets for split in one.splits])
+    )
+    n_seen = len(read_seen_images(features.provenance).among(features.table, tested))
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of {len(tested)} test images are among those that the network "
+            "was fine-tuned on: these are not test accuracies",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
 
 
 def _warn_of_edges(cells: Sequence[Cell]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnfeat.benchmark._compare import (
     Comparison,
@@ -14,10 +14,8 @@ from cnnfeat.benchmark._compare import (
 from cnnfeat.benchmark._published import published_beside, published_rows
 from cnnfeat.benchmark._results import METRICS, Cell
 from cnnfeat.benchmark._rows import SplitSet
+from cnnfeat.protocols import Protocol
 from cnnfeat.report import Column, Table
-
-if TYPE_CHECKING:
-    from cnnfeat.protocols import Protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +27,7 @@ class BenchmarkReport:
     wants to see compared.
     """
 
-    protocol: "Protocol"
+    protocol: Protocol
     cells: tuple[Cell, ...]
     split_sets: tuple[SplitSet, ...]
     class_names: tuple[str, ...]
@@ -81,8 +79,6 @@ class BenchmarkReport:
         if published:
             caption += "; below ours the papers' numbers, as printed"
         return Table([*rows, *published], columns, caption)
-
-    # -- comparisons -----------------------------------------------------------------
 
     def _test_rows(self) -> dict[int | None, list[bytes]]:
         return {

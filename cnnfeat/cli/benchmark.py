@@ -5,38 +5,40 @@ from typing import Any
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.progress import progress_bar
+from cnnfeat.cli.reports import echo_benchmark
 
 
 @click.command()
-@options.features_arg
-@options.protocol_opt
-@options.benchmark_layers_opt
-@options.heads_opt
-@options.drawing_opts
-@options.train_sizes_opt
-@options.splits_file_opt
-@options.C_opt
-@options.scale_opt
-@options.sqrt_opt
-@options.pca_opt
-@options.dropout_opt
-@options.controls_opt
-@options.compare_opt
-@options.report_opt
-@options.memory_opt
-@options.device_opt
-@options.overwrite_opt
-@options.quiet_opt
-@options.verbose_opt
-@options.json_opt
+@options.common.features_arg
+@options.rows.protocol_opt
+@options.benchmark.file_layers_opt
+@options.benchmark.heads_opt
+@options.rows.drawing_opts
+@options.rows.train_sizes_opt
+@options.rows.splits_file_opt
+@options.heads.C_opt
+@options.heads.scale_opt
+@options.heads.sqrt_opt
+@options.heads.pca_opt
+@options.heads.feature_dropout_opt
+@options.benchmark.baselines_opt
+@options.benchmark.compare_opt
+@options.benchmark.report_opt
+@options.benchmark.memory_opt
+@options.common.device_opt
+@options.common.overwrite_opt
+@options.common.quiet_opt
+@options.common.verbose_opt
+@options.common.json_opt
 def benchmark(
     features_path: str, quiet: bool, verbose: bool, as_json: bool, **chosen: Any
 ) -> None:
     """Measure layers and heads of FEATURES.h5 over a paper's splits.
 
-    Prints mean and standard deviation over the splits, both accuracies, the C chosen
-    inside the training rows of each split, the papers' numbers, and the best row
-    against every other on the same splits.
+    Prints both accuracies as mean and standard deviation over the splits, the C chosen
+    inside the training rows of each split, and the papers' numbers. The best row is
+    compared with every other on the same splits.
 
     \b
     $ cnnfeat benchmark features.h5 --protocol caltech101-zf --report report/
@@ -44,11 +46,11 @@ def benchmark(
     $ cnnfeat benchmark features.h5 --train-per-class 20 --compare fc6 fc7
     """
     from cnnfeat.benchmark import run_benchmark
-    from cnnfeat.cli.output import echo_benchmark
-    from cnnfeat.cli.progress import progress_bar
 
     with progress_bar("benchmark", quiet=quiet) as progress:
         report = run_benchmark(
-            features_path, options.benchmark_options(chosen), progress=progress
+            features_path,
+            options.benchmark.benchmark_options(chosen),
+            progress=progress,
         )
     echo_benchmark(report, verbose=verbose, as_json=as_json)

@@ -3,27 +3,27 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import echo_record
+from cnnfeat.cli.progress import byte_progress
 
 
 @click.command()
 @click.argument("dataset", metavar="DATASET")
 @click.argument("folder", metavar="DIR")
-@options.quiet_opt
-@options.json_opt
+@options.common.quiet_opt
+@options.common.json_opt
 def download(dataset: str, folder: str, quiet: bool, as_json: bool) -> None:
     """Fetch DATASET into DIR, check it, and unpack it.
 
-    DATASET is caltech101, caltech256, mit67, sun397 or cub200. What is there already is
-    not fetched again; a transfer that broke off goes on where it stopped. A file put
-    into DIR by hand is checked and unpacked like one that was fetched.
+    DATASET is caltech101, caltech256, mit67, sun397 or cub200. A file that is
+    there already is not fetched again, and an interrupted transfer is continued. A file
+    put into DIR by hand is checked and unpacked like one that was fetched.
 
     \b
     $ cnnfeat download caltech101 data/
     """
-    from cnnfeat.cli.output import echo_report
-    from cnnfeat.cli.progress import byte_progress
     from cnnfeat.download import download_dataset
 
     with byte_progress(quiet=quiet) as progress:
         report = download_dataset(dataset, folder, progress=progress)
-    echo_report(report.to_dict(), as_json=as_json)
+    echo_record(report.to_dict(), as_json=as_json)

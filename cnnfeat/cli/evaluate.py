@@ -3,16 +3,17 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import echo_record
 
 
 @click.command()
-@options.head_arg
-@options.features_arg
-@options.rows_opt
-@options.confusion_opt
-@options.predictions_opt
-@options.overwrite_opt
-@options.json_opt
+@options.common.head_arg
+@options.common.features_arg
+@options.heads.scored_rows_opt
+@options.heads.confusion_opt
+@options.heads.predictions_opt
+@options.common.overwrite_opt
+@options.common.json_opt
 def evaluate(
     head_path: str,
     features_path: str,
@@ -24,14 +25,13 @@ def evaluate(
 ) -> None:
     """Score a trained HEAD.h5 on the images of FEATURES.h5.
 
-    On the file that the head was trained from, the rows that it was not trained on; on
-    another file all rows, classes matched by name.
+    On the file that the head was trained on, the rows left out of its training are
+    scored; on another file all rows, with classes matched by name.
 
     \b
     $ cnnfeat evaluate svm.h5 features.h5 --json
     {"n_images": 500, "n_classes": 10, "accuracy": 0.848, ...}
     """
-    from cnnfeat.cli.output import echo_report
     from cnnfeat.evaluate import evaluate_head
 
     report = evaluate_head(
@@ -42,4 +42,4 @@ def evaluate(
         predictions_path=predictions_path,
         overwrite=overwrite,
     )
-    echo_report(report.to_dict(), as_json=as_json)
+    echo_record(report.to_dict(), as_json=as_json)

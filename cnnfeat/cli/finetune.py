@@ -1,20 +1,26 @@
 """`cnnfeat finetune`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import command_line, stdin_lines
+from cnnfeat.cli.progress import epoch_lines, progress_bar
+from cnnfeat.cli.reports import echo_finetuning
+
+if TYPE_CHECKING:
+    from cnnfeat.finetune import FinetuneOptions, FinetuneReport
 
 
 @click.command()
-@options.images_arg
-@options.weights_output_opt
-@options.show_augment_opt
-@options.finetuning_opts
-@options.overwrite_opt
-@options.quiet_opt
-@options.json_opt
+@options.common.images_arg
+@options.finetune.weights_output_opt
+@options.finetune.show_augment_opt
+@options.finetune.finetuning_opts
+@options.common.overwrite_opt
+@options.common.quiet_opt
+@options.common.json_opt
 def finetune(
     images: str,
     output_path: str | None,
@@ -34,20 +40,33 @@ def finetune(
     $ cnnfeat finetune images/ -o tuned.safetensors --train last:3 --init softmax.h5
     $ cnnfeat finetune images/ --augment classic --show-augment sheet.png
     """
-    from cnnfeat.cli.output import command_line, echo_finetuning, stdin_lines
-    from cnnfeat.cli.progress import epoch_lines, progress_bar
-    from cnnfeat.finetune import FinetuneOptions, draw_augmentations, finetune_network
+    from cnnfeat.finetune import FinetuneOptions, draw_augmentations
 
-    options.require_any(output=output_path, show_augment=show_augment_path)
-    options.refuse_together(chosen, "resume", "overwrite")
+    options.parsing.require_any(output=output_path, show_augment=show_augment_path)
+    options.parsing.refuse_together(chosen, "resume", "overwrite")
     asked = FinetuneOptions(**chosen)
     lines = tuple(stdin_lines(images) or ()) or None  # read once, used twice
     if show_augment_path:
         draw_augmentations(images, show_augment_path, asked, stdin=lines)
-    if not output_path:
-        return
+    if output_path:
+        report = _finetune(images, output_path, asked, lines, quiet=quiet)
+        if report is not None:  # this process is the first, or the only one
+            echo_finetuning(report, as_json=as_json)
+
+
+def _finetune(
+    images: str,
+    output_path: str,
+    asked: "FinetuneOptions",
+    lines: tuple[str, ...] | None,
+    *,
+    quiet: bool,
+) -> "FinetuneReport | None":
+    """Run the verb under a progress bar."""
+    from cnnfeat.finetune import finetune_network
+
     with progress_bar("finetune", quiet=quiet) as progress:
-        report = finetune_network(
+        return finetune_network(
             images,
             output_path,
             asked,
@@ -56,5 +75,3 @@ def finetune(
             on_epoch=epoch_lines(asked.epochs, quiet=quiet),
             command=command_line(),
         )
-    if report is not None:
-        echo_finetuning(report, as_json=as_json)

@@ -3,6 +3,7 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import echo_table
 
 _COLUMNS = {
     "name": "layer",
@@ -18,8 +19,8 @@ _COLUMNS = {
 
 
 @click.command()
-@options.model_opt
-@options.json_opt
+@options.extraction.model_opt
+@options.common.json_opt
 def layers(model: str, as_json: bool) -> None:
     """List the layers of a network that can be tapped, in the order they run.
 
@@ -30,12 +31,6 @@ def layers(model: str, as_json: bool) -> None:
     \b
     $ cnnfeat layers --model alexnet
     """
-    from dataclasses import asdict
+    from cnnfeat.describe import describe_layers
 
-    from cnnfeat.cli.output import echo_table
-    from cnnfeat.layers import layer_table
-    from cnnfeat.networks import load_network
-
-    network = load_network(model, weights="random", device="cpu")
-    rows = [asdict(info) for info in layer_table(network)]
-    echo_table(rows, _COLUMNS, as_json=as_json, key="layers")
+    echo_table(describe_layers(model), _COLUMNS, as_json=as_json, key="layers")

@@ -6,24 +6,27 @@ this one and its short help texts.
 
 import errno
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, Any
 
 import click
 
 from cnnfeat._version import __version__
-from cnnfeat.cli import processes
+from cnnfeat.cli import processes, signals
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
-from cnnfeat.interrupts import Interrupted
+from cnnfeat.interrupts import Interrupted, Stopped
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
 COMMANDS = {
-    "extract": ("extract", "Tap a network's layers on images into an HDF5 file."),
+    "extract": ("extract", "Extract features of images into an HDF5 file."),
     "layers": ("layers", "List the layers of a network that can be tapped."),
     "models": ("models", "List the networks that can be loaded."),
-    "info": ("info", "Tell what a feature, head or weights file holds."),
+    "info": ("info", "Show what a feature, head or weights file holds."),
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
@@ -34,8 +37,9 @@ COMMANDS = {
     "download": ("download", "Fetch, check and unpack a published data set."),
 }
 
+MAX_WIDTH = 88  # of the help; click leaves two columns of it free
 _EXIT_ERROR = 1
-_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_OUT_OF_MEMORY = "out of memory: a smaller --batch-size or fewer layers need less"
 
 
 class _OneLineError(click.ClickException):
@@ -83,23 +87,33 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors become one line, warnings become one line each."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _one_line_errors():
             # Other libraries' warnings are for developers; ours are for users.
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", CnnfeatWarning)
             warnings.showwarning = _show_warning
-            try:
-                return super().invoke(ctx)
-            except LeftAloneError:
-                sys.exit(_EXIT_ERROR)  # the process that failed has told
-            except Interrupted as error:
-                raise _OneLineError(str(error), 128 + error.signum) from error
-            except CnnfeatError as error:
-                raise _OneLineError(str(error)) from error
-            except MemoryError as error:
-                raise _OneLineError(
-                    "out of memory: a smaller --batch-size or fewer layers need less"
-                ) from error
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what is raised inside into `_OneLineError`; mistakes of ours stay as is."""
+    try:
+        yield
+    except LeftAloneError:
+        sys.exit(_EXIT_ERROR)  # the process that failed has told
+    except Interrupted as error:
+        raise _OneLineError(str(error), 128 + error.signum) from error
+    except BaseException as error:
+        # A signal counts, whatever libraries made of the interruption on its way.
+        stopped = error.signum if isinstance(error, Stopped) else signals.came()
+        if stopped is not None:
+            raise _OneLineError("interrupted", 128 + stopped) from error
+        if isinstance(error, CnnfeatError):
+            raise _OneLineError(str(error)) from error
+        if isinstance(error, MemoryError):
+            raise _OneLineError(_OUT_OF_MEMORY) from error
+        raise
 
 
 def _did_you_mean(name: str) -> str:
@@ -116,7 +130,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": MAX_WIDTH,
+    },
 )
 @click.version_option(__version__, prog_name="cnnfeat")
 def cli() -> None:
@@ -131,16 +148,21 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process; see `run` for its exit status."""
-    try:
-        run()
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        processes.leave(status)
-    processes.leave(0)
+    with signals.watched():
+        status: object = 0
+        try:
+            run()
+        except SystemExit as stop:
+            status = stop.code
+        signals.disregard()
+        processes.leave(status if isinstance(status, int) else int(status is not None))
 
 
 def run() -> None:
-    """Run the command line and exit: 0 done, 1 a named error, 2 wrong usage."""
+    """Run the command line and exit.
+
+    0 done, 1 a named error, 2 wrong usage, 128 + its number after a signal.
+    """
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -149,7 +171,7 @@ def run() -> None:
         sys.exit(error.status if isinstance(error, _OneLineError) else error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("cnnfeat: interrupted", err=True)
-        sys.exit(_EXIT_INTERRUPTED)
+        sys.exit(128 + (signals.came() or signal.SIGINT))
     except BrokenPipeError:
         # The reader of a pipe went away (`cnnfeat layers | head`): nothing to say.
         _drop_stdout()

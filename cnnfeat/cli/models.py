@@ -3,21 +3,22 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import echo_table
 
 _COLUMNS = {
     "name": "model",
     "source": "source",
     "n_parameters": "parameters",
     "top_1": "top-1 %",
-    "offline": "at hand offline",
+    "offline": "available offline",
 }
 
 
 @click.command()
 @click.argument("pattern", required=False)
-@options.json_opt
+@options.common.json_opt
 def models(pattern: str | None, as_json: bool) -> None:
-    """List the networks that can be loaded, and which weights are at hand offline.
+    """List the networks that can be loaded, and which weights are available offline.
 
     PATTERN is a name or glob; timm's networks are listed for patterns that begin with
     timm/. Top-1 is the published ImageNet accuracy.
@@ -26,10 +27,6 @@ def models(pattern: str | None, as_json: bool) -> None:
     $ cnnfeat models 'resnet*'
     $ cnnfeat models 'timm/efficientnet*'
     """
-    from dataclasses import asdict
+    from cnnfeat.describe import describe_models
 
-    from cnnfeat.cli.output import echo_table
-    from cnnfeat.networks import list_networks
-
-    rows = [asdict(entry) for entry in list_networks(pattern)]
-    echo_table(rows, _COLUMNS, as_json=as_json, key="models")
+    echo_table(describe_models(pattern), _COLUMNS, as_json=as_json, key="models")

@@ -1,28 +1,17 @@
-"""What commands print: results on stdout, as text for people or as one JSON object."""
+"""How commands print: a record or a table on stdout, as text or as one JSON object."""
 
 import json
-import math
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from cnnfeat.benchmark import BenchmarkReport
-    from cnnfeat.extract import ExtractReport
-    from cnnfeat.finetune import FinetuneReport
-    from cnnfeat.predict import PredictReport
-    from cnnfeat.train import TrainReport
+from cnnfeat import report
+from cnnfeat.outputs import json_safe
 
 _MAX_FAILURES_LISTED = 20
-_COMPARISON = {
-    "model": "on the held-out images",
-    "accuracy": "accuracy %",
-    "mean_per_class_accuracy": "mean per class %",
-    "C": "C",
-}
 
 
 def command_line() -> str:
@@ -39,10 +28,10 @@ def stdin_lines(images: str) -> Iterable[str] | None:
     return sys.stdin
 
 
-def echo_report(record: Mapping[str, Any], *, as_json: bool) -> None:
+def echo_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one record: a JSON object, or its fields one a line."""
     if as_json:
-        click.echo(json.dumps(_finite(record), ensure_ascii=False))
+        click.echo(json.dumps(json_safe(record), ensure_ascii=False))
         return
     for line in _lines(record):
         click.echo(line)
@@ -60,63 +49,29 @@ def echo_table(
     A heading that ends in " %" shows fractions as percentages.
     """
     if as_json:
-        click.echo(
-            json.dumps({key: [_finite(row) for row in rows]}, ensure_ascii=False)
-        )
+        echo_record({key: rows}, as_json=True)
         return
-    from cnnfeat.report import Column, Table
-
     shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
     headings = [
-        Column(name, title.removesuffix(" %"), percent=title.endswith(" %"))
+        report.Column(name, title.removesuffix(" %"), percent=title.endswith(" %"))
         for name, title in columns.items()
     ]
-    click.echo(Table(shown, headings).to_text())
+    click.echo(report.Table(shown, headings).to_text())
 
 
-def echo_extraction(report: "ExtractReport", *, as_json: bool) -> None:
-    """Print the summary of an extraction; images that failed are named on stderr."""
-    for path, reason in report.failures[:_MAX_FAILURES_LISTED]:
-        click.echo(f"cnnfeat: failed: {path}: {reason}", err=True)
-    if (more := len(report.failures) - _MAX_FAILURES_LISTED) > 0:
-        click.echo(f"cnnfeat: … and {more} more, named in /images/error", err=True)
-    record = report.to_dict()
-    del record["failures"]
-    echo_report(record, as_json=as_json)
+def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
+    """Name images that could not be read on stderr, the first of them.
 
-
-def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> None:
-    """Print what was trained; with `verbose`, how it was solved on stderr."""
-    if verbose:
-        click.echo(
-            f"cnnfeat: {report.n_train} rows x {report.n_features} features, "
-            f"{report.n_classes} classes: solved on the {report.solver} side in "
-            f"{report.n_iter} Newton steps",
-            err=True,
-        )
-    echo_report(report.to_dict(), as_json=as_json)
-
-
-def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -> None:
-    """Print a benchmark's tables and notes, or one JSON object.
-
-    With `verbose`, how each fit was solved on stderr.
+    Parameters
+    ----------
+    failures : sequence of (path, reason)
+    where : str
+        Where the rest is found, or what became of them.
     """
-    for cell in report.cells if verbose else ():
-        for index, split in enumerate(cell.splits):
-            click.echo(
-                f"cnnfeat: {cell.name}, split {index}: {split.n_train} rows, C = "
-                f"{split.C:.3g}: solved on the {split.solver} side in {split.n_iter} "
-                "Newton steps",
-                err=True,
-            )
-    if as_json:
-        echo_report(report.to_dict(), as_json=True)
-        return
-    for table in report.tables():
-        click.echo(f"{table.to_text()}\n")
-    for note in report.protocol.notes:
-        click.echo(f"Note: {note}")
+    for path, reason in failures[:_MAX_FAILURES_LISTED]:
+        click.echo(f"cnnfeat: failed: {path}: {reason}", err=True)
+    if (more := len(failures) - _MAX_FAILURES_LISTED) > 0:
+        click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
 
 
 def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
@@ -142,52 +97,11 @@ def _all_mappings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
 
 
-def echo_predictions(
-    report: "PredictReport", output_path: str | None, *, as_json: bool
-) -> None:
-    """Print predictions: as JSON, as CSV, or a summary where the CSV is in a file."""
-    record = report.to_dict()
-    failed = [(one.path, one.error) for one in report.predictions if one.error]
-    _echo_failures(failed, "in the predictions")
-    if as_json:
-        echo_report(record, as_json=True)
-    elif output_path:
-        del record["predictions"]
-        echo_report({"output": output_path, **record}, as_json=False)
-    else:
-        click.echo(report.to_csv(), nl=False)
-
-
-def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:
-    """Print what a fine-tuning did, and the table of frozen and fine-tuned networks."""
-    _echo_failures(report.failures, "left out")
-    record = report.to_dict()
-    del record["failures"]
-    if as_json:
-        echo_report(record, as_json=True)
-        return
-    comparison = record.pop("comparison")
-    del record["history"]
-    echo_report(record, as_json=False)
-    if not comparison:
-        return
-    click.echo()
-    echo_table(comparison, _COMPARISON, as_json=False, key="comparison")
-
-
-def _echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
-    """Name images that could not be read on stderr, the first of them."""
-    for path, reason in failures[:_MAX_FAILURES_LISTED]:
-        click.echo(f"cnnfeat: failed: {path}: {reason}", err=True)
-    if (more := len(failures) - _MAX_FAILURES_LISTED) > 0:
-        click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
-
-
 def _shown(key: str, value: Any) -> str:
     if "accuracy" in key and isinstance(value, float):
-        return f"{100 * value:.2f} %"
+        return f"{report.format_percent(value, digits=2)} %"
     if "accuracy" in key and isinstance(value, tuple | list):
-        return " to ".join(f"{100 * bound:.2f} %" for bound in value)
+        return " to ".join(_shown(key, bound) for bound in value)
     return _cell(value)
 
 
@@ -205,24 +119,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return (
-            "×".join(map(str, value))
-            if _all_ints(value)
-            else ", ".join(map(str, value))
-        )
+        are_sizes = all(isinstance(item, int) for item in value)
+        return ("×" if are_sizes else ", ").join(map(str, value))
     return str(value)
-
-
-def _all_ints(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) for value in values)
-
-
-def _finite(value: Any) -> Any:
-    """Return `value` with NaN and infinities as None: JSON has no word for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

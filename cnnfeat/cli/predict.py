@@ -5,20 +5,24 @@ from typing import Any
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import stdin_lines
+from cnnfeat.cli.progress import progress_bar
+from cnnfeat.cli.reports import echo_predictions
 
 
 @click.command()
-@options.classifier_arg
-@options.images_arg
-@options.predictions_output_opt
-@options.file_model_opt
-@options.top_opt
-@options.device_opt
-@options.batch_size_opt
-@options.workers_opt
-@options.overwrite_opt
-@options.quiet_opt
-@options.json_opt
+@options.predict.classifier_arg
+@options.common.images_arg
+@options.predict.predictions_output_opt
+@options.predict.model_of_weights_opt
+@options.predict.top_opt
+@options.common.device_opt
+@options.extraction.forward_batch_opt
+@options.common.workers_opt
+@options.extraction.engine_opt
+@options.common.overwrite_opt
+@options.common.quiet_opt
+@options.common.json_opt
 def predict(
     model_path: str,
     images: str,
@@ -30,15 +34,13 @@ def predict(
     """Name the classes of IMAGES with a head file or a fine-tuned network.
 
     A head file knows its network, layer and preprocessing. Probabilities are given for
-    networks and softmax heads, decision scores for SVMs. Images that cannot be read
+    networks and softmax heads, decision values for SVMs. Images that cannot be read
     are listed without a class.
 
     \b
     $ cnnfeat predict svm.h5 new/ -o predictions.csv
     $ cnnfeat predict finetuned.safetensors new/ --top 5 --json
     """
-    from cnnfeat.cli.output import echo_predictions, stdin_lines
-    from cnnfeat.cli.progress import progress_bar
     from cnnfeat.predict import PredictOptions, predict_images
 
     with progress_bar("predict", quiet=quiet) as progress:

@@ -23,9 +23,9 @@ def is_first_to_fail() -> bool:
     """
     if not _has_others() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return is_first()
-    from torch.distributed import TCPStore
-
     try:
+        from torch.distributed import TCPStore  # a second and more
+
         store = TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
@@ -34,8 +34,8 @@ def is_first_to_fail() -> bool:
         )
         run = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         return int(store.add(f"cnnfeat/failed/{run}", 1)) == 1
-    except (RuntimeError, KeyError, ValueError):
-        return is_first()
+    except (RuntimeError, KeyError, ValueError, ImportError, AttributeError):
+        return is_first()  # no store, or torch's import was interrupted
 
 
 def leave(status: int) -> NoReturn:

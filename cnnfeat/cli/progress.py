@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cnnfeat.report import format_percent
+
 if TYPE_CHECKING:
     from cnnfeat.training import EpochRecord
 
@@ -37,7 +39,7 @@ def epoch_lines(
 
     def tell(record: "EpochRecord") -> None:
         accuracy = record.validation_accuracy
-        valid = "" if accuracy is None else f", validation {100 * accuracy:.1f} %"
+        valid = "" if accuracy is None else f", validation {format_percent(accuracy)} %"
         click.echo(
             f"cnnfeat: epoch {record.epoch} of {n_epochs}: loss {record.loss:.4f}"
             f"{valid}, {record.images_per_second:.1f} images a second",
@@ -112,7 +114,7 @@ _MIB = 1 << 20
 
 @contextmanager
 def byte_progress(*, quiet: bool) -> Iterator[ByteProgress | None]:
-    """Yield a callback (file name, bytes at hand, bytes in all or None), or None."""
+    """Yield a callback (file name, bytes so far, bytes in all or None), or None."""
     if quiet:
         yield None
         return

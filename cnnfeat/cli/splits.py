@@ -5,15 +5,16 @@ from typing import Any
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.output import echo_record
 
 
 @click.command()
 @click.argument("source", metavar="FEATURES.h5|IMAGES")
-@options.protocol_opt
-@options.splits_output_opt
-@options.drawing_opts
-@options.overwrite_opt
-@options.json_opt
+@options.rows.protocol_opt
+@options.rows.splits_output_opt
+@options.rows.drawing_opts
+@options.common.overwrite_opt
+@options.common.json_opt
 def splits(
     source: str, output_path: str, overwrite: bool, as_json: bool, **chosen: Any
 ) -> None:
@@ -26,8 +27,7 @@ def splits(
     $ cnnfeat splits images/ --protocol folder --train-per-class 20 -o splits.csv
     """
     from cnnfeat.benchmark import write_splits
-    from cnnfeat.cli.output import echo_report
 
-    draw = options.draw_options(chosen)
+    draw = options.rows.draw_options(chosen)
     report = write_splits(source, output_path, draw, overwrite=overwrite)
-    echo_report(report.to_dict(), as_json=as_json)
+    echo_record(report.to_dict(), as_json=as_json)

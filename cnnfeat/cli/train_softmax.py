@@ -5,12 +5,13 @@ from typing import Any
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.reports import echo_training
 
 
 @click.command("train-softmax")
-@options.features_arg
-@options.head_output_opt
-@options.head_training_opts
+@options.common.features_arg
+@options.heads.head_output_opt
+@options.heads.head_training_opts
 def train_softmax(
     features_path: str, output_path: str, as_json: bool, **chosen: Any
 ) -> None:
@@ -18,12 +19,11 @@ def train_softmax(
 
     Multinomial logistic regression with L2 penalty, C as in scikit-learn.
     With several values of C the best mean per-class accuracy inside the training rows
-    decides; held-out rows are never looked at.
+    decides; held-out rows are never used.
 
     \b
     $ cnnfeat train-softmax features.h5 -o softmax.h5 --train-per-class 30 --C 0.1,1,10
     """
-    from cnnfeat.cli.output import echo_training
     from cnnfeat.train import TrainOptions, train_head
 
     train_options = TrainOptions(kind="softmax", **chosen)

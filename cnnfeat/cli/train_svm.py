@@ -5,12 +5,13 @@ from typing import Any
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.reports import echo_training
 
 
 @click.command("train-svm")
-@options.features_arg
-@options.head_output_opt
-@options.head_training_opts
+@options.common.features_arg
+@options.heads.head_output_opt
+@options.heads.head_training_opts
 def train_svm(
     features_path: str, output_path: str, as_json: bool, **chosen: Any
 ) -> None:
@@ -18,12 +19,11 @@ def train_svm(
 
     One-vs-rest, squared hinge loss, L2 penalty, in LIBLINEAR's convention.
     With several values of C the best mean per-class accuracy inside the training rows
-    decides; held-out rows are never looked at.
+    decides; held-out rows are never used.
 
     \b
     $ cnnfeat train-svm features.h5 -o svm.h5 --train-per-class 30 --C 0.1,1,10
     """
-    from cnnfeat.cli.output import echo_training
     from cnnfeat.train import TrainOptions, train_head
 
     train_options = TrainOptions(kind="svm", **chosen)

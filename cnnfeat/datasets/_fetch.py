@@ -18,7 +18,7 @@ from cnnfeat.datasets._recipe import FileRecipe
 from cnnfeat.errors import DownloadError
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with a file name, the bytes at hand, and all bytes where known."""
+"""Called with a file name, the bytes so far, and all bytes where known."""
 
 _BLOCK = 1 << 20
 _MAX_ATTEMPTS = 100
@@ -45,7 +45,7 @@ def fetch_file(
     path : Path
         The file's final place; its folder exists.
     progress : callable, optional
-        Called after each block with (name, bytes at hand, all bytes or None).
+        Called after each block with (name, bytes so far, all bytes or None).
     retries : int
         Attempts in a row without a new byte before giving up.
     timeout : float
@@ -167,7 +167,7 @@ def _check(file: FileRecipe, found: Path, path: Path) -> None:
         found.replace(aside)
         raise DownloadError(
             f"{path.name}: {wrong}; set aside as {aside}, run the same command again "
-            f"to fetch it anew from {file.url}"
+            f"to fetch it again from {file.url}"
         )
 
 

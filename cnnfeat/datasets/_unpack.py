@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import lzma
 import os
+import secrets
 import shutil
 import stat
 import tarfile
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -59,12 +59,13 @@ def unpack_archive(
         If the archive holds links or devices: they are left out.
     """
     if folder.exists():
-        raise DownloadError(f"{folder}: exists already; move it away to unpack anew")
+        raise DownloadError(f"{folder}: exists already; move it away to unpack again")
     limit = max(MIN_LIMIT, MAX_RATIO * archive.stat().st_size)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    # Named before it is made: a signal in between finds it in the `finally`.
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:
         content = temporary / "content"
-        content.mkdir()
+        content.mkdir(parents=True)
         written = _unpack(archive, content, strip, limit)
         for name in nested:
             inner = content / name

@@ -13,7 +13,7 @@ from cnnfeat.extract._work import (
     refuse_failures,
 )
 from cnnfeat.extraction import ArraySink, run
-from cnnfeat.images import ImageList
+from cnnfeat.image_table import ImageTable
 from cnnfeat.networks import Network
 
 
@@ -48,7 +48,7 @@ class FeatureArrays:
 
 def extract_arrays(
     network: Network | str,
-    images: str | ImageList,
+    images: str | ImageTable,
     layers: Sequence[str] = (),
     *,
     options: ExtractOptions | None = None,
@@ -60,7 +60,7 @@ def extract_arrays(
     network : Network or str
         A name as for `load_network`, or any network: `Network.from_module` takes a
         module of the caller's.
-    images : str or ImageList
+    images : str or ImageTable
         As for `extract_features`.
     layers : sequence of str, default=()
         As for `resolve_layers`; () is the layer before the classifier.

@@ -28,10 +28,12 @@ from cnnfeat.extraction import (
     return_memory,
     run,
 )
-from cnnfeat.images import Batch, ImageList
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Batch, fingerprint_images
 from cnnfeat.interrupts import Interrupted, StopOnSignal
-from cnnfeat.networks import Network, finetuned_images
+from cnnfeat.networks import Network
 from cnnfeat.outputs import check_folder, check_output
+from cnnfeat.seen import SeenImages
 from cnnfeat.store import Contents, FeatureWriter, unfinished_run
 
 # A run may only go on from another when these fields of the provenance agree.
@@ -44,7 +46,7 @@ _BATCH_SIZE = "rows per batch"
 
 
 def extract_features(
-    images: str | ImageList,
+    images: str | ImageTable,
     output_path: str,
     options: ExtractOptions | None = None,
     *,
@@ -57,7 +59,7 @@ def extract_features(
 
     Parameters
     ----------
-    images : str or ImageList
+    images : str or ImageTable
         A folder of class folders, a folder of images, a CSV or TSV manifest, a tar,
         `-` for paths read from `stdin`, or images that are listed already.
     output_path : str
@@ -149,15 +151,12 @@ def _check_output(output_path: str, options: ExtractOptions) -> None:
         check_output(output_path)
 
 
-def _warn_of_finetuning(image_list: ImageList, network: Network) -> None:
+def _warn_of_finetuning(table: ImageTable, network: Network) -> None:
     """Say so when the weights were fine-tuned on some of the images."""
-    seen = finetuned_images(network.weights.metadata)
-    root = image_list.root
-    # A path that is not under the root is absolute, and stays as it is.
-    n_seen = sum(os.path.join(root, path) in seen for path in image_list.paths)
+    n_seen = len(SeenImages.of_weights(network.weights.metadata).among(table))
     if n_seen:
         warnings.warn(
-            f"{n_seen} of {len(image_list)} images are among those that "
+            f"{n_seen} of {len(table)} images are among those that "
             f"{network.weights.source} was fine-tuned on: a score on them is not a "
             "test accuracy",
             CnnfeatWarning,
@@ -175,15 +174,12 @@ def _open_writer(
     """Return the writer of the output, at the row where the run begins."""
     image_list = source.image_list
     provenance = {
-        "images_sha256": image_list.fingerprint(),
+        "images_sha256": fingerprint_images(image_list),
         **extractor.provenance(),
         "decoder": options.decoder,
     }
     contents = Contents(
-        root=image_list.root,
-        paths=image_list.paths,
-        labels=image_list.labels,
-        class_names=image_list.class_names,
+        table=image_list,
         layers=[replace(spec, dtype=options.dtype) for spec in extractor.specs],
         provenance=provenance,
         command=command,

@@ -7,15 +7,18 @@ import numpy as np
 from cnnfeat.errors import ImageError
 from cnnfeat.extract._options import ExtractOptions
 from cnnfeat.extraction import Extractor, ImageSource
-from cnnfeat.images import Batch, ImageList, check_decoder, list_images
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Batch, check_decoder, list_images
 from cnnfeat.networks import Network, NetworkRequest
 
 
 def as_image_list(
-    images: str | ImageList, stdin: Iterable[str] | None = None
-) -> ImageList:
+    images: str | ImageTable, stdin: Iterable[str] | None = None
+) -> ImageTable:
     """Return images that are listed already as they are, and list what a name means."""
-    return images if isinstance(images, ImageList) else list_images(images, stdin=stdin)
+    return (
+        images if isinstance(images, ImageTable) else list_images(images, stdin=stdin)
+    )
 
 
 def make_extractor(
@@ -51,7 +54,7 @@ def make_extractor(
 
 
 def make_source(
-    image_list: ImageList, extractor: Extractor, options: ExtractOptions
+    image_list: ImageTable, extractor: Extractor, options: ExtractOptions
 ) -> ImageSource:
     """Return the images as the extractor's network wants them.
 
@@ -73,7 +76,7 @@ def make_source(
 
 
 def refuse_failures(
-    batch: Batch, image_list: ImageList, options: ExtractOptions
+    batch: Batch, image_list: ImageTable, options: ExtractOptions
 ) -> None:
     """Raise ImageError where an image of a batch failed and `on_error` is "fail"."""
     if options.on_error == "fail" and not batch.ok.all():

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from cnnfeat.image_table import ImageTable
 from cnnfeat.images import (
     Batch,
-    ImageList,
     Preprocessing,
     default_workers,
     load_batches,
@@ -23,7 +23,7 @@ class ImageSource:
 
     Parameters
     ----------
-    image_list : ImageList
+    image_list : ImageTable
     preprocessing : Preprocessing
     crops : {"center", "ten", "ten-stacked"}
     workers : int or None
@@ -33,7 +33,7 @@ class ImageSource:
         The GPU of "nvjpeg".
     """
 
-    image_list: ImageList
+    image_list: ImageTable
     preprocessing: Preprocessing
     crops: str = "center"
     workers: int | None = None

@@ -10,9 +10,10 @@ from torch import nn
 from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
 from cnnfeat.finetune._split import FinetuneSplit
 from cnnfeat.heads import MEAN_NORM, FeatureTransform
-from cnnfeat.images import ImageList
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layers import Classifier, default_layer
 from cnnfeat.networks import Network
+from cnnfeat.seen import SeenImages
 from cnnfeat.store import Head, load_head
 
 # A dense transform is probed with the identity matrix; beyond this it would not fit.
@@ -68,12 +69,10 @@ def init_from_head(
 
 
 def warn_of_images_seen(
-    head: Head, path: str, images: ImageList, split: FinetuneSplit
+    head: Head, path: str, images: ImageTable, split: FinetuneSplit
 ) -> None:
     """Say so where the head was trained on images that are to judge the network."""
-    if head.root != images.root:
-        return
-    seen = set(head.training_paths)
+    seen = SeenImages(head.root, head.training_paths)
     for part, what, cure in (
         (
             split.test,
@@ -82,7 +81,7 @@ def warn_of_images_seen(
         ),
         (split.validation, "validation", "give --validation 0, which chooses nothing"),
     ):
-        n_seen = sum(images.paths[row] in seen for row in part.tolist())
+        n_seen = len(seen.among(images, part))
         if n_seen:
             warnings.warn(
                 f"--init {path}: the head was trained on {n_seen} of the {len(part)} "

@@ -12,8 +12,8 @@ from cnnfeat.finetune._initial import init_from_head, warn_of_images_seen
 from cnnfeat.finetune._inputs import ImageInputs
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.finetune._split import FinetuneSplit, draw_readable
+from cnnfeat.image_table import ImageTable
 from cnnfeat.images import (
-    ImageList,
     PixelStore,
     StoredImages,
     canvas,
@@ -37,7 +37,7 @@ class Material:
     `network` has the new `classifier`; `modules` are the names of what is trained.
     """
 
-    image_list: ImageList
+    image_list: ImageTable
     split: FinetuneSplit
     network: Network
     classifier: Classifier

@@ -8,6 +8,7 @@ from cnnfeat._version import __version__
 from cnnfeat.finetune._frozen import FrozenScore
 from cnnfeat.finetune._material import Material
 from cnnfeat.finetune._options import FinetuneOptions
+from cnnfeat.images import fingerprint_images
 from cnnfeat.networks import describe_classifier
 from cnnfeat.training import TrainingRun, TrainingState
 
@@ -75,7 +76,7 @@ class Ended:
             "best": state.history[state.best_epoch - 1].to_dict(),
             "comparison": [asdict(row) for row in self.comparison],
             "root": image_list.root,
-            "images_sha256": image_list.fingerprint(),
+            "images_sha256": fingerprint_images(image_list),
             "training_paths": [image_list.paths[row] for row in split.training],
             "heldout_paths": [image_list.paths[row] for row in split.test],
             "command": command,

@@ -20,6 +20,7 @@ from cnnfeat.finetune._material import Features, Material, read_material
 from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
+from cnnfeat.images import fingerprint_images
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
@@ -141,7 +142,7 @@ def _claimed(
 def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]:
     """Return what makes this run the one it is, as JSON types."""
     return {
-        "images_sha256": material.image_list.fingerprint(),
+        "images_sha256": fingerprint_images(material.image_list),
         "weights_sha256": material.network.weights.sha256,
         "init_sha256": file_digest(Path(options.init)) if options.init else None,
         "classes": material.split.class_names,

@@ -6,13 +6,13 @@ scored on the same ones.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cnnfeat.errors import SplitError
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.images import ImageList
+from cnnfeat.image_table import ImageTable
 from cnnfeat.splits import Split, draw_split, inner_split, read_splits, usable_rows
 
 _NO_ROWS = np.array([], dtype=np.int64)
@@ -52,7 +52,7 @@ Decode = Callable[[np.ndarray, np.ndarray], dict[int, str]]
 
 
 def draw_readable(
-    image_list: ImageList, options: FinetuneOptions, decode: Decode
+    image_list: ImageTable, options: FinetuneOptions, decode: Decode
 ) -> FinetuneSplit:
     """Draw the rows, decode them, and draw again without those that failed.
 
@@ -91,13 +91,12 @@ def draw_readable(
 
 
 def _outer_split(
-    image_list: ImageList, ok: np.ndarray, options: FinetuneOptions
+    image_list: ImageTable, ok: np.ndarray, options: FinetuneOptions
 ) -> Split:
     """Return rows to train on and rows held out."""
-    labels, paths, names = image_list.labels, image_list.paths, image_list.class_names
-    usable = usable_rows(labels, ok, names, options.exclude_classes)
+    usable = usable_rows(replace(image_list, ok=ok), options.exclude_classes)
     if options.splits_file:
-        splits = read_splits(options.splits_file, paths)
+        splits = read_splits(options.splits_file, image_list.paths)
         if options.split_index >= len(splits):
             raise SplitError(
                 f"--split-index {options.split_index}: {options.splits_file} has "
@@ -108,9 +107,7 @@ def _outer_split(
     if options.train_per_class is None:
         return Split(np.flatnonzero(usable), _NO_ROWS)
     return draw_split(
-        labels,
-        paths,
-        names,
+        image_list,
         usable=usable,
         train_per_class=options.train_per_class,
         test_per_class=options.test_per_class,
@@ -119,7 +116,7 @@ def _outer_split(
 
 
 def _inner_split(
-    image_list: ImageList, training: np.ndarray, options: FinetuneOptions
+    image_list: ImageTable, training: np.ndarray, options: FinetuneOptions
 ) -> Split:
     """Return rows to train on and rows that choose the epoch, out of the training."""
     labels, names = image_list.labels, image_list.class_names
@@ -139,10 +136,8 @@ def _inner_split(
             "out with --exclude, or give --validation 0"
         )
     return inner_split(
+        image_list,
         training,
-        labels,
-        image_list.paths,
-        names,
         held_out=options.validation,
         seed=options.seed,
     )

@@ -19,7 +19,6 @@ from ._gpu import (
     check_decoder as check_decoder,
 )
 from ._listing import (
-    ImageList as ImageList,
     list_images as list_images,
     relist_images as relist_images,
 )
@@ -31,6 +30,10 @@ from ._loading import (
 from ._pixel_store import (
     PixelStore as PixelStore,
     StoredImages as StoredImages,
+)
+from ._places import (
+    fingerprint_images as fingerprint_images,
+    locate as locate,
 )
 from ._preprocessing import (
     N_CROPS as N_CROPS,

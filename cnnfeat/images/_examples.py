@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnfeat.errors import ImageError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.images._augmentation import (
     Augmentation,
     augment_image,
@@ -10,15 +11,15 @@ from cnnfeat.images._augmentation import (
     image_generator,
 )
 from cnnfeat.images._decode import DEFAULT_LIMITS, decode_image
-from cnnfeat.images._listing import ImageList
 from cnnfeat.images._pixel_store import PixelStore
+from cnnfeat.images._places import locate
 from cnnfeat.images._preprocessing import Preprocessing
 
 _THUMBNAIL_SIDE = 160  # pixels
 _N_IMAGES, _N_COPIES = 6, 7
 
 
-def read_thumbnail(image_list: ImageList, row: int) -> np.ndarray | None:
+def read_thumbnail(image_list: ImageTable, row: int) -> np.ndarray | None:
     """Return an image no larger than 160 x 160 pixels; None where it cannot be read.
 
     Returns
@@ -26,7 +27,7 @@ def read_thumbnail(image_list: ImageList, row: int) -> np.ndarray | None:
     ndarray of shape (h, w, 3), dtype=uint8, or None
     """
     try:
-        image = decode_image(image_list.read_bytes(row, DEFAULT_LIMITS.file_bytes))
+        image = decode_image(locate(image_list, row).read(DEFAULT_LIMITS.file_bytes))
     except ImageError:
         return None
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
@@ -34,7 +35,7 @@ def read_thumbnail(image_list: ImageList, row: int) -> np.ndarray | None:
 
 
 def augmentation_examples(
-    image_list: ImageList,
+    image_list: ImageTable,
     augmentation: Augmentation,
     preprocessing: Preprocessing,
     *,

@@ -6,24 +6,19 @@ files and folders are ignored, and so are files without an image suffix. Symboli
 are followed; one that leads back to a folder above it is an error.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator
 
 from cnnfeat.errors import CnnfeatWarning, InputError
-from cnnfeat.images._listing import (
-    ImageList,
-    build_image_list,
-    printable,
-)
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images._places import build_table, printable
 from cnnfeat.suffixes import is_image_name
 
 _Identity = tuple[int, int]  # device and inode
 
 
-def list_folder(path: str) -> ImageList:
+def list_folder(path: str) -> ImageTable:
     """Return the images of a folder of class folders, or of one flat folder.
 
     Raises
@@ -42,13 +37,13 @@ def list_folder(path: str) -> ImageList:
     ]
     if images:
         _warn_left_out(path, loose, [name for name in classes if not classes[name]])
-        return build_image_list(root, images)
+        return build_table(root, images)
     if not loose:
         raise InputError(
             f"{printable(path)}: no images in this folder or below it; expected files "
             f"with an image suffix (.jpg, .png, ...), found {n_others} other files"
         )
-    return build_image_list(root, [(None, name) for name in sorted(loose)])
+    return build_table(root, [(None, name) for name in sorted(loose)])
 
 
 def _images_below(

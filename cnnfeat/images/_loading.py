@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnfeat.errors import DataError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.images._decode import DECODERS, DEFAULT_LIMITS, DecodeLimits
-from cnnfeat.images._listing import ImageList
+from cnnfeat.images._places import locate
 from cnnfeat.images._pool import Result, Task, WorkerPool
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images._worker import DecodingJob, load_into
@@ -32,7 +33,7 @@ _MOST_WORKERS = 16
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Consecutive rows of an `ImageList`, decoded and preprocessed.
+    """Consecutive rows of an `ImageTable`, decoded and preprocessed.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class Batch:
 
 
 def load_batches(
-    image_list: ImageList,
+    image_list: ImageTable,
     preprocessing: Preprocessing,
     *,
     batch_size: int,
@@ -80,7 +81,7 @@ def load_batches(
 
     Parameters
     ----------
-    image_list : ImageList
+    image_list : ImageTable
         Which images.
     preprocessing : Preprocessing
         Resize and crop; normalising is left to the device.
@@ -140,7 +141,7 @@ def _check(name: str, value: object, is_valid: bool) -> None:
 class _Plan:
     """Which rows belong to which batch."""
 
-    image_list: ImageList
+    image_list: ImageTable
     job: DecodingJob
     batch_size: int
     first_row: int
@@ -178,7 +179,7 @@ def _load_here(plan: _Plan) -> Generator[Batch, None, None]:
     for start in plan.starts():
         batch = plan.open_batch(start)
         for k in range(len(batch.errors)):
-            location = plan.image_list.locate(start + k)
+            location = locate(plan.image_list, start + k)
             reason, seconds = load_into(plan.job, location, batch.pixels[k])
             batch.errors[k] = reason
             batch.decode_seconds += seconds
@@ -196,7 +197,7 @@ def _load_on_gpu(
         for start in plan.starts():
             batch = plan.open_batch(start)
             rows = range(start, start + len(batch.errors))
-            locations = [plan.image_list.locate(row) for row in rows]
+            locations = [locate(plan.image_list, row) for row in rows]
             batch.decode_seconds = decoder.load_into(
                 locations, batch.pixels, batch.errors
             )
@@ -220,7 +221,7 @@ class _Filler:
         self._plan = plan
         self._pool = pool
         rows = range(plan.first_row, len(plan.image_list))
-        self._tasks = (Task(row, plan.image_list.locate(row)) for row in rows)
+        self._tasks = (Task(row, locate(plan.image_list, row)) for row in rows)
         self._next: Task | None = next(self._tasks, None)
         self._open: dict[int, _OpenBatch] = {}  # by start row
         n_crops = plan.batch_size * N_CROPS[plan.job.crops]

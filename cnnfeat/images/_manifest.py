@@ -5,17 +5,16 @@ columns are ignored. Paths are relative to the manifest's folder (on standard in
 the current folder). The order is kept. A label is a class name; an empty one is none.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterable, Iterator
 
 from cnnfeat.errors import InputError
-from cnnfeat.images._listing import ImageList, build_image_list, printable
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images._places import build_table, printable
 
 
-def list_manifest(path: str) -> ImageList:
+def list_manifest(path: str) -> ImageTable:
     """Return the images that a CSV (`,`) or TSV (tab) file names.
 
     Raises
@@ -44,7 +43,7 @@ def list_manifest(path: str) -> ImageList:
         raise InputError(f"{where}: line {rows.line_num}: {error}") from error
 
 
-def list_lines(lines: Iterable[str]) -> ImageList:
+def list_lines(lines: Iterable[str]) -> ImageTable:
     """Return the images named by lines, one path each; blank lines are ignored.
 
     Raises
@@ -63,7 +62,7 @@ _Row = tuple[int, str | None, str]  # line number, class name, path
 
 def _from_rows(
     where: str, folder: str, rows: Iterator[tuple[int, list[str]]]
-) -> ImageList:
+) -> ImageTable:
     line, header = next(((n, row) for n, row in rows if row), (1, []))
     names = [name.strip().lower() for name in header]
     if names.count("path") != 1 or names.count("label") > 1:
@@ -87,7 +86,7 @@ def _from_rows(
     return _build(where, folder, images)
 
 
-def _build(where: str, folder: str, rows: list[_Row]) -> ImageList:
+def _build(where: str, folder: str, rows: list[_Row]) -> ImageTable:
     if not rows:
         raise InputError(f"{where}: names no images; expected one path a line")
     seen: dict[str, int] = {}
@@ -103,7 +102,7 @@ def _build(where: str, folder: str, rows: list[_Row]) -> ImageList:
             )
         seen[name] = line
         images.append((label, name))
-    return build_image_list(folder, images)
+    return build_table(folder, images)
 
 
 def _under(folder: str, path: str) -> str:

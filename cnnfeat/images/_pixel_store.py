@@ -1,12 +1,12 @@
 """Decoded pixels of an image list's rows, asked for again and again."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from cnnfeat.images._listing import ImageList
+from cnnfeat.image_table import ImageTable
 from cnnfeat.images._loading import Batch, load_batches
 from cnnfeat.images._preprocessing import Preprocessing
 
@@ -18,7 +18,7 @@ class PixelStore:
 
     Parameters
     ----------
-    image_list : ImageList
+    image_list : ImageTable
     preprocessing : Preprocessing
         Resize and centre crop.
     workers : int
@@ -29,7 +29,7 @@ class PixelStore:
 
     def __init__(
         self,
-        image_list: ImageList,
+        image_list: ImageTable,
         preprocessing: Preprocessing,
         *,
         workers: int,
@@ -93,7 +93,7 @@ class PixelStore:
         if not rows:
             return
         for batch in load_batches(
-            _take(self._image_list, rows),
+            self._image_list.take(np.asarray(rows)),
             self._preprocessing,
             batch_size=batch_size,
             workers=self._workers,
@@ -130,15 +130,3 @@ class StoredImages:
             m = len(part)
             yield Batch(first_row, pixels, np.ones(m, dtype=bool), ("",) * m)
             first_row += m
-
-
-def _take(image_list: ImageList, rows: Sequence[int]) -> ImageList:
-    """Return an image list of some rows, in their order."""
-    chosen = np.asarray(rows, dtype=np.int64)
-    return replace(
-        image_list,
-        paths=tuple(image_list.paths[row] for row in rows),
-        names=tuple(image_list.names[row] for row in rows),
-        labels=image_list.labels[chosen],
-        spans=None if image_list.spans is None else image_list.spans[chosen],
-    )

@@ -8,19 +8,14 @@ path, as in a folder. Only regular members count. A compressed tar gives no way 
 one image without reading all before it, and is refused.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tarfile
 from pathlib import PurePosixPath
 
 from cnnfeat.errors import ImageError, InputError
-from cnnfeat.images._listing import (
-    ImageList,
-    build_image_list,
-    printable,
-)
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images._places import build_table, printable
 from cnnfeat.images._reading import Location
 from cnnfeat.suffixes import is_image_name
 
@@ -36,7 +31,7 @@ _COMPRESSED = {
 _Span = tuple[int, int]  # offset and length in bytes
 
 
-def list_tar(path: str) -> ImageList:
+def list_tar(path: str) -> ImageTable:
     """Return the images of an uncompressed tar.
 
     Raises
@@ -57,7 +52,7 @@ def list_tar(path: str) -> ImageList:
     labelled = [(_class_name(where, location, name, members), name) for name in images]
     # No class sorts before any; it may stand beside classes only in a mixed tar.
     labelled.sort(key=lambda image: (image[0] is not None, image[0] or "", image[1]))
-    return build_image_list(location, labelled, [members[name] for _, name in labelled])
+    return build_table(location, labelled, [members[name] for _, name in labelled])
 
 
 def _refuse_compressed(path: str) -> None:

@@ -17,8 +17,7 @@ from ._registry import (
     load_network as load_network,
 )
 from ._saving import (
-    finetuned_images as finetuned_images,
-    finetuned_images_of as finetuned_images_of,
+    read_seen_images as read_seen_images,
     read_weights_metadata as read_weights_metadata,
     save_weights as save_weights,
     weights_summary as weights_summary,

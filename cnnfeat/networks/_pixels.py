@@ -1,4 +1,4 @@
-"""Raw pixels as a network without parameters: the control that learns nothing.
+"""Raw pixels as a network without parameters: the baseline that learns nothing.
 
 Its one layer, `pixels`, is the image squashed to 32 x 32 and flattened, R plane first.
 Features of a trained network that are no better than these are worth nothing.

@@ -5,6 +5,7 @@ published file, a file of the user's, or a seed, and returns a frozen `Network`.
 """
 
 import fnmatch
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -188,7 +189,7 @@ def _file_record(
     is_published = prefix is not None and digest.startswith(prefix)
     return WeightsRecord(
         name=path.name,
-        source=str(path),
+        source=os.path.abspath(path),  # found again from any folder
         sha256=digest,
         preprocessing=preprocessing,
         class_names=class_names,

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from cnnfeat.errors import WeightsError
 from cnnfeat.networks._weights import file_digest, read_state_dict
 from cnnfeat.outputs import atomic_output, failure
-from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
+from cnnfeat.seen import SeenImages
+from cnnfeat.suffixes import SAFETENSORS, SAVED_WEIGHTS, suffix_of
 
 FORMAT = "cnnfeat-weights"
 FORMAT_VERSION = 1
@@ -49,7 +50,7 @@ def save_weights(
     text = json.dumps(record, ensure_ascii=False)
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     with atomic_output(path, overwrite=overwrite) as temporary:
-        if path.suffix == ".safetensors":
+        if suffix_of(path) == SAFETENSORS:
             described = {"format": "pt", "cnnfeat": text}
             try:
                 save_file(tensors, temporary, metadata=described)
@@ -100,20 +101,20 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
     }
 
 
-def finetuned_images(metadata: Mapping[str, Any]) -> frozenset[str]:
-    """Return the images that weights were fine-tuned on: full paths, or none."""
-    root = Path(str(metadata.get("root", "")))
-    return frozenset(str(root / path) for path in metadata.get("training_paths", []))
+def read_seen_images(provenance: Mapping[str, str]) -> SeenImages:
+    """Return the images that the weights behind some features were fine-tuned on.
 
+    The weights file tells, for as long as it is where the provenance says. None, where
+    there is no such file, or it has other bytes now.
 
-def finetuned_images_of(path: str, sha256: str) -> frozenset[str]:
-    """Return the same from the weights file itself, where it is still there.
-
-    Empty where the file is gone, or has other bytes than `sha256` says.
+    Parameters
+    ----------
+    provenance : mapping of str to str
+        A feature file's or a head's.
     """
-    there = Path(path)
-    if suffix_of(there) not in SAVED_WEIGHTS or not there.is_file():
-        return frozenset()
-    if file_digest(there) != sha256:
-        return frozenset()
-    return finetuned_images(read_weights_metadata(there))
+    path = Path(provenance.get("weights", ""))
+    if suffix_of(path) not in SAVED_WEIGHTS or not path.is_file():
+        return SeenImages("", ())
+    if file_digest(path) != provenance.get("weights_sha256"):
+        return SeenImages("", ())
+    return SeenImages.of_weights(read_weights_metadata(path))

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from cnnfeat.errors import WeightsError
+from cnnfeat.suffixes import SAFETENSORS, suffix_of
 
 StateDict = dict[str, torch.Tensor]
 
@@ -67,7 +68,7 @@ def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
             f"weights {str(path)!r}: {found}; expected 'default', 'random', or the "
             "path of a .pth or .safetensors file"
         )
-    if path.suffix == ".safetensors":
+    if suffix_of(path) == SAFETENSORS:
         return _read_safetensors(path)
     loaded = _load_tensors(path)
     text = loaded.get("cnnfeat", "{}") if isinstance(loaded, dict) else "{}"

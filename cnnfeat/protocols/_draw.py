@@ -1,14 +1,14 @@
 """The splits of a protocol on the images at hand, and what is not as in the papers."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols._lists import read_published_splits
-from cnnfeat.protocols._table import Protocol
+from cnnfeat.protocols._table import Draw, Protocol
 from cnnfeat.splits import Split, draw_split
 
 _RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
@@ -16,16 +16,10 @@ _RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
 
 def protocol_splits(
     protocol: Protocol,
-    labels: np.ndarray,
-    paths: Sequence[str],
-    class_names: Sequence[str],
-    usable: np.ndarray,
+    table: ImageTable,
+    draw: Draw,
     *,
-    train_per_class: int | None = None,
-    test_per_class: int | None = None,
-    n_splits: int | None = None,
-    seed: int = 0,
-    lists_dir: str | Path | None = None,
+    usable: np.ndarray,
 ) -> list[Split]:
     """Return the protocol's splits.
 
@@ -33,15 +27,12 @@ def protocol_splits(
     ----------
     protocol : Protocol
         From `get_protocol`.
-    labels, paths, class_names, usable
+    table : ImageTable
+    draw : Draw
+        Instead of the protocol's own numbers.
+    usable : ndarray of shape (n_images,), dtype=bool
         As for `draw_split`. The class of clutter is left out here where the protocol
         leaves it out.
-    train_per_class, test_per_class, n_splits : int, optional
-        Instead of the protocol's own.
-    seed : int, default=0
-        Split i is drawn with seed + i; published lists do not depend on it.
-    lists_dir : path, optional
-        Folder of the data set's published lists.
 
     Raises
     ------
@@ -56,33 +47,24 @@ def protocol_splits(
         If classes, images or published lists are not as many as the official ones, the
         class of clutter is missing, or a listed image could not be read.
     """
-    if n_splits is not None and n_splits < 1:
-        raise SplitError(f"at least 1 split is needed, not {n_splits}")
-    labels = np.asarray(labels)
-    usable = _taking_part(protocol, labels, class_names, np.array(usable, dtype=bool))
-    _check_data_set(protocol, labels, class_names, usable)
-    if protocol.lists and lists_dir is not None:
-        if (train_per_class, test_per_class) != (None, None):
-            raise SplitError(
-                f"{protocol.name} takes its rows from the published lists: "
-                "--train-per-class and --test-per-class do not go with --lists"
-            )
-        published = read_published_splits(protocol.lists, Path(lists_dir), paths)
-        return _published(published, n_splits or protocol.n_splits, usable)
-    train_per_class = train_per_class or protocol.default_train_per_class
+    if draw.n_splits is not None and draw.n_splits < 1:
+        raise SplitError(f"at least 1 split is needed, not {draw.n_splits}")
+    usable = _taking_part(protocol, table, np.array(usable, dtype=bool))
+    _check_data_set(protocol, table.labels, usable)
+    if protocol.lists and draw.lists_dir is not None:
+        return _published(protocol, table, draw, usable)
+    train_per_class = draw.train_per_class or protocol.default_train_per_class
     if train_per_class is None:
         raise SplitError(_what_is_missing(protocol))
     return [
         draw_split(
-            labels,
-            paths,
-            class_names,
+            table,
             usable=usable,
             train_per_class=train_per_class,
-            test_per_class=test_per_class or protocol.test_per_class,
-            seed=seed + index,
+            test_per_class=draw.test_per_class or protocol.test_per_class,
+            seed=draw.seed + index,
         )
-        for index in range(_n_random_splits(protocol, n_splits))
+        for index in range(_n_random_splits(protocol, draw.n_splits))
     ]
 
 
@@ -104,15 +86,12 @@ def _what_is_missing(protocol: Protocol) -> str:
 
 
 def _taking_part(
-    protocol: Protocol,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    usable: np.ndarray,
+    protocol: Protocol, table: ImageTable, usable: np.ndarray
 ) -> np.ndarray:
     """Leave out the class of clutter, or say that it is missing."""
-    names = list(class_names)
+    names = table.class_names
     if protocol.background in names and not protocol.with_background:
-        return usable & (labels != names.index(protocol.background))
+        return usable & (table.labels != names.index(protocol.background))
     if protocol.with_background and protocol.background not in names:
         _warn(
             f"{protocol.name} has the class {protocol.background}, which is missing "
@@ -121,12 +100,7 @@ def _taking_part(
     return usable
 
 
-def _check_data_set(
-    protocol: Protocol,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    usable: np.ndarray,
-) -> None:
+def _check_data_set(protocol: Protocol, labels: np.ndarray, usable: np.ndarray) -> None:
     """Say how the images differ from the official ones; refuse another data set."""
     present = np.unique(labels[usable & (labels >= 0)])
     n_classes, n_images = len(present), int(np.count_nonzero(usable & (labels >= 0)))
@@ -147,8 +121,18 @@ def _check_data_set(
 
 
 def _published(
-    splits: list[Split], n_splits: int | None, usable: np.ndarray
+    protocol: Protocol, table: ImageTable, draw: Draw, usable: np.ndarray
 ) -> list[Split]:
+    """Return the splits of published lists, without rows that have no features."""
+    if (draw.train_per_class, draw.test_per_class) != (None, None):
+        raise SplitError(
+            f"{protocol.name} takes its rows from the published lists: "
+            "--train-per-class and --test-per-class do not go with --lists"
+        )
+    assert protocol.lists is not None
+    assert draw.lists_dir is not None
+    splits = read_published_splits(protocol.lists, Path(draw.lists_dir), table.paths)
+    n_splits = draw.n_splits or protocol.n_splits
     if n_splits is not None and len(splits) < n_splits:
         _warn(f"{n_splits} published splits are expected; here are {len(splits)}")
     return [_readable(split, usable) for split in splits[:n_splits]]

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnnfeat.errors import SplitError
 from cnnfeat.protocols._published import (
@@ -68,6 +69,21 @@ class Protocol:
     def default_train_per_class(self) -> int | None:
         """The largest of the papers' sizes."""
         return self.train_sizes[-1] if self.train_sizes else None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How many rows, of which seed; None leaves a choice to the protocol.
+
+    Split i is drawn with `seed` + i. `lists_dir` is the folder of the data set's
+    published lists, which depend on no seed.
+    """
+
+    n_splits: int | None = None
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+    seed: int = 0
+    lists_dir: str | Path | None = None
 
 
 _CALTECH101_BACKGROUND = "BACKGROUND_Google"

@@ -1,9 +1,6 @@
 """Reading a finished feature file, whole layers or block by block."""
 
-import difflib
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,15 +8,16 @@ import h5py
 import numpy as np
 
 from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
+from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
 from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.store._skeleton import FEATURES_FORMAT
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
 _RUN_BYTES = 8 * MIB
-_PARTS = re.compile(r"(\d+)").split  # text and numbers in turn, text first
 
 
 def open_features(path: str | Path) -> "FeatureFile":
@@ -40,16 +38,11 @@ class FeatureFile:
     Attributes
     ----------
     path : Path
-    root : str
-        Folder (or tar) that `paths` are relative to.
-    paths : tuple of str
-    labels : ndarray of shape (n_images,), dtype=int32
-        -1 where there is none.
-    ok : ndarray of shape (n_images,), dtype=bool
-        False where the image could not be read: its features are zeros.
+    table : ImageTable
+        One image a row; where it is not `ok` it could not be read, and its features
+        are zeros.
     errors : tuple of str
         Why not; empty where ok.
-    class_names : tuple of str
     layers : dict of str to LayerSpec
         In the order in which they were asked for.
     provenance : dict of str
@@ -68,53 +61,66 @@ class FeatureFile:
 
     def _read_tables(self) -> None:
         file = self._file
-        self.root = str(file.attrs["root"])
         self.command = str(file.attrs["command"])
         self.created_by = str(file.attrs["created_by"])
-        self.paths = read_strings(file, "/images/path")
-        self.labels: np.ndarray = file["/images/label"][:]
-        self.ok: np.ndarray = file["/images/ok"][:]
         self.errors = read_strings(file, "/images/error")
-        self.class_names = read_strings(file, "/classes")
         self.provenance = read_attributes(file["/provenance"])
-        self.layers = {
-            name: _read_spec(name, dataset)
-            for name, dataset in sorted(file["/features"].items(), key=_place(file))
-        }
+        self.layers = read_layers(file)
         self._check_lengths()
+        self.table = ImageTable(
+            root=str(file.attrs["root"]),
+            paths=read_strings(file, "/images/path"),
+            labels=file["/images/label"][:],
+            class_names=read_strings(file, "/classes"),
+            ok=file["/images/ok"][:],
+        )
 
     def _check_lengths(self) -> None:
-        lengths = {
-            "/images/label": len(self.labels),
-            "/images/ok": len(self.ok),
-            "/images/error": len(self.errors),
-        }
+        """Refuse a file whose datasets do not have a row for each image."""
+        n_images = len(self._file["/images/path"])
+        names = [f"/images/{name}" for name in ("label", "ok", "error")]
         for name, spec in self.layers.items():
-            shape = self._file[f"/features/{name}"].shape
-            lengths[f"/features/{name}"] = shape[0]
+            names.append(f"/features/{name}")
+            shape = self._file[names[-1]].shape
             if shape[1:] != spec.shape:
                 raise StoreError(
                     f"{self.path} is damaged: /features/{name} has rows of shape "
                     f"{shape[1:]} and says {spec.shape}"
                 )
-        for name, length in lengths.items():
-            if length != self.n_images:
+        for name in names:
+            if len(self._file[name]) != n_images:
                 raise StoreError(
-                    f"{self.path} is damaged: {name} has {length} rows, "
-                    f"/images/path has {self.n_images}"
+                    f"{self.path} is damaged: {name} has {len(self._file[name])} rows, "
+                    f"/images/path has {n_images}"
                 )
-        if self.n_images and self.labels.max() >= len(self.class_names):
-            raise StoreError(f"{self.path} is damaged: a label has no class name")
 
     @property
     def n_images(self) -> int:
         """Number of rows."""
-        return len(self.paths)
+        return len(self.table)
 
-    # -- layers ----------------------------------------------------------------------
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The table's paths."""
+        return self.table.paths
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The table's labels: int32 (n_images,), -1 where there is none."""
+        return self.table.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The table's class names."""
+        return self.table.class_names
+
+    @property
+    def ok(self) -> np.ndarray:
+        """The table's `ok`: bool (n_images,), False where there are no features."""
+        return self.table.ok
 
     def resolve(self, layer: str | None) -> tuple[str, ...]:
-        """Return the datasets that `layer` stands for.
+        """Return the datasets that a user's `layer` stands for, for `read`.
 
         Parameters
         ----------
@@ -127,44 +133,31 @@ class FeatureFile:
         LayerError
             If there is none of that name (the nearest are offered), or several.
         """
-        if layer is None:
-            return (self._only(list(self.layers), "give --layer"),)
-        if layer in self.layers:
-            return (layer,)
-        return tuple(self._named(name) for name in layer.split("+"))
+        try:
+            return resolve_layer(self.layers, layer)
+        except LayerError as error:
+            raise LayerError(f"{self.path} {error}") from error
 
-    def _named(self, name: str) -> str:
-        if name in self.layers:
-            return name
-        tapped = [key for key, spec in self.layers.items() if spec.layer == name]
-        if tapped:
-            return self._only(tapped, f"{name!r} names them all; give one")
-        near = difflib.get_close_matches(name, list(self.layers), 3, 0.4)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        raise LayerError(
-            f"{self.path} has no layer {name!r}{hint}; it has {', '.join(self.layers)}"
-        )
+    def n_features(self, layers: str | Sequence[str]) -> int:
+        """Return the length of one row of `read(layers)`."""
+        return sum(spec.n_features for spec in self._specs(layers))
 
-    def _only(self, names: list[str], cure: str) -> str:
-        if len(names) == 1:
-            return names[0]
-        raise LayerError(
-            f"{self.path} has {len(names)} layers ({', '.join(names)}): {cure}"
-        )
+    def _specs(self, layers: str | Sequence[str]) -> list[LayerSpec]:
+        names = [layers] if isinstance(layers, str) else layers
+        for name in names:
+            if name not in self.layers:
+                raise LayerError(f"{self.path} {no_layer(self.layers, name)}")
+        return [self.layers[name] for name in names]
 
-    def n_features(self, layer: str | None) -> int:
-        """Return the length of one row of `read(layer)`."""
-        return sum(self.layers[name].n_features for name in self.resolve(layer))
-
-    # -- rows ------------------------------------------------------------------------
-
-    def read(self, layer: str | None, rows: np.ndarray | None = None) -> np.ndarray:
+    def read(
+        self, layers: str | Sequence[str], rows: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the features of some rows, in the order of `rows`.
 
         Parameters
         ----------
-        layer : str or None
-            As for `resolve`.
+        layers : str or sequence of str
+            A dataset's name, or several, whose features are joined in that order.
         rows : ndarray of shape (m,), dtype=int, optional
             Any order, repeats allowed; all rows by default.
 
@@ -182,16 +175,16 @@ class FeatureFile:
         StoreError
             If the file is damaged.
         """
-        names = self.resolve(layer)
+        specs = self._specs(layers)
         rows = self._check_rows(rows)
-        X = np.empty((len(rows), self.n_features("+".join(names))), np.float32)
+        X = np.empty((len(rows), sum(spec.n_features for spec in specs)), np.float32)
         ordered, where = np.unique(rows, return_inverse=True)
         as_asked = len(ordered) == len(rows) and bool(np.all(ordered == rows))
         column = 0
-        for name in names:
-            columns = X[:, column : column + self.layers[name].n_features]
+        for spec in specs:
+            columns = X[:, column : column + spec.n_features]
             column += columns.shape[1]
-            for start, block in self._runs(name, ordered):
+            for start, block in self._runs(spec, ordered):
                 if as_asked:
                     columns[start : start + len(block)] = block
                 else:
@@ -218,9 +211,9 @@ class FeatureFile:
             )
 
     def blocks(
-        self, layer: str | None, rows: np.ndarray | None, n_rows: int
+        self, layers: str | Sequence[str], rows: np.ndarray | None, n_rows: int
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield `read(layer, rows)` in blocks of at most `n_rows` rows.
+        """Yield `read(layers, rows)` in blocks of at most `n_rows` rows.
 
         Yields
         ------
@@ -231,7 +224,7 @@ class FeatureFile:
         rows = self._check_rows(rows)
         for start in range(0, len(rows), n_rows):
             part = slice(start, min(start + n_rows, len(rows)))
-            yield part, self.read(layer, rows[part])
+            yield part, self.read(layers, rows[part])
 
     def _check_rows(self, rows: np.ndarray | None) -> np.ndarray:
         if rows is None:
@@ -246,12 +239,13 @@ class FeatureFile:
             )
         return rows.astype(np.int64)
 
-    def _runs(self, name: str, ordered: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _runs(
+        self, spec: LayerSpec, ordered: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the sorted rows in contiguous reads: position in `ordered`, rows."""
-        dataset = self._file[f"/features/{name}"]
-        row_bytes = self.layers[name].row_bytes
-        longest = max(1, _RUN_BYTES // row_bytes)
-        gaps = np.flatnonzero(np.diff(ordered) > 1 + _GAP_BYTES // row_bytes) + 1
+        dataset = self._file[f"/features/{spec.name}"]
+        longest = max(1, _RUN_BYTES // spec.row_bytes)
+        gaps = np.flatnonzero(np.diff(ordered) > 1 + _GAP_BYTES // spec.row_bytes) + 1
         for run in np.split(np.arange(len(ordered)), gaps):
             while len(run):
                 wanted = ordered[run]
@@ -263,8 +257,6 @@ class FeatureFile:
                     block = block[wanted[:n] - low]
                 yield int(run[0]), block
                 run = run[n:]
-
-    # -- ending ----------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the file; what was read from it stays."""
@@ -280,30 +272,3 @@ class FeatureFile:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _place(file: h5py.File) -> Callable[[tuple[str, h5py.Dataset]], tuple[int, list]]:
-    """Return a sort key that puts layers in the order in which they were asked for."""
-    order: list[str] = json.loads(file.attrs.get("layer_order", "[]"))
-
-    def key(item: tuple[str, h5py.Dataset]) -> tuple[int, list]:
-        name = item[0]
-        # Without a recorded order: as people count, features.3 before features.12.
-        counted = [int(part) if part.isdecimal() else part for part in _PARTS(name)]
-        return order.index(name) if name in order else len(order), counted
-
-    return key
-
-
-def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:
-    if not isinstance(dataset, h5py.Dataset):
-        raise StoreError(f"/features/{name} is not a dataset")
-    attrs = dataset.attrs
-    return LayerSpec(
-        name=name,
-        layer=str(attrs["layer"]),
-        shape=tuple(int(size) for size in attrs["shape"]),
-        pool=str(attrs["pool"]),
-        before_nonlinearity=bool(attrs["before_nonlinearity"]),
-        dtype=str(dataset.dtype),
-    )

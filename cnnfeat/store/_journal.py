@@ -34,6 +34,11 @@ def encode_line(entry: dict[str, Any]) -> bytes:
     return json.dumps({"crc32": _crc32(entry), "entry": entry}).encode() + b"\n"
 
 
+def journal_path(output_path: str | Path) -> Path:
+    """Return where the journal of an output that is being written lies."""
+    return Path(f"{output_path}.part.journal")
+
+
 def read_journal(path: Path) -> JournalState | None:
     """Return what the journal at `path` says; None where there is no usable one.
 
@@ -61,7 +66,7 @@ def unfinished_run(output_path: str | Path) -> dict[str, str]:
     OutputError
         As `read_journal`.
     """
-    state = read_journal(Path(f"{output_path}.part.journal"))
+    state = read_journal(journal_path(output_path))
     return state.fingerprint if state is not None and state.rows_done else {}
 
 

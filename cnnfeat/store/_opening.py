@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cnnfeat.errors import LayerError, StoreError
+from cnnfeat.errors import DataError, LayerError, StoreError
 from cnnfeat.outputs import system_reason
 from cnnfeat.store._skeleton import FEATURES_FORMAT, FORMAT_VERSION
 
@@ -24,6 +24,7 @@ _DAMAGE = (
     ValueError,
     TypeError,
     AttributeError,
+    DataError,
     LayerError,
 )
 

@@ -18,14 +18,14 @@ _FIELDS = {
 }
 
 
-def check_same_provenance(head: Head, features: FeatureFile) -> str:
-    """Return the layer of `features` that `head` applies to.
+def check_same_provenance(head: Head, features: FeatureFile) -> tuple[str, ...]:
+    """Return the layers of `features` that `head` applies to.
 
     Returns
     -------
-    str
+    tuple of str
         For `FeatureFile.read`: the datasets tapped where the head's were, whatever
-        their names, joined by "+".
+        their names.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def check_same_provenance(head: Head, features: FeatureFile) -> str:
         found = features.provenance.get(field, "not recorded")
         if _canonical(trained) != _canonical(found):
             raise _mismatch(features, field, found, trained, option)
-    return "+".join(_matching(spec, features) for spec in head.layer_specs)
+    return tuple(_matching(spec, features) for spec in head.layer_specs)
 
 
 def is_trained_from(head: Head, features: FeatureFile) -> bool:
@@ -55,7 +55,7 @@ def is_trained_from(head: Head, features: FeatureFile) -> bool:
     if ours and theirs:
         return ours == theirs
     here = set(features.paths)
-    return head.root == features.root and all(
+    return head.root == features.table.root and all(
         path in here for path in head.training_paths + head.heldout_paths
     )
 

@@ -9,7 +9,6 @@ format serves: files of the newer ones refuse to open when a killed process has 
 their "open for writing" mark set.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import numpy as np
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, LayerError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB, fsync_path, prove_space
 
@@ -38,13 +38,8 @@ class Contents:
 
     Parameters
     ----------
-    root : str
-        Absolute folder (or tar) that the paths are relative to.
-    paths : sequence of str
+    table : ImageTable
         One image a row.
-    labels : ndarray of shape (n_images,), dtype=int32
-        Indices into `class_names`; -1 where there is none.
-    class_names : sequence of str
     layers : sequence of LayerSpec
     provenance : dict of str
     command : str
@@ -53,30 +48,19 @@ class Contents:
     Raises
     ------
     DataError
-        If there are no images, or labels do not go with paths and class names.
+        If there are no images.
     LayerError
         If there are no layers, or two of one name.
     """
 
-    root: str
-    paths: Sequence[str]
-    labels: np.ndarray
-    class_names: Sequence[str]
+    table: ImageTable
     layers: Sequence[LayerSpec]
     provenance: dict[str, str]
     command: str
 
     def __post_init__(self) -> None:
-        if not len(self.paths):
+        if not len(self.table):
             raise DataError("there are no images to store features of")
-        if np.shape(self.labels) != (len(self.paths),):
-            raise DataError(f"{len(self.paths)} paths, {len(self.labels)} labels")
-        lowest, highest = np.min(self.labels), np.max(self.labels)
-        if lowest < -1 or highest >= len(self.class_names):
-            raise DataError(
-                f"labels go from {lowest} to {highest}, but there are "
-                f"{len(self.class_names)} class names"
-            )
         names = [spec.name for spec in self.layers]
         if not names:
             raise LayerError("no layer to store")
@@ -86,22 +70,20 @@ class Contents:
     @property
     def n_images(self) -> int:
         """Number of rows."""
-        return len(self.paths)
+        return len(self.table)
 
     def fingerprint(self) -> dict[str, str]:
         """Return what decides where each row goes and what it means."""
-        listing = json.dumps(
-            [list(self.paths), np.asarray(self.labels).tolist(), list(self.class_names)]
-        )
         return {
-            "image list": hashlib.sha256(listing.encode()).hexdigest(),
+            "image list": self.table.fingerprint(),
             "layers": json.dumps([spec.to_dict() for spec in self.layers]),
         }
 
     def metadata_bytes(self) -> int:
         """Return no fewer bytes than everything but the rows takes."""
         # Strings: the bytes, a heap entry and a reference each; labels; chunk indices.
-        strings = [*self.paths, *self.class_names, *self.provenance.values()]
+        table = self.table
+        strings = [*table.paths, *table.class_names, *self.provenance.values()]
         text = sum(len(string.encode()) + 48 for string in strings)
         n_chunks = sum(-(-self.n_images // _chunk_rows(s)) for s in self.layers)
         return 2 * (text + 4 * self.n_images + 128 * n_chunks) + MIB // 4
@@ -127,7 +109,7 @@ def create_skeleton(path: Path, contents: Contents) -> None:
     prove_space(path, contents.metadata_bytes())
     with h5py.File(path, "w", libver="earliest") as file:
         _write_attributes(file, contents)
-        _write_images(file, contents)
+        _write_images(file, contents.table)
         for spec in contents.layers:
             dataset = _preallocate(
                 file,
@@ -150,7 +132,7 @@ def _write_attributes(file: h5py.File, contents: Contents) -> None:
     file.attrs["complete"] = np.bool_(False)
     file.attrs["created_by"] = f"cnnfeat {__version__}"
     file.attrs["command"] = contents.command
-    file.attrs["root"] = contents.root
+    file.attrs["root"] = contents.table.root
     # HDF5 lists a group by the alphabet; people want the order that they asked for.
     file.attrs["layer_order"] = json.dumps([spec.name for spec in contents.layers])
     provenance = file.create_group("provenance")
@@ -158,17 +140,13 @@ def _write_attributes(file: h5py.File, contents: Contents) -> None:
         provenance.attrs[key] = value
 
 
-def _write_images(file: h5py.File, contents: Contents) -> None:
+def _write_images(file: h5py.File, table: ImageTable) -> None:
     text = h5py.string_dtype("utf-8")
-    n = contents.n_images
-    file.create_dataset("/images/path", data=list(contents.paths), dtype=text)
-    file.create_dataset("/images/label", data=np.asarray(contents.labels, np.int32))
-    file.create_dataset(
-        "/classes",
-        shape=(len(contents.class_names),),
-        data=list(contents.class_names) or None,
-        dtype=text,
-    )
+    n, n_classes = len(table), len(table.class_names)
+    file.create_dataset("/images/path", data=list(table.paths), dtype=text)
+    file.create_dataset("/images/label", data=table.labels)
+    names = list(table.class_names) or None
+    file.create_dataset("/classes", shape=(n_classes,), data=names, dtype=text)
     _preallocate(file, "/images/ok", (n,), np.dtype(bool))
     _preallocate(file, "/images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
 

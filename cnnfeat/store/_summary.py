@@ -47,7 +47,7 @@ def _feature_summary(features: FeatureFile) -> dict[str, Any]:
         "n_unlabelled": int(np.count_nonzero(features.labels < 0)),
         "n_classes": len(features.class_names),
         "classes": dict(zip(features.class_names, counts.tolist(), strict=True)),
-        "root": features.root,
+        "root": features.table.root,
         "layers": [spec.to_dict() for spec in features.layers.values()],
         "provenance": features.provenance,
         "command": features.command,

@@ -15,7 +15,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import DataError, OutputError, ProvenanceError, ShapeError
+from cnnfeat.errors import OutputError, ProvenanceError, ShapeError
 from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
@@ -24,17 +24,20 @@ from cnnfeat.outputs import (
     publish,
     refuse_existing,
 )
-from cnnfeat.store._journal import Journal, JournalState, read_journal
+from cnnfeat.store._journal import (
+    Journal,
+    JournalState,
+    journal_path,
+    read_journal,
+)
+from cnnfeat.store._rows import as_stored, check_layers, cut_reason
 from cnnfeat.store._skeleton import (
-    ERROR_BYTES,
     Contents,
     create_skeleton,
     fsync_rows,
     mark_complete,
     open_for_rows,
 )
-
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class FeatureWriter:
@@ -94,9 +97,9 @@ class FeatureWriter:
         self._file: h5py.File | None = None
         check_folder(self.path)
         self._refuse_unasked(overwrite, resume)
-        journal_path = self._part.with_name(self._part.name + ".journal")
-        had_journal = journal_path.exists()
-        self._journal = Journal(journal_path)
+        journal = journal_path(self.path)
+        had_journal = journal.exists()
+        self._journal = Journal(journal)
         try:
             job = {**fingerprint, **contents.fingerprint()}
             self._start(job, resume and not overwrite)
@@ -107,12 +110,10 @@ class FeatureWriter:
             self._give_up(remove=not had_journal)
             raise
 
-    # -- opening ---------------------------------------------------------------------
-
     def _refuse_unasked(self, overwrite: bool, resume: bool) -> None:
         if overwrite:
             return
-        state = read_journal(self._part.with_name(self._part.name + ".journal"))
+        state = read_journal(journal_path(self.path))
         left = self._part.exists()
         # A run with --overwrite that was killed is resumed under the same permission.
         if not (resume and left and state is not None and state.overwrite):
@@ -170,8 +171,6 @@ class FeatureWriter:
             reason = self._file["/images/error"][row]
             self.failures[row] = reason.decode("utf-8")
 
-    # -- writing ---------------------------------------------------------------------
-
     def write(
         self,
         start: int,
@@ -206,20 +205,24 @@ class FeatureWriter:
         """
         ok, errors = np.array(ok, dtype=bool), list(errors)
         stop = self._check_rows(start, ok, errors)
-        self._check_layers(features, len(ok))
+        check_layers(self._layers, features, len(ok))
         if not len(ok):
             return
         for name in self._layers:
             mark_non_finite(name, features[name], ok, errors)
+        paths = self.contents.table.paths[start:stop]
         stored = {
-            name: self._convert(name, features[name], start, ok) for name in features
+            name: as_stored(spec, features[name], ok, paths)
+            for name, spec in self._layers.items()
         }
         assert self._file is not None
         try:
             for name, rows in stored.items():
                 self._file[f"/features/{name}"][start:stop] = rows
             self._file["/images/ok"][start:stop] = ok
-            self._file["/images/error"][start:stop] = [_cut(text) for text in errors]
+            self._file["/images/error"][start:stop] = [
+                cut_reason(text) for text in errors
+            ]
         except (OSError, RuntimeError) as error:
             raise self._broken(error) from error
         self.failures.update(
@@ -239,45 +242,6 @@ class FeatureWriter:
         if ok.ndim != 1 or len(errors) != len(ok):
             raise ShapeError(f"{len(errors)} errors for ok of shape {ok.shape}")
         return stop
-
-    def _check_layers(self, features: Mapping[str, np.ndarray], m: int) -> None:
-        if set(features) != set(self._layers):
-            raise ShapeError(
-                f"layers {', '.join(sorted(features))} given, "
-                f"{', '.join(sorted(self._layers))} expected"
-            )
-        for name, spec in self._layers.items():
-            array = features[name]
-            if array.shape != (m, *spec.shape) or array.dtype.kind != "f":
-                raise ShapeError(
-                    f"layer {name!r}: expected floating {(m, *spec.shape)}, "
-                    f"found {array.dtype} {array.shape}"
-                )
-
-    def _convert(
-        self, name: str, array: np.ndarray, start: int, ok: np.ndarray
-    ) -> np.ndarray:
-        """Return the rows as they are stored: zeros where not ok, in the dtype."""
-        if not ok.all():
-            array = array.copy()
-            array[~ok] = 0
-        if self._layers[name].dtype == "float16" and array.dtype != np.float16:
-            self._refuse_overflow(name, array, start)
-        return np.ascontiguousarray(array, dtype=self._layers[name].dtype)
-
-    def _refuse_overflow(self, name: str, array: np.ndarray, start: int) -> None:
-        largest = np.abs(array).reshape(len(array), -1).max(axis=1, initial=0)
-        # Rounding to nearest turns what is at most half a step above into the maximum.
-        too_large = np.flatnonzero(largest >= _FLOAT16_MAX + 16)
-        if len(too_large):
-            row = int(too_large[0])
-            raise DataError(
-                f"layer {name!r}, image {self.contents.paths[start + row]}: "
-                f"{largest[row]:.6g} does not fit in float16 (at most "
-                f"{_FLOAT16_MAX:.0f}); give --dtype float32"
-            )
-
-    # -- ending ----------------------------------------------------------------------
 
     def commit(self) -> None:
         """Make the rows written so far safe: on the disk, then in the journal.
@@ -371,11 +335,3 @@ def _check_fingerprint(part: Path, before: dict[str, str], now: dict[str, str]) 
                 f"{now.get(field, 'not recorded')!r}; give what was given then, or "
                 "--overwrite to start anew"
             )
-
-
-def _cut(text: str) -> bytes:
-    """Return `text` in UTF-8, cut at a character to the length that is stored."""
-    data = " ".join(text.split()).encode("utf-8", "replace")
-    if len(data) <= ERROR_BYTES:
-        return data
-    return data[: ERROR_BYTES - 3].decode("utf-8", "ignore").encode() + "…".encode()

@@ -71,8 +71,8 @@ def parse_sizes(ctx: Any, param: Any, value: str | None) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def parse_controls(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
-    """Turn `pixels,random` into names of controls."""
+def parse_baselines(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    """Turn `pixels,random` into names of baselines."""
     names = tuple(dict.fromkeys((value or "").split(","))) if value else ()
     unknown = [name for name in names if name not in ("pixels", "random")]
     if unknown:

@@ -1,4 +1,4 @@
-"""Controls and example images, however the images of a feature file were listed."""
+"""Baselines and example images, however the images of a feature file were listed."""
 
 import csv
 import json
@@ -10,11 +10,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import FIRST_BLOCK
 
-from cnnfeat.benchmark._controls import features_images
 from cnnfeat.benchmark._figures import _reader
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import InputError
-from cnnfeat.images import list_images, relist_images
+from cnnfeat.images import fingerprint_images, list_images, locate, relist_images
 from cnnfeat.store import open_features
 
 DRAWN = ("--train-per-class", "4", "--splits", "2", "--C", "1", "--quiet", "--json")
@@ -49,8 +48,8 @@ def listed_features(request, colour_dir, tmp_path):
     return tmp_path / "f.h5"
 
 
-def test_controls_are_extracted_from_manifests_and_tars(listed_features):
-    result = run("benchmark", listed_features, *DRAWN, "--control", "pixels")
+def test_baselines_are_extracted_from_manifests_and_tars(listed_features):
+    result = run("benchmark", listed_features, *DRAWN, "--baseline", "pixels")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert [row["features"] for row in record["rows"]] == [
@@ -84,18 +83,18 @@ def test_images_of_a_list_on_stdin_are_found_again(colour_dir, tmp_path, monkeyp
     assert run(*asked, input=lines).exit_code == 0
     monkeypatch.chdir(tmp_path)
     with open_features(tmp_path / "f.h5") as features:
-        images = features_images(features)
-        assert images.fingerprint() == features.provenance["images_sha256"]
+        images = relist_images(features.table)
+        assert fingerprint_images(images) == features.provenance["images_sha256"]
         assert len(_reader(features)([0, 1, 2])) == 3
 
 
-def test_rows_that_a_control_lacks_are_left_out_of_both(colour_dir, tmp_path):
-    features, control = tmp_path / "f.h5", tmp_path / "f.control-pixels.h5"
+def test_rows_that_a_baseline_lacks_are_left_out_of_both(colour_dir, tmp_path):
+    features, baseline = tmp_path / "f.h5", tmp_path / "f.baseline-pixels.h5"
     assert run("extract", colour_dir, "-o", features, *FIRST_BLOCK).exit_code == 0
-    asked = ("benchmark", features, *DRAWN, "--control", "pixels")
+    asked = ("benchmark", features, *DRAWN, "--baseline", "pixels")
     before = json.loads(run(*asked).stdout)
     lost = before["split_sets"][0]["splits"][0]["train"][:2]
-    with h5py.File(control, "r+") as file:
+    with h5py.File(baseline, "r+") as file:
         ok = file["images/ok"][:]
         ok[lost] = False
         file["images/ok"][:] = ok
@@ -130,14 +129,12 @@ def test_names_that_are_not_text_are_found_again(tmp_path, image_dir, name):
     with open(path, "wb") as file:
         file.write(source.read_bytes())
     listed = list_images(tmp_path / "odd")
-    again = relist_images(listed.root, listed.paths, listed.labels, listed.class_names)
-    assert again.fingerprint() == listed.fingerprint()
-    assert again.read_bytes(0) == source.read_bytes()
+    again = relist_images(listed)
+    assert fingerprint_images(again) == fingerprint_images(listed)
+    assert locate(again, 0).read() == source.read_bytes()
 
 
 def test_a_tar_that_holds_other_images_now_is_refused(colour_dir, tmp_path):
     listed = list_images(make_tar(colour_dir, tmp_path))
     with pytest.raises(InputError, match="does not hold the images that it held"):
-        relist_images(
-            listed.root, listed.paths[1:], listed.labels[1:], listed.class_names
-        )
+        relist_images(listed.take(np.arange(1, len(listed))))

@@ -1,0 +1,117 @@
+"""The two comparisons that every table should have: raw pixels and random weights.
+
+Their features are files beside the feature file, extracted from the same images once
+and used again while those images are the same.
+"""
+
+import os
+
+from cnnfeat.errors import InputError, ProvenanceError
+from cnnfeat.extract import ExtractOptions, Progress, extract_features
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import fingerprint_images, relist_images
+from cnnfeat.store import FeatureFile, open_features
+
+
+def baseline_features(
+    features: FeatureFile, baseline: str, progress: Progress | None = None
+) -> FeatureFile:
+    """Open the baseline's feature file, after extracting it where it is missing.
+
+    Parameters
+    ----------
+    features : FeatureFile
+        The file to compare with; its images must be where it says.
+    baseline : {"pixels", "random"}
+    progress : callable, optional
+        As for `extract_features`.
+
+    Raises
+    ------
+    InputError
+        If the images are gone.
+    ProvenanceError
+        If they are not those of the feature file any more.
+    """
+    path = features.path.with_suffix(f".baseline-{baseline}.h5")
+    if not path.exists():
+        extract_features(
+            _images_of(features),
+            str(path),
+            _options(features, baseline),
+            progress=progress,
+            command=f"baseline {baseline} of {features.path.name}",
+        )
+    opened = open_features(path)
+    for field, wanted in _wanted(features, baseline).items():
+        found = _fields(opened)[field]
+        if found != wanted:
+            opened.close()
+            raise ProvenanceError(
+                f"{path} does not go with {features.path}: {field} is {found!r}, "
+                f"expected {wanted!r}; remove it, and it will be made anew"
+            )
+    return opened
+
+
+def _fields(features: FeatureFile) -> dict[str, str]:
+    """Return what decides the features of a baseline, beside its random weights."""
+    fields = ("images_sha256", "model", "preprocessing", "crops")
+    layers = [f"{spec.name} ({spec.pool})" for spec in features.layers.values()]
+    return {
+        **{field: features.provenance[field] for field in fields},
+        "layers": ", ".join(layers),
+    }
+
+
+def _wanted(features: FeatureFile, baseline: str) -> dict[str, str]:
+    """Return what the baseline's file must say."""
+    fields = _fields(features)
+    if baseline == "pixels":
+        return {"images_sha256": fields["images_sha256"], "model": "pixels"}
+    return fields
+
+
+def _images_of(features: FeatureFile) -> ImageTable:
+    """Return the images that the file was made from, checked."""
+    if not os.path.exists(features.table.root):
+        raise InputError(
+            f"--baseline extracts from the images of {features.path}, and "
+            f"{features.table.root} is not there"
+        )
+    images = relist_images(features.table)
+    if fingerprint_images(images) != features.provenance["images_sha256"]:
+        raise ProvenanceError(
+            f"--baseline extracts from the images of {features.path}, and those in "
+            f"{features.table.root} are not the same: images_sha256 differs; extract "
+            "again"
+        )
+    return images
+
+
+def _options(features: FeatureFile, baseline: str) -> ExtractOptions:
+    """Return the options that give the baseline, all else as in the file."""
+    if baseline == "pixels":
+        return ExtractOptions(model="pixels", resume=True)
+    specs = features.layers.values()
+    return ExtractOptions(
+        model=features.provenance["model"],
+        weights="random",
+        layers=tuple(spec.name for spec in specs),
+        pool=next(iter(specs)).pool,
+        crops=features.provenance["crops"],
+        precision=features.provenance["precision"],
+        resume=True,
+    )
+
+
+def baseline_name(baseline: str) -> str:
+    """Return what the baseline's features are called in tables."""
+    return {"pixels": "raw pixels", "random": "random weights"}[baseline]
+
+
+def baseline_layers(
+    features: FeatureFile, baseline: str, layers: tuple[tuple[str, ...], ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the layers to measure: the same, or the only one there is."""
+    return (tuple(features.layers),) if baseline == "pixels" else layers

@@ -1,0 +1,10 @@
+from . import (
+    benchmark as benchmark,
+    common as common,
+    extraction as extraction,
+    finetune as finetune,
+    heads as heads,
+    parsing as parsing,
+    predict as predict,
+    rows as rows,
+)

@@ -1,0 +1,108 @@
+"""Which network is loaded, and how features are taken from it."""
+
+import click
+
+from cnnfeat.cli.options.parsing import parse_count_or_auto
+from cnnfeat.extract import ExtractOptions
+
+features_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    required=True,
+    metavar="FEATURES.h5",
+    help="The feature file to write.",
+)
+model_opt = click.option(
+    "--model",
+    default=ExtractOptions.model,
+    show_default=True,
+    metavar="NAME",
+    help="The network: a torchvision name, timm/NAME, or efficientnet_lite0; see "
+    "`cnnfeat models`.",
+)
+weights_opt = click.option(
+    "--weights",
+    default=ExtractOptions.weights,
+    show_default=True,
+    metavar="default|random|PATH",
+    help="The published ImageNet weights, random ones, or a .pth or .safetensors file.",
+)
+weights_seed_opt = click.option(
+    "--weights-seed",
+    type=click.IntRange(min=0),
+    default=ExtractOptions.weights_seed,
+    show_default=True,
+    metavar="SEED",
+    help="Seed of --weights random.",
+)
+network_layers_opt = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="NAME|GLOB",
+    help="A layer of the network: a name or glob that `cnnfeat layers` lists, a "
+    "paper's name such as fc6 or fc6:pre, or all. Repeatable.  [default: the layer "
+    "before the classifier]",
+)
+pool_opt = click.option(
+    "--pool",
+    type=click.Choice(["none", "avg", "max", "pyramid"]),
+    default=ExtractOptions.pool,
+    show_default=True,
+    help="Pool each spatial activation; pyramid: 1x1, 2x2 and 4x4 maxima.",
+)
+crops_opt = click.option(
+    "--crops",
+    type=click.Choice(["center", "ten", "ten-stacked"]),
+    default=ExtractOptions.crops,
+    show_default=True,
+    help="One centre crop; or four corners, centre and the mirror image of each, "
+    "averaged or all ten kept.",
+)
+forward_batch_opt = click.option(
+    "--batch-size",
+    default="auto",
+    show_default=True,
+    callback=parse_count_or_auto,
+    metavar="N|auto",
+    help="Images in one forward pass.",
+)
+engine_opt = click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default=ExtractOptions.engine,
+    show_default=True,
+    help="What runs the network: PyTorch as it is, torch.compile, or OpenVINO; auto: "
+    "the fastest that pays for its start-up. Any but eager is refused where features "
+    "differ from eager's in fp32: cosine below 0.99999 (bf16 0.99, fp16 0.9995).",
+)
+decoder_opt = click.option(
+    "--decoder",
+    type=click.Choice(["pil", "fast", "nvjpeg"]),
+    default=ExtractOptions.decoder,
+    show_default=True,
+    help="fast: decode large JPEGs at reduced scale; nvjpeg: decode JPEGs on the GPU. "
+    "Features differ slightly, and those of two decoders are never mixed.",
+)
+precision_opt = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default=ExtractOptions.precision,
+    show_default=True,
+    help="Arithmetic of the forward pass.",
+)
+dtype_opt = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default=ExtractOptions.dtype,
+    show_default=True,
+    help="Number type in the file.",
+)
+on_error_opt = click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default=ExtractOptions.on_error,
+    show_default=True,
+    help="An image that cannot be read: keep its row as failed, or stop.",
+)

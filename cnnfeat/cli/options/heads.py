@@ -1,0 +1,95 @@
+"""How a head is trained on features, and how it is scored."""
+
+import click
+
+from cnnfeat.cli.options import common, rows
+from cnnfeat.cli.options.parsing import compose, parse_C
+
+head_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    required=True,
+    metavar="HEAD.h5",
+    help="The head file to write.",
+)
+file_layer_opt = click.option(
+    "--layer",
+    default=None,
+    metavar="NAME[+NAME...]",
+    help="A layer in the file; a+b joins several.  [default: the only one]",
+)
+C_opt = click.option(
+    "--C",
+    "C",
+    default=None,
+    callback=parse_C,
+    metavar="VALUE[,VALUE...]",
+    help="Penalty C; of several, the best inside the training rows is chosen.  "
+    "[default: a grid that suits --scale]",
+)
+scale_opt = click.option(
+    "--scale",
+    type=click.Choice(["mean-norm", "l2", "standard", "none"]),
+    default="l2",
+    show_default=True,
+    help="How features are scaled, fitted on the training rows.",
+)
+sqrt_opt = click.option(
+    "--signed-sqrt", is_flag=True, help="sign(x) sqrt|x| before scaling (Razavian)."
+)
+pca_opt = click.option(
+    "--pca",
+    "n_components",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Keep the first N principal components of the training rows.",
+)
+feature_dropout_opt = click.option(
+    "--dropout",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="Share of the features dropped at random while a head is trained (DeCAF).",
+)
+
+scored_rows_opt = click.option(
+    "--rows",
+    type=click.Choice(["heldout", "all"]),
+    default="heldout",
+    show_default=True,
+    help="Which rows of the head's own feature file are scored.",
+)
+confusion_opt = click.option(
+    "--confusion",
+    "confusion_path",
+    default=None,
+    metavar="OUT.png",
+    help="Draw the confusion matrix.",
+)
+predictions_opt = click.option(
+    "--predictions",
+    "predictions_path",
+    default=None,
+    metavar="OUT.csv",
+    help="Write the predicted class of every scored row.",
+)
+
+head_training_opts = compose(
+    file_layer_opt,
+    C_opt,
+    rows.train_per_class_opt,
+    rows.test_per_class_opt,
+    rows.exclude_opt,
+    rows.seed_opt,
+    scale_opt,
+    sqrt_opt,
+    pca_opt,
+    feature_dropout_opt,
+    common.device_opt,
+    common.overwrite_opt,
+    common.verbose_opt,
+    common.json_opt,
+)

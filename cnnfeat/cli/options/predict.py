@@ -1,0 +1,27 @@
+"""What classifies new images, and how the answer is given."""
+
+import click
+
+classifier_arg = click.argument("model_path", metavar="WEIGHTS|HEAD.h5")
+predictions_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    default=None,
+    metavar="OUT.csv",
+    help="Write the predictions as CSV.  [default: print them]",
+)
+model_of_weights_opt = click.option(
+    "--model",
+    default=None,
+    metavar="NAME",
+    help="The network that WEIGHTS are of.  [default: the one that the file names]",
+)
+top_opt = click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Classes to give for each image, best first.",
+)

@@ -1,0 +1,129 @@
+"""The noun that rooms pass on: which images, in which order, of which class.
+
+A table says nothing of how images were listed or what was computed from them. Paths are
+text; where the bytes lie is `cnnfeat.images`' affair.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from cnnfeat.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    r"""Images of one source: one row each, in an order that is kept everywhere.
+
+    Parameters
+    ----------
+    root : str
+        Folder (or tar) that `paths` are relative to.
+    paths : tuple of str
+        One a row, with `/` between folders; a path that is not below the root is
+        absolute. Bytes that are no UTF-8 stand as `\xNN`.
+    labels : array_like of shape (n_images,), int
+        Indices into `class_names`; -1 where there is none. Kept as int32.
+    class_names : tuple of str
+    ok : array_like of shape (n_images,), bool, optional
+        False where an image is known to be unreadable; default: True everywhere.
+    columns : mapping of str to ndarray of shape (n_images, ...), optional
+        Whatever else is known of each row, such as a box or the other half of a pair.
+
+    Raises
+    ------
+    DataError
+        If lengths differ, or a label has no class name.
+    """
+
+    root: str
+    paths: tuple[str, ...] = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...] = field(repr=False)
+    # Always an array once the table is made.
+    ok: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.paths)
+        ok = np.ones(n, dtype=bool) if self.ok is None else self.ok
+        for name, value in (
+            ("paths", tuple(self.paths)),
+            ("labels", np.asarray(self.labels, dtype=np.int32)),
+            ("class_names", tuple(self.class_names)),
+            ("ok", np.asarray(ok, dtype=bool)),
+        ):
+            object.__setattr__(self, name, value)
+        columns = {"labels": self.labels, "ok": self.ok, **self.columns}
+        for name, column in columns.items():
+            if len(column) != n:
+                raise DataError(f"{n} paths, {len(column)} {name}")
+        lowest, highest = self.labels.min(initial=-1), self.labels.max(initial=-1)
+        if lowest < -1 or highest >= len(self.class_names):
+            raise DataError(
+                f"labels go from {self.labels.min()} to {highest}, but there are "
+                f"{len(self.class_names)} class names"
+            )
+
+    @classmethod
+    def from_labels(cls, y: Iterable[object]) -> "ImageTable":
+        """Return a table of nameless images: paths are the row numbers.
+
+        Parameters
+        ----------
+        y : array_like of shape (n_images,)
+            Any labels; each distinct value is a class, named by its text.
+        """
+        classes, labels = np.unique(np.asarray(y), return_inverse=True)
+        names = tuple(str(value) for value in classes.tolist())
+        return cls("", tuple(map(str, range(len(labels)))), labels, names)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, rows: np.ndarray) -> "ImageTable":
+        """Return the table of some rows, in the order of `rows`.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,), dtype=int, or of shape (n_images,), dtype=bool
+        """
+        rows = np.arange(len(self))[rows]
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            labels=self.labels[rows],
+            ok=self.ok[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def absolute_path(self, row: int) -> str:
+        """Return where an image lies, without `//`, `.` and `..`; nothing is looked up.
+
+        Inside a tar: the tar's path, and the member's below it.
+        """
+        return absolute_path(self.root, self.paths[row])
+
+    def fingerprint(self, n_bytes: Iterable[int] = ()) -> str:
+        """Return a SHA-256 (64 hex digits) over paths, labels and classes.
+
+        Parameters
+        ----------
+        n_bytes : iterable of int, optional
+            Each file's length, to tell whether they are still the same; see
+            `cnnfeat.images.fingerprint_images`.
+        """
+        digest = hashlib.sha256()
+        for name in (*self.class_names, "", *self.paths):
+            digest.update(name.encode() + b"\0")
+        digest.update(self.labels.astype("<i4").tobytes())
+        digest.update(np.fromiter(n_bytes, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+def absolute_path(root: str, path: str) -> str:
+    """Return `path` below `root`, or itself where it is absolute; normalised."""
+    return os.path.normpath(os.path.join(root, path))

@@ -1,0 +1,12 @@
+from ._csv import (
+    match_paths as match_paths,
+    read_splits as read_splits,
+    splits_to_csv as splits_to_csv,
+)
+from ._draw import (
+    Split as Split,
+    draw_split as draw_split,
+    inner_positions as inner_positions,
+    inner_split as inner_split,
+    usable_rows as usable_rows,
+)
