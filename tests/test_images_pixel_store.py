@@ -12,6 +12,7 @@ from cnnfeat.images import (
     augmentation_examples,
     decode_image,
     list_images,
+    locate,
     read_thumbnail,
 )
 
@@ -28,7 +29,7 @@ def images(image_dir):
 
 
 def expected(images, row):
-    image = decode_image(images.read_bytes(row))
+    image = decode_image(locate(images, row).read())
     return SMALL.apply(image)  # (1, h, w, 3)
 
 
