@@ -14,9 +14,9 @@ import numpy as np
 from cnnfeat.errors import CnnfeatWarning
 
 if TYPE_CHECKING:
-    from cnnfeat.heads import LinearHead, SplitFit
+    from cnnfeat.heads import Head, LinearHead, SplitFit
     from cnnfeat.splits import Split
-    from cnnfeat.store import FeatureFile, Head
+    from cnnfeat.store import FeatureFile
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def train_head(
         n_heldout=len(split.test),
         n_left_out=n_left_out,
         n_classes=len(head.class_names),
-        n_features=head.coef.shape[1],
+        n_features=head.n_features,
         C=float(fit.head.C),
         validation_accuracy=_validation(fit),
         solver=fit.head.solver_,
@@ -229,8 +229,7 @@ def _to_head(
     fit: "SplitFit",
     options: TrainOptions,
 ) -> "Head":
-    from cnnfeat.heads import weights_per_class
-    from cnnfeat.store import Head
+    from cnnfeat.heads import Head, weights_per_class
 
     assert fit.transform is not None
     coef, intercept = weights_per_class(fit.head)

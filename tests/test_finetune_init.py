@@ -12,7 +12,7 @@ from cnnfeat.finetune._options import check_options
 from cnnfeat.finetune._surgery import find_classifier, replace_classifier
 from cnnfeat.finetune._tail import classifier_input
 from cnnfeat.finetune._training import mix_states
-from cnnfeat.heads import FeatureTransform
+from cnnfeat.heads import FeatureTransform, Head
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.networks._classifier import (
     describe_classifier,
@@ -20,7 +20,7 @@ from cnnfeat.networks._classifier import (
     restore_classifier,
 )
 from cnnfeat.networks._weights import read_state_dict
-from cnnfeat.store import Head, save_head
+from cnnfeat.store import save_head
 
 CLASSES = ["ant", "bee", "cat"]
 

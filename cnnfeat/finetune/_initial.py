@@ -11,12 +11,12 @@ from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
 from cnnfeat.finetune._rows import Rows
 from cnnfeat.finetune._surgery import find_classifier
 from cnnfeat.finetune._tail import Tail
-from cnnfeat.heads import MEAN_NORM
+from cnnfeat.heads import MEAN_NORM, Head
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layers import default_layer
 from cnnfeat.networks import Network
 from cnnfeat.seen import SeenImages
-from cnnfeat.store import Head, load_head
+from cnnfeat.store import load_head
 
 # A dense transform is probed with the identity matrix; beyond this it would not fit.
 _MAX_DENSE = 8192

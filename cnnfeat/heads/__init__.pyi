@@ -2,6 +2,11 @@ from ._base import (
     HeadConvergenceWarning as HeadConvergenceWarning,
     LinearHead as LinearHead,
 )
+from ._head import (
+    Head as Head,
+    ScalerValue as ScalerValue,
+    to_probabilities as to_probabilities,
+)
 from ._per_class import (
     weights_per_class as weights_per_class,
 )
