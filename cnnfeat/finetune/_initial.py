@@ -106,10 +106,10 @@ def _check_head(
                 f"{expected!r}; train a head on features of this network"
             )
     n_inputs = call.module.weight[0].numel()  # type: ignore[index]
-    if len(found) != 1 or found[0] not in inputs or head.coef.shape[1] != n_inputs:
+    if len(found) != 1 or found[0] not in inputs or head.n_features != n_inputs:
         pool = " --pool avg" if isinstance(call.module, nn.Conv2d) else ""
         raise ProvenanceError(
-            f"--init {path}: the head reads {head.coef.shape[1]} features of "
+            f"--init {path}: the head reads {head.n_features} features of "
             f"{'+'.join(found)}, the classifier {n_inputs} of {min(inputs, key=len)}; "
             f"extract that layer{pool} and train a head on it"
         )
