@@ -19,7 +19,8 @@ from cnnfeat.heads import (
     warn_of_edges,
 )
 from cnnfeat.heads._parallel import map_splits
-from cnnfeat.splits import Split, inner_positions
+from cnnfeat.image_table import ImageTable
+from cnnfeat.splits import inner_positions
 
 GRID = (0.01, 0.1, 1.0, 10.0)
 ESTIMATORS = {"svm": LinearSVM, "softmax": Softmax}
@@ -34,11 +35,7 @@ def make_images(d, k=4, per_class=12, seed=0):
 
 def draw_inner(y, seed=0):
     """Positions to fit on and to choose on, of rows that have no paths."""
-    names = [str(name) for name in np.unique(y)]
-    index = np.unique(y, return_inverse=True)[1]
-    everything = Split(np.arange(len(y)), np.empty(0, np.int64))
-    paths = [str(row) for row in range(len(y))]
-    return inner_positions(everything, index, paths, names, seed=seed)
+    return inner_positions(ImageTable.from_labels(y), np.arange(len(y)), seed=seed)
 
 
 def draw_splits(y, n_splits=3, per_class=8):
