@@ -19,8 +19,8 @@ from PIL import Image
 
 from cnnfeat.extract import ExtractOptions, extract_features
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune._training import autocast
 from cnnfeat.networks import load_network
+from cnnfeat.training import autocast
 
 
 def make_images(folder: Path, n_images: int) -> Path:

@@ -36,13 +36,13 @@ TRAIN_PER_CLASS = 30
 AUGMENTATIONS = ("light", "classic")
 # Chosen on other classes: `--first-class 2 --seeds 1 --option test_per_class=50`, light
 # augmentation, gave 93.8 % mean per class (frozen SVM 94.1 %, frozen softmax 92.7 %);
-# `--option start_share=S` between 93.8 and 94.4 % for 0.2 to 0.8, and 93.2 % for 0.
+# `--option interpolate=S` between 93.8 and 94.4 % for 0.2 to 0.8, and 93.2 % for 0.
 SETTINGS: dict[str, Any] = {
     "lr": 0.001,
     "backbone_lr_scale": 1.0,
     "epochs": 8,
     "label_smoothing": 0.1,
-    "start_share": 0.5,
+    "interpolate": 0.5,
     "validation": 0.0,  # nothing is left to choose: all 30 images are trained on
 }
 START = "svm"

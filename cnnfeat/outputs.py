@@ -7,9 +7,14 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cnnfeat.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has no flock: no protection there
+    fcntl = None  # type: ignore[assignment]
 
 MIB = 1024 * 1024
 
@@ -129,6 +134,59 @@ def publish(part: Path, output: Path) -> None:
     fsync_path(output.parent)
 
 
+def lock_file(file: IO[Any], path: Path, name: str) -> None:
+    """Lock an open file, until it is closed, for the writer of the output `name`.
+
+    Parameters
+    ----------
+    file : file
+        Open, at `path`.
+
+    Raises
+    ------
+    OutputError
+        If another process holds the lock, or took the file away in between.
+    """
+    if fcntl is None:  # pragma: no cover
+        return
+    busy = OutputError(
+        f"another process is writing {name} in this folder: wait for it, or give "
+        "another output"
+    )
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise busy from error
+    except OSError:
+        return  # some network drives have no locks
+    # The other writer may have finished, and removed this file, in between.
+    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise busy
+
+
+@contextlib.contextmanager
+def locked_output(path: Path) -> Iterator[None]:
+    """Let no other process write `path` while the block runs, by a file beside it.
+
+    Raises
+    ------
+    OutputError
+        If another process does, or the folder cannot be written to.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        file = lock.open("ab")
+    except OSError as error:
+        raise failure(path, error) from error
+    with file:
+        lock_file(file, lock, path.name)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+
+
 def failure(path: Path, error: BaseException) -> OutputError:
     """Return the one-line error for writing at `path` having failed with `error`."""
     return OutputError(f"{path}: cannot be written: {system_reason(error)}")
@@ -136,7 +194,9 @@ def failure(path: Path, error: BaseException) -> OutputError:
 
 def system_reason(error: BaseException) -> str:
     """Return the operating system's words, or else the first line of the error's."""
-    reason = getattr(error, "strerror", None) or str(error)
+    # torch makes an error of its own where a write has failed.
+    origin = error.__context__ if isinstance(error.__context__, OSError) else error
+    reason = getattr(origin, "strerror", None) or str(origin)
     # h5py buries the system's reason in HDF5's stack: "... error message = '...'".
     _, found, rest = reason.partition("error message = '")
     if found:
@@ -158,7 +218,9 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         temporary.touch(exist_ok=False)
+        rights = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(rights)  # some writers make the file anew, for its owner alone
         fsync_path(temporary)
         publish(temporary, path)
     except (OSError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: generated images, a miniature network, real data."""
 
+import contextlib
 import os
 
 # Threads that wait for each other by spinning make everything many times slower beside
@@ -115,3 +116,20 @@ def tiny_network():
     from tiny import make_tiny_network
 
     return make_tiny_network()
+
+
+@pytest.fixture
+def small_files():
+    """A context in which no file may grow beyond 100 kB, as if the disk were full."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limit():
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit()

@@ -21,11 +21,8 @@ from cnnfeat.errors import (
     OutputError,
     ProvenanceError,
     SplitError,
-    StoreError,
 )
-from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune._checkpoint import load_checkpoint, save_checkpoint
-from cnnfeat.finetune._run import FinetuneReport
+from cnnfeat.finetune import FinetuneOptions, FinetuneReport, finetune_network
 from cnnfeat.networks._weights import read_state_dict
 
 BASE = FinetuneOptions(
@@ -65,9 +62,6 @@ def assert_same(first: Path, second: Path) -> None:
     for name in ours:
         # Sums over threads of a busy machine may differ in the last bit.
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
-
-
-# -- what is trained -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("augment", ["none", "light"])
@@ -131,32 +125,6 @@ def test_easy_images_are_learnt(colour_dir, tmp_path):
     assert list(table) == ["frozen SVM", "frozen softmax", "fine-tuned all"]
     assert table["fine-tuned all"] >= 0.9
     assert {row["n_images"] for row in report.comparison} == {9}
-
-
-def test_the_gradient_of_the_new_classifier_is_numerically_right():
-    from cnnfeat.finetune._surgery import replace_classifier
-    from cnnfeat.finetune._tail import split_tail
-
-    network = replace_classifier(
-        make_tiny_network(), 3, torch.Generator().manual_seed(0)
-    )
-    tail = split_tail(network)
-    assert tail is not None
-    tail = tail.double().requires_grad_(True)
-    features = torch.rand(4, 96, dtype=torch.double)
-    labels = torch.tensor([0, 1, 2, 1])
-
-    def loss(weight, bias):
-        scores = torch.func.functional_call(
-            tail, {"classifier.weight": weight, "classifier.bias": bias}, (features,)
-        )
-        return torch.nn.functional.cross_entropy(scores, labels)
-
-    weight, bias = tail.classifier.weight, tail.classifier.bias
-    assert torch.autograd.gradcheck(loss, (weight, bias))
-
-
-# -- rows ------------------------------------------------------------------------------
 
 
 def test_rows_are_those_of_the_heads(colour_dir, tmp_path):
@@ -237,9 +205,6 @@ def test_published_rows_are_kept(colour_dir, tmp_path):
     assert counts == (6, 2, 8, 2)
 
 
-# -- bad input -------------------------------------------------------------------------
-
-
 def test_last_99_names_the_stages(colour_dir, tmp_path):
     with pytest.raises(LayerError, match=r"has 3 stages \(features\.0, features\.3"):
         run(colour_dir, tmp_path / "w.safetensors", train="last:99")
@@ -271,9 +236,6 @@ def test_outputs_are_refused_before_any_work(colour_dir, tmp_path):
     (tmp_path / "w.pth").touch()
     with pytest.raises(OutputError, match="exists already"):
         run(colour_dir, tmp_path / "w.pth")
-
-
-# -- runs that survive -----------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -327,32 +289,6 @@ def test_another_runs_checkpoint_is_refused(colour_dir, tmp_path):
         finetune_network(str(colour_dir), str(output), BASE, on_epoch=kill)
     with pytest.raises(ProvenanceError, match=r"lr is 0\.05 there and 0\.01 here"):
         run(colour_dir, output, lr=0.01, resume=True)
-
-
-def test_ctrl_c_keeps_the_best_so_far(colour_dir, tmp_path):
-    def interrupt(n_done, n_all, n_failed):
-        if n_done > 24:
-            raise KeyboardInterrupt
-
-    output = tmp_path / "w.safetensors"
-    report = finetune_network(str(colour_dir), str(output), BASE, progress=interrupt)
-    assert report is not None and report.n_epochs == 2
-    assert output.exists()
-
-
-def test_damaged_checkpoints_are_named(tmp_path):
-    path = tmp_path / "w.safetensors.part"
-    save_checkpoint(path, {"lr": 1}, {"epoch": 3})
-    assert load_checkpoint(path, {"lr": 1}) == {"epoch": 3}
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(StoreError, match="damaged"):
-        load_checkpoint(path, {"lr": 1})
-    path.write_bytes(b"")
-    with pytest.raises(StoreError, match="damaged"):
-        load_checkpoint(path, {"lr": 1})
-
-
-# -- what is left to look at -----------------------------------------------------------
 
 
 def test_logs_and_curves(colour_dir, tmp_path):
@@ -438,9 +374,6 @@ def test_more_processes_than_images_is_one_line(colour_dir, monkeypatch, tmp_pat
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(DataError, match="20 processes for 12 training images"):
         run(colour_dir, tmp_path / "w.safetensors")
-
-
-# -- kill -9 ---------------------------------------------------------------------------
 
 
 def test_kill_9_and_resume(colour_dir, tmp_path):

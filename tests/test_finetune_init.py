@@ -6,14 +6,14 @@ import torch
 from tiny import make_tiny_network
 
 from cnnfeat.errors import DataError, ProvenanceError, WeightsError
+from cnnfeat.extraction import Extractor
 from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.finetune._initial import init_from_head
+from cnnfeat.finetune._inputs import normalized
 from cnnfeat.finetune._options import check_options
-from cnnfeat.finetune._surgery import find_classifier, replace_classifier
-from cnnfeat.finetune._tail import classifier_input
-from cnnfeat.finetune._training import mix_states
 from cnnfeat.heads import FeatureTransform, Head
 from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.layers import find_classifier
 from cnnfeat.networks._classifier import (
     describe_classifier,
     make_classifier,
@@ -21,6 +21,7 @@ from cnnfeat.networks._classifier import (
 )
 from cnnfeat.networks._weights import read_state_dict
 from cnnfeat.store import save_head
+from cnnfeat.training import replace_classifier
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -62,7 +63,10 @@ def make_head(
 
 
 def new_network():
-    return replace_classifier(make_tiny_network(), 3, torch.Generator().manual_seed(0))
+    """A network of three classes, and its new classifier."""
+    network = make_tiny_network()
+    generator = torch.Generator().manual_seed(0)
+    return replace_classifier(network, find_classifier(network), 3, generator)
 
 
 @pytest.mark.parametrize("n_components", [None, 5])
@@ -78,12 +82,13 @@ def test_the_network_scores_as_a_head_on_unit_rows(tmp_path):
 def check_scores(path, scale, n_components):
     names = ["cat", "ant", "bee"]  # another order
     head = make_head(path, scale, names=names, n_components=n_components)
-    network = new_network()
-    init_from_head(network, str(path), CLASSES)
-    images = torch.rand(4, 3, 32, 32)
-    features = classifier_input(network, images).numpy()
+    network, classifier = new_network()
+    init_from_head(network, classifier, str(path), CLASSES)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32, 3), np.uint8)
+    with Extractor(network, [classifier.input_layer]) as extractor:
+        (features,) = extractor(pixels).values()
     expected = head.scores(features)
-    found = network.module(images).numpy()
+    found = network.module(normalized(network, pixels)).numpy()
     order = [head.class_names.index(name) for name in CLASSES]
     np.testing.assert_allclose(found, expected[:, order], rtol=1e-3, atol=1e-3)
 
@@ -91,19 +96,18 @@ def check_scores(path, scale, n_components):
 def test_roots_are_refused_with_a_cure(tmp_path):
     make_head(tmp_path / "h.h5", "l2", signed_sqrt=True)
     with pytest.raises(DataError, match="train it without --signed-sqrt"):
-        init_from_head(new_network(), str(tmp_path / "h.h5"), CLASSES)
+        init_from_head(*new_network(), str(tmp_path / "h.h5"), CLASSES)
 
 
 def test_a_classifier_of_unit_rows_survives_its_file(tmp_path):
     make_head(tmp_path / "h.h5", "l2")
-    network = new_network()
-    init_from_head(network, str(tmp_path / "h.h5"), CLASSES)
+    network, classifier = new_network()
+    init_from_head(network, classifier, str(tmp_path / "h.h5"), CLASSES)
     images = torch.rand(4, 3, 32, 32)
     expected = network.module(images)
-    call = find_classifier(network)
-    told = describe_classifier(call.name, call.module)
+    told = describe_classifier(classifier.name, classifier.module)
     assert told == {"classifier": {"name": "classifier", "input_norm": 20.0}}
-    again = new_network()
+    again, _ = new_network()
     again.module.load_state_dict(network.module.state_dict())
     assert not torch.allclose(again.module(images), expected)
     before = repr(again.module)
@@ -117,7 +121,7 @@ def test_a_classifier_of_unit_rows_survives_its_file(tmp_path):
 )
 def test_damaged_word_of_the_classifier_is_refused(told):
     with pytest.raises(WeightsError, match=r"w\.pth: its cnnfeat metadata is damaged"):
-        restore_classifier(new_network().module, {"classifier": told}, "w.pth")
+        restore_classifier(new_network()[0].module, {"classifier": told}, "w.pth")
 
 
 @pytest.mark.parametrize("kernel", [None, 1])
@@ -152,7 +156,7 @@ def test_a_scaling_classifier_does_not_see_the_length_of_features(kernel):
 def test_heads_of_something_else_are_refused(tmp_path, changes, match):
     make_head(tmp_path / "h.h5", "none", **changes)
     with pytest.raises(ProvenanceError, match=match):
-        init_from_head(new_network(), str(tmp_path / "h.h5"), CLASSES)
+        init_from_head(*new_network(), str(tmp_path / "h.h5"), CLASSES)
 
 
 def test_the_start_has_its_share_in_the_result(colour_dir, tmp_path, monkeypatch):
@@ -161,7 +165,7 @@ def test_the_start_has_its_share_in_the_result(colour_dir, tmp_path, monkeypatch
     )
     make_head(tmp_path / "h.h5", "none", names=["blue", "green", "red"])
     trained, mixed, still = (
-        finetune_tiny(colour_dir, tmp_path, start_share=share, lr=lr)
+        finetune_tiny(colour_dir, tmp_path, interpolate=share, lr=lr)
         for share, lr in ((0.0, 0.01), (0.25, 0.01), (0.0, 1e-12))
     )
     for name, tensor in trained.items():
@@ -190,12 +194,6 @@ def finetune_tiny(images, folder, **changes):
 
 
 def test_a_random_classifier_gets_no_share():
-    options = FinetuneOptions(start_share=0.5)
-    with pytest.raises(DataError, match=r"--start-share 0\.5 needs --init"):
+    options = FinetuneOptions(interpolate=0.5)
+    with pytest.raises(DataError, match=r"--interpolate 0\.5 needs --init"):
         check_options(options, "w.safetensors")
-
-
-def test_counts_are_not_averaged():
-    counts = {"n": torch.tensor(7), "w": torch.tensor([2.0])}
-    mixed = mix_states(counts, {"n": torch.tensor(0), "w": torch.tensor([0.0])}, 0.5)
-    assert mixed["n"] == 7 and mixed["w"] == 1.0

@@ -9,9 +9,8 @@ import numpy as np
 from cnnfeat.benchmark._published import published_references
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
-from cnnfeat.errors import ImageError, InputError
-from cnnfeat.image_table import ImageTable
-from cnnfeat.images import DEFAULT_LIMITS, decode_image, locate, relist_images
+from cnnfeat.errors import InputError
+from cnnfeat.images import read_thumbnail, relist_images
 from cnnfeat.report import (
     ConfusedPair,
     ReportFigure,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 _Drawn = dict[str, tuple["Figure", str]]  # figure and caption by name
 
 _N_EXAMPLES = 3
-_EXAMPLE_SIDE = 160  # pixels
 
 
 def report_figures(
@@ -237,16 +235,7 @@ def _reader(
         return lambda rows: []
 
     def read(rows: Sequence[int]) -> list[np.ndarray]:
-        found = (_read_small(images, row) for row in rows)
+        found = (read_thumbnail(images, row) for row in rows)
         return [image for image in found if image is not None]
 
     return read
-
-
-def _read_small(images: ImageTable, row: int) -> np.ndarray | None:
-    try:
-        image = decode_image(locate(images, row).read(DEFAULT_LIMITS.file_bytes))
-    except ImageError:
-        return None
-    image.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
-    return np.asarray(image)

@@ -4,10 +4,9 @@ from ._logs import (
 from ._options import (
     FinetuneOptions as FinetuneOptions,
 )
-from ._run import (
+from ._report import (
     FinetuneReport as FinetuneReport,
-    finetune_network as finetune_network,
 )
-from ._training import (
-    EpochRecord as EpochRecord,
+from ._run import (
+    finetune_network as finetune_network,
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnfeat.finetune._rows import Rows
+from cnnfeat.finetune._split import FinetuneSplit
 from cnnfeat.heads import HeadSettings, TrainingRows, fit_splits
 from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, evaluate_scores
@@ -14,7 +14,7 @@ from cnnfeat.splits import inner_positions
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FrozenScore:
     """One row of the closing table; accuracies are fractions."""
 
     model: str
@@ -24,9 +24,9 @@ class Comparison:
     C: float | None = None
 
 
-def compare(name: str, scores: Scores, C: float | None = None) -> Comparison:
+def compare(name: str, scores: Scores, C: float | None = None) -> FrozenScore:
     """Return the row of the table for some scores."""
-    return Comparison(
+    return FrozenScore(
         model=name,
         accuracy=scores.accuracy,
         mean_per_class_accuracy=scores.mean_per_class_accuracy,
@@ -36,8 +36,11 @@ def compare(name: str, scores: Scores, C: float | None = None) -> Comparison:
 
 
 def score_frozen_heads(
-    features: Mapping[int, torch.Tensor], rows: Rows, y: np.ndarray, n_classes: int
-) -> list[Comparison]:
+    features: Mapping[int, torch.Tensor],
+    rows: FinetuneSplit,
+    y: np.ndarray,
+    n_classes: int,
+) -> list[FrozenScore]:
     """Train an SVM and a softmax on frozen features and score them on the test rows.
 
     C is chosen on the validation rows, as the fine-tuned network's epoch is, or where
@@ -47,7 +50,7 @@ def score_frozen_heads(
     Parameters
     ----------
     features : mapping of row to tensor of any one shape, float32
-    rows : Rows
+    rows : FinetuneSplit
         Training rows of every class.
     y : ndarray of shape (n_images,), dtype=int64
         Class of each row of the image list.
@@ -68,7 +71,7 @@ def score_frozen_heads(
 
 
 def _positions_to_choose_on(
-    rows: Rows, y: np.ndarray
+    rows: FinetuneSplit, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return positions in `rows.training` to fit on and to choose C on, if any."""
     training = rows.training

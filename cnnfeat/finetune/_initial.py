@@ -8,12 +8,10 @@ import torch
 from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
-from cnnfeat.finetune._rows import Rows
-from cnnfeat.finetune._surgery import find_classifier
-from cnnfeat.finetune._tail import Tail
-from cnnfeat.heads import MEAN_NORM, Head
+from cnnfeat.finetune._split import FinetuneSplit
+from cnnfeat.heads import MEAN_NORM, FeatureTransform, Head
 from cnnfeat.image_table import ImageTable
-from cnnfeat.layers import default_layer
+from cnnfeat.layers import Classifier, default_layer
 from cnnfeat.networks import Network
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
@@ -21,10 +19,11 @@ from cnnfeat.store import load_head
 # A dense transform is probed with the identity matrix; beyond this it would not fit.
 _MAX_DENSE = 8192
 _TOLERANCE = 1e-3
-_MARGIN = 2.0  # other images score lower than those looked at
 
 
-def init_from_head(network: Network, head_path: str, class_names: list[str]) -> Head:
+def init_from_head(
+    network: Network, classifier: Classifier, head_path: str, class_names: list[str]
+) -> Head:
     """Give the classifier the weights of a head, its scaler folded in.
 
     A head on rows of unit length makes a classifier that scales what it reads to the
@@ -33,7 +32,8 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
     Parameters
     ----------
     network : Network
-        With its new classifier of `len(class_names)` outputs.
+    classifier : Classifier
+        Its new one, of `len(class_names)` outputs.
     head_path : str
     class_names : list of str
         In the order of the classifier's outputs.
@@ -52,9 +52,9 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
         If its scaler is neither affine nor the length of the row alone.
     """
     head = load_head(head_path)
-    call = find_classifier(network)
-    _check_head(network, head, head_path, class_names)
-    layer = call.module
+    _check_head(network, classifier, head, head_path)
+    _check_classes(head, head_path, class_names)
+    layer = classifier.module
     if is_of_unit_rows(head):
         layer.input_norm = MEAN_NORM  # type: ignore[assignment]
         weight, bias = head.coef / MEAN_NORM, head.intercept
@@ -68,16 +68,18 @@ def init_from_head(network: Network, head_path: str, class_names: list[str]) -> 
     return head
 
 
-def warn_of_images_seen(head: Head, path: str, images: ImageTable, rows: Rows) -> None:
+def warn_of_images_seen(
+    head: Head, path: str, images: ImageTable, split: FinetuneSplit
+) -> None:
     """Say so where the head was trained on images that are to judge the network."""
     seen = SeenImages(head.root, head.training_paths)
     for part, what, cure in (
         (
-            rows.test,
+            split.test,
             "test",
             "train it with the --seed and --train-per-class given here",
         ),
-        (rows.validation, "validation", "give --validation 0, which chooses nothing"),
+        (split.validation, "validation", "give --validation 0, which chooses nothing"),
     ):
         n_seen = len(seen.among(images, part))
         if n_seen:
@@ -90,11 +92,9 @@ def warn_of_images_seen(head: Head, path: str, images: ImageTable, rows: Rows) -
 
 
 def _check_head(
-    network: Network, head: Head, path: str, class_names: list[str]
+    network: Network, classifier: Classifier, head: Head, path: str
 ) -> None:
-    call = find_classifier(network)
-    inputs = {default_layer(network.trace, network.n_classes), f"{call.name}:in"}
-    found = [spec.layer for spec in head.layer_specs]
+    """Refuse a head of another network, other weights or another layer."""
     for field, expected in (
         ("model", network.name),
         ("weights_sha256", network.weights.sha256),
@@ -105,16 +105,21 @@ def _check_head(
                 f"--init {path}: its {field} is {value!r} and the network's is "
                 f"{expected!r}; train a head on features of this network"
             )
-    n_inputs = call.module.weight[0].numel()  # type: ignore[index]
+    inputs = {default_layer(network), classifier.input_layer}
+    found = [spec.layer for spec in head.layer_specs]
+    n_inputs = classifier.n_inputs
     if len(found) != 1 or found[0] not in inputs or head.n_features != n_inputs:
-        pool = " --pool avg" if isinstance(call.module, nn.Conv2d) else ""
+        pool = " --pool avg" if isinstance(classifier.module, nn.Conv2d) else ""
         raise ProvenanceError(
             f"--init {path}: the head reads {head.n_features} features of "
             f"{'+'.join(found)}, the classifier {n_inputs} of {min(inputs, key=len)}; "
             f"extract that layer{pool} and train a head on it"
         )
-    if set(head.class_names) != set(class_names):
-        strange = sorted(set(head.class_names) ^ set(class_names))
+
+
+def _check_classes(head: Head, path: str, class_names: list[str]) -> None:
+    strange = sorted(set(head.class_names) ^ set(class_names))
+    if strange:
         raise ProvenanceError(
             f"--init {path}: the head knows other classes ({len(head.class_names)}, "
             f"the images have {len(class_names)}); not in both: "
@@ -124,8 +129,6 @@ def _check_head(
 
 def is_of_unit_rows(head: Head) -> bool:
     """Return whether the head's scaler divides each row by its length, and no more."""
-    from cnnfeat.heads import FeatureTransform
-
     transform = FeatureTransform.from_arrays(head.scaler)
     d = sum(spec.n_features for spec in head.layer_specs)
     probes = np.abs(np.random.default_rng(0).normal(size=(4, d)))
@@ -146,8 +149,6 @@ def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
     DataError
         If T is not affine (signed square root; row normalisation and then --pca).
     """
-    from cnnfeat.heads import FeatureTransform
-
     transform = FeatureTransform.from_arrays(head.scaler)
     d = sum(spec.n_features for spec in head.layer_specs)
     offset = _apply(transform, np.zeros((1, d)))[0]
@@ -174,17 +175,3 @@ def _apply(transform: Any, X: np.ndarray) -> np.ndarray:
 def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
     scale = float(np.abs(expected).max()) or 1.0
     return bool(np.abs(found - expected).max() <= _TOLERANCE * scale)
-
-
-def lift_above_relu(tail: Tail, features: torch.Tensor) -> None:
-    """Raise all biases alike until no score of `features` is cut off by a ReLU.
-
-    SqueezeNet's scores pass a ReLU before they are averaged. A constant added to every
-    class changes no probability, and above zero a ReLU does nothing.
-    """
-    if not any(isinstance(module, nn.ReLU) for module in tail.after):
-        return
-    with torch.no_grad():
-        lowest = float(tail.classifier(features).min())
-        if lowest < 0:
-            tail.classifier.bias.sub_(_MARGIN * lowest)  # type: ignore[operator]

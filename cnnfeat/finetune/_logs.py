@@ -4,22 +4,18 @@ TensorBoard event files need the extra `tensorboard`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from cnnfeat.errors import InputError, OutputError
-from cnnfeat.finetune._distributed import find_world
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.finetune._rows import PixelStore, canvas
-from cnnfeat.finetune._training import EpochRecord
-from cnnfeat.images import augment_image, image_generator, read_augmentation
+from cnnfeat.images import augmentation_examples, list_images, read_augmentation
+from cnnfeat.networks import find_architecture
 from cnnfeat.outputs import check_output, failure
-
-_N_IMAGES, _N_COPIES = 6, 7  # rows and columns of the sheet beside the originals
+from cnnfeat.report import plot_contact_sheet, plot_training_curves, save_figure
+from cnnfeat.training import EpochRecord, find_world
 
 
 class EpochLog:
@@ -47,8 +43,11 @@ class EpochLog:
         """Add an epoch."""
         fields = record.to_dict()
         if self._file:
-            self._file.write(json.dumps(fields) + "\n")
-            self._file.flush()
+            try:
+                self._file.write(json.dumps(fields) + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise failure(Path(self._file.name), error) from error
         if self._board:
             for name, value in fields.items():
                 if name != "epoch" and value is not None:
@@ -67,6 +66,7 @@ class EpochLog:
 
 def _summary_writer(folder: str) -> Any:
     try:
+        # An extra that few have, and slow to import.
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise OutputError(
@@ -78,8 +78,6 @@ def _summary_writer(folder: str) -> Any:
 
 def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
     """Draw loss and validation accuracy by epoch as PNG."""
-    from cnnfeat.report import plot_training_curves, save_figure
-
     has_validation = all(record.validation_loss is not None for record in history)
     figure = plot_training_curves(
         [record.loss for record in history],
@@ -94,7 +92,11 @@ def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
 
 
 def draw_augmentations(
-    images: str, output_path: str, options: FinetuneOptions, *, stdin: Any = None
+    images: str,
+    output_path: str,
+    options: FinetuneOptions,
+    *,
+    stdin: Iterable[str] | None = None,
 ) -> None:
     """Draw some images, each beside changed copies as the first epochs would see them.
 
@@ -107,35 +109,24 @@ def draw_augmentations(
     OutputError
         If `output_path` exists and `options.overwrite` is False.
     """
-    import torch
-
-    from cnnfeat.images import list_images
-    from cnnfeat.networks import find_architecture
-    from cnnfeat.report import plot_contact_sheet, save_figure
-
     if not find_world().is_first:
         return
     check_output(output_path, overwrite=options.overwrite)
-    augmentation = read_augmentation(options.augmentation)
-    preprocessing = find_architecture(options.model).preprocessing
-    image_list = list_images(images, stdin=stdin)
-    rows = np.linspace(0, len(image_list) - 1, _N_IMAGES).astype(int)
-    rows = np.unique(rows)
-    store = PixelStore(image_list, canvas(preprocessing), 0, keep=True)
-    rows = np.array([row for row in rows if row not in store.check(rows)], int)
-    if not len(rows):
+    examples = augmentation_examples(
+        list_images(images, stdin=stdin),
+        read_augmentation(options.augmentation),
+        find_architecture(options.model).preprocessing,
+        seed=options.seed,
+    )
+    if not examples:
         raise InputError(f"{images}: none of the first images looked at can be read")
-    fill = [255.0 * value for value in preprocessing.mean]
-    sheet, captions = [], []
-    for row, image in zip(rows.tolist(), next(store.batches([rows])), strict=True):
-        copies: list[torch.Tensor] = [image]
-        for epoch in range(_N_COPIES):
-            rng = image_generator(options.seed, epoch, row)
-            copies.append(
-                augment_image(image, augmentation, preprocessing.crop_size, fill, rng)
-            )
-        sheet += [copy.permute(1, 2, 0).numpy() for copy in copies]
-        captions += ["original", *(f"epoch {e + 1}" for e in range(_N_COPIES))]
+    n_copies = len(examples[0]) - 1
+    captions = ["original", *(f"epoch {k + 1}" for k in range(n_copies))]
     title = f"--augment {options.augmentation}"
-    figure = plot_contact_sheet(sheet, captions, n_columns=1 + _N_COPIES, title=title)
+    figure = plot_contact_sheet(
+        [image for row in examples for image in row],
+        captions * len(examples),
+        n_columns=len(captions),
+        title=title,
+    )
     save_figure(figure, output_path)

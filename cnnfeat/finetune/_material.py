@@ -6,107 +6,103 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cnnfeat.finetune import _distributed as distributed
-from cnnfeat.finetune._distributed import World
+from cnnfeat.errors import DataError
+from cnnfeat.extraction import ArraySink, Extractor, run
 from cnnfeat.finetune._initial import init_from_head, warn_of_images_seen
+from cnnfeat.finetune._inputs import ImageInputs
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.finetune._rows import (
-    PixelStore,
-    Rows,
-    canvas,
-    fits,
-    read_rows,
-    trained_classes,
-)
-from cnnfeat.finetune._sources import Features, ImageSource, compute_features
-from cnnfeat.finetune._surgery import (
-    find_classifier,
-    replace_classifier,
-    trained_modules,
-)
+from cnnfeat.finetune._split import FinetuneSplit, draw_readable
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import default_workers, list_images, read_augmentation
+from cnnfeat.images import (
+    PixelStore,
+    StoredImages,
+    canvas,
+    default_workers,
+    list_images,
+    read_augmentation,
+)
+from cnnfeat.layers import Classifier, find_classifier
 from cnnfeat.networks import Network, load_network
+from cnnfeat.outputs import MIB
+from cnnfeat.training import World, replace_classifier, trained_modules
 
-_FORWARD_BATCH = 32
+Features = dict[int, torch.Tensor]  # by row of the image list, float32 on the CPU
+_FORWARD_BATCH = 32  # images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Material:
-    """What a run starts from, read and checked."""
+    """What a run starts from, read and checked.
+
+    `network` has the new `classifier`; `modules` are the names of what is trained.
+    """
 
     image_list: ImageTable
-    network: Network  # with the new classifier
-    rows: Rows
-    y: np.ndarray
-    class_names: list[str]
-    testing: PixelStore  # centre crops
-    images: ImageSource  # augmented for training, centre crops for the rest
+    split: FinetuneSplit
+    network: Network
+    classifier: Classifier
+    modules: list[str]
+    inputs: ImageInputs  # augmented for training, centre crops for the rest
+
+    def classifier_inputs(self, rows: np.ndarray, pool: str = "none") -> Features:
+        """Return what the classifier reads for the centre crops of rows.
+
+        Raises
+        ------
+        DataError
+            If some of it is not finite.
+        """
+        images = StoredImages(self.inputs.centre_crops, rows)
+        layer = self.classifier.input_layer
+        with Extractor(
+            self.network, [layer], pool=pool, batch_size=_FORWARD_BATCH
+        ) as extractor:
+            sink = ArraySink(images.n_images, extractor.specs)
+            run(images, extractor, sink)
+        if not sink.ok.all():
+            reason = next(filter(None, sink.errors))
+            raise DataError(f"{self.network.name!r} cannot be trained: {reason}")
+        features = torch.from_numpy(sink.features[layer])
+        return dict(zip(rows.tolist(), features, strict=True))
 
 
 def read_material(
     images: str, options: FinetuneOptions, world: World, stdin: Iterable[str] | None
 ) -> Material:
-    """Read images and network; replace the classifier."""
+    """Read images and network; draw the rows; replace the classifier."""
     augmentation = read_augmentation(options.augmentation)
     image_list = list_images(images, stdin=stdin)
     network = load_network(
         options.model,
         weights=options.weights,
         seed=options.weights_seed,
-        device=options.device,
+        device=world.device,
     )
     network.module.to(memory_format=torch.channels_last)
     # Both are refused before any image is decoded.
-    find_classifier(network)
-    trained_modules(network, options.train, options.n_stages)
+    classifier = find_classifier(network)
+    modules = trained_modules(network, classifier, options.train)
     preprocessing = network.weights.preprocessing
     workers = default_workers() if options.workers is None else options.workers
-    wide = canvas(preprocessing)
-    n_bytes = 3 * int(np.prod(wide.crop_size))
-    keep = fits(len(image_list), n_bytes, options.cache_mib)
-    testing = PixelStore(image_list, preprocessing, workers, keep=keep)
-    training = (
-        testing
-        if augmentation.changes_nothing
-        else PixelStore(image_list, wide, workers, keep=keep)
+    centre_crops, wide = (
+        PixelStore(
+            image_list, one, workers=workers, memory_bytes=options.cache_mib * MIB
+        )
+        for one in (preprocessing, canvas(preprocessing))
     )
-    rows = read_rows(image_list, training, testing, options)
-    distributed.check_world(world, len(rows.train), options.batch_size)
-    class_names, y = trained_classes(image_list, rows)
-    source = ImageSource(
-        preprocessing,
-        (training, testing),
-        augmentation,
-        options.seed,
-        network.device,
-    )
-    generator = torch.Generator().manual_seed(options.seed)
-    network = replace_classifier(network, len(class_names), generator)
-    if options.init:
-        head = init_from_head(network, options.init, class_names)
-        warn_of_images_seen(head, options.init, image_list, rows)
-    return Material(
+    to_train = centre_crops if augmentation.changes_nothing else wide
+    split = draw_readable(
         image_list,
-        network,
-        rows,
-        y,
-        class_names,
-        testing,
-        source,
+        options,
+        lambda rows, held: to_train.failures(rows) | centre_crops.failures(held),
     )
-
-
-def _parts(rows: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(rows, max(1, -(-len(rows) // _FORWARD_BATCH)))
-
-
-def classifier_inputs(
-    material: Material, rows: np.ndarray, *, pool: bool = False
-) -> Features:
-    """Return the classifier's inputs by row; centre crops are decoded as needed."""
-    material.testing.check(rows)
-    layer = f"{find_classifier(material.network).name}:in"
-    return compute_features(
-        material.network, layer, material.images, _parts(rows), pool=pool
+    world.check(len(split.train), options.batch_size)
+    generator = torch.Generator().manual_seed(options.seed)
+    network, classifier = replace_classifier(
+        network, classifier, len(split.class_names), generator
     )
+    if options.init:
+        head = init_from_head(network, classifier, options.init, split.class_names)
+        warn_of_images_seen(head, options.init, image_list, split)
+    inputs = ImageInputs(network, to_train, centre_crops, augmentation, options.seed)
+    return Material(image_list, split, network, classifier, modules, inputs)

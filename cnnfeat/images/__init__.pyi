@@ -1,6 +1,7 @@
 from ._augmentation import (
     Augmentation as Augmentation,
     augment_image as augment_image,
+    canvas as canvas,
     image_generator as image_generator,
     read_augmentation as read_augmentation,
 )
@@ -9,6 +10,10 @@ from ._decode import (
     DEFAULT_LIMITS as DEFAULT_LIMITS,
     DecodeLimits as DecodeLimits,
     decode_image as decode_image,
+)
+from ._examples import (
+    augmentation_examples as augmentation_examples,
+    read_thumbnail as read_thumbnail,
 )
 from ._gpu import (
     check_decoder as check_decoder,
@@ -21,6 +26,10 @@ from ._loading import (
     Batch as Batch,
     default_workers as default_workers,
     load_batches as load_batches,
+)
+from ._pixel_store import (
+    PixelStore as PixelStore,
+    StoredImages as StoredImages,
 )
 from ._places import (
     fingerprint_images as fingerprint_images,

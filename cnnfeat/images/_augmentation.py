@@ -8,7 +8,7 @@ torchvision's v2 functionals on uint8 tensors.
 import json
 import math
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from cnnfeat.errors import DataError, InputError
+from cnnfeat.images._preprocessing import Preprocessing
 
 Range = tuple[float, float]
 PRESETS = ("none", "light", "classic")
@@ -165,37 +166,54 @@ def read_augmentation(choice: str) -> Augmentation:
 
 
 def augment_image(
-    image: torch.Tensor,
+    image_nhwc: np.ndarray,
     augmentation: Augmentation,
-    crop_size: tuple[int, int],
-    fill: list[float],
+    preprocessing: Preprocessing,
     rng: np.random.Generator,
-) -> torch.Tensor:
+) -> np.ndarray:
     """Return one changed image.
 
     Parameters
     ----------
-    image : tensor of shape (3, H, W), dtype=uint8
-        At least as large as the crop.
-    crop_size : (h, w)
-        Pixels.
-    fill : list of 3 floats
-        0 to 255, for what comes into view from outside.
+    image_nhwc : ndarray of shape (H, W, 3), dtype=uint8
+        At least as large as the crop: see `canvas`.
+    augmentation : Augmentation
+    preprocessing : Preprocessing
+        The crop's size; its mean colour fills what comes into view from outside.
     rng : numpy.random.Generator
         See `image_generator`.
 
     Returns
     -------
-    tensor of shape (3, h, w), dtype=uint8
+    ndarray of shape (h, w, 3), dtype=uint8
     """
     flip = rng.random() < augmentation.flip
+    image = torch.from_numpy(image_nhwc).permute(2, 0, 1)  # torchvision's (3, H, W)
     if augmentation.is_affine:
         coefficients = _affine(augmentation, image.shape[-2:], rng)
+        # The colour that is zero once normalised.
+        fill = [255.0 * value for value in preprocessing.mean]
         image = F.perspective(image, None, None, fill=fill, coefficients=coefficients)
-    image = _random_crop(image, augmentation, crop_size, rng)
+    image = _random_crop(image, augmentation, preprocessing.crop_size, rng)
     if flip:
         image = F.horizontal_flip(image)
-    return _recolour(image, augmentation, rng)
+    image = _recolour(image, augmentation, rng)
+    changed: np.ndarray = image.permute(1, 2, 0).numpy()
+    return changed
+
+
+def canvas(preprocessing: Preprocessing) -> Preprocessing:
+    """Return the preprocessing of images that are yet to be augmented.
+
+    The centre of the resized image as large as its short side: wider than the crop, of
+    one size for all images.
+    """
+    resize = preprocessing.resize_size
+    sides = (resize, resize) if isinstance(resize, int) else resize
+    height, width = (
+        max(a, b) for a, b in zip(sides, preprocessing.crop_size, strict=True)
+    )
+    return replace(preprocessing, crop_size=(height, width))
 
 
 def image_generator(seed: int, epoch: int, row: int) -> np.random.Generator:

@@ -1,3 +1,8 @@
+from ._classifier import (
+    Classifier as Classifier,
+    default_layer as default_layer,
+    find_classifier as find_classifier,
+)
 from ._names import (
     Tap as Tap,
     paper_names as paper_names,
@@ -24,7 +29,5 @@ from ._tracing import (
     ROOT as ROOT,
     ModuleCall as ModuleCall,
     Trace as Trace,
-    classifier_call as classifier_call,
-    default_layer as default_layer,
     trace_network as trace_network,
 )

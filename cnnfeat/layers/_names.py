@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from cnnfeat.errors import LayerError
-from cnnfeat.layers._tracing import ModuleCall, TracedTensor, default_layer
+from cnnfeat.layers._classifier import default_layer
+from cnnfeat.layers._tracing import ModuleCall, TracedTensor
 from cnnfeat.networks import Network
 
 _NAME = re.compile(
@@ -86,7 +87,7 @@ def resolve_layers(network: Network, names: Sequence[str] = ()) -> list[Tap]:
         If a name matches no layer, or names something that cannot be tapped.
     """
     taps: dict[str, Tap] = {}
-    for name in names or [default_layer(network.trace, network.n_classes)]:
+    for name in names or [default_layer(network)]:
         for tap in _resolve(network, name):
             taps.setdefault(tap.name, tap)
     return list(taps.values())

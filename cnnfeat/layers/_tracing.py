@@ -24,7 +24,6 @@ from cnnfeat.networks import Network
 Value = tuple[int, int]  # (storage, times it had been written in place)
 
 ROOT = "(network)"
-_VIEW_KINDS = ("Flatten", "Identity", "Dropout", "Dropout2d", "Unflatten", "Permute")
 _NONLINEAR = (
     *("relu", "relu6", "gelu", "silu", "mish", "elu", "celu", "leaky_relu"),
     *("hardswish", "hardtanh", "hardsigmoid", "sigmoid", "tanh", "clamp_min"),
@@ -319,45 +318,3 @@ def _share_out_parameters(module: nn.Module, calls: list[ModuleCall]) -> None:
         while owner not in owners:
             owner = owner.rpartition(".")[0]
         owners[owner].n_parameters += parameter.numel()
-
-
-def classifier_call(trace: Trace, n_classes: int) -> ModuleCall | None:
-    """Return the last Linear or convolution called, or None for a headless network."""
-    linear = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    calls = [c for c in trace.calls if isinstance(c.module, linear) and c.is_leaf]
-    return calls[-1] if calls and n_classes else None
-
-
-def default_layer(trace: Trace, n_classes: int) -> str:
-    """Return the name of the layer before the classifier.
-
-    It is the earliest module whose output is the tensor that the classifier reads.
-    Modules that only pass a tensor on (Flatten, Dropout, Identity) count only where no
-    other does; a parent without parameters stands for the module inside it. Where no
-    module returns that tensor, it is the classifier's own input: `NAME:in`.
-    """
-    classifier = classifier_call(trace, n_classes)
-    source = classifier.input if classifier else trace.root.outputs.get("")
-    if source is None:
-        return trace.root.name
-    matches = [call for call in trace.calls if _returns(call, source)]
-    matches = [call for call in matches if call.name != ROOT]
-    computing = [call for call in matches if call.kind not in _VIEW_KINDS]
-    found = next(iter(computing or matches), None)
-    if found is None:
-        return f"{classifier.name if classifier else ROOT}:in"
-    while found.parent is not None and _returns(found.parent, source):
-        if found.parent.name == ROOT or list(found.parent.module.parameters()):
-            break
-        found = found.parent
-    return found.name
-
-
-def _returns(call: ModuleCall, tensor: TracedTensor) -> bool:
-    """Tell whether the module's only output holds the numbers of `tensor`."""
-    output = call.outputs.get("")
-    return (
-        output is not None
-        and output.value == tensor.value
-        and torch.Size(output.shape).numel() == torch.Size(tensor.shape).numel()
-    )

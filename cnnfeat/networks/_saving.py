@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from cnnfeat.errors import WeightsError
 from cnnfeat.networks._weights import file_digest, read_state_dict
-from cnnfeat.outputs import atomic_output
+from cnnfeat.outputs import atomic_output, failure
 from cnnfeat.seen import SeenImages
 from cnnfeat.suffixes import SAFETENSORS, SAVED_WEIGHTS, suffix_of
 
@@ -50,9 +51,14 @@ def save_weights(
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     with atomic_output(path, overwrite=overwrite) as temporary:
         if suffix_of(path) == SAFETENSORS:
-            save_file(tensors, temporary, metadata={"format": "pt", "cnnfeat": text})
+            described = {"format": "pt", "cnnfeat": text}
+            try:
+                save_file(tensors, temporary, metadata=described)
+            except SafetensorError as error:
+                raise failure(path, error) from error
         else:
-            torch.save({"state_dict": tensors, "cnnfeat": text}, temporary)
+            with temporary.open("wb") as file:
+                torch.save({"state_dict": tensors, "cnnfeat": text}, file)
 
 
 def read_weights_metadata(path: str | Path) -> dict[str, Any]:

@@ -16,11 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cnnfeat.errors import OutputError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows has no flock: no protection there
-    fcntl = None  # type: ignore[assignment]
+from cnnfeat.outputs import lock_file
 
 
 @dataclass(frozen=True)
@@ -120,29 +116,10 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         try:
-            self._lock()
+            lock_file(self._file, path, path.name.removesuffix(".part.journal"))
         except BaseException:
             self._file.close()
             raise
-
-    def _lock(self) -> None:
-        if fcntl is None:  # pragma: no cover
-            return
-        busy = OutputError(
-            f"another process is writing {self.path.name.removesuffix('.part.journal')}"
-            " in this folder: wait for it, or give another output"
-        )
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise busy from error
-        except OSError:
-            return  # some network drives have no locks
-        # The other writer may have finished, and removed this file, in between.
-        if not self.path.exists() or not os.path.samestat(
-            os.fstat(self._file.fileno()), self.path.stat()
-        ):
-            raise busy
 
     def start(self, fingerprint: dict[str, str], overwrite: bool) -> None:
         """Forget everything and describe a new job."""

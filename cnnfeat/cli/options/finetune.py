@@ -3,7 +3,7 @@
 import click
 
 from cnnfeat.cli.options import common, extraction, rows
-from cnnfeat.cli.options.parsing import compose, parse_stages
+from cnnfeat.cli.options.parsing import RenamedOption, compose, parse_stages
 from cnnfeat.finetune import FinetuneOptions
 
 weights_output_opt = click.option(
@@ -36,14 +36,16 @@ init_opt = click.option(
     help="Start the classifier from a trained head.  [default: Gaussian noise of "
     "standard deviation 0.01]",
 )
-start_share_opt = click.option(
-    "--start-share",
+interpolate_opt = click.option(
+    "--interpolate",
+    cls=RenamedOption,
+    old_name="--start-share",
     type=click.FloatRange(min=0, max=1, max_open=True),
-    default=0.0,
+    default=FinetuneOptions.interpolate,
     show_default=True,
     metavar="SHARE",
-    help="Share of the weights started from in the result, averaged with the trained "
-    "ones; needs --init.",
+    help="Share of the weights started from in the result, interpolated with the "
+    "trained ones (WiSE-FT); needs --init.",
 )
 epochs_opt = click.option(
     "--epochs",
@@ -221,7 +223,7 @@ finetuning_opts = compose(
     extraction.weights_seed_opt,
     trained_part_opt,
     init_opt,
-    start_share_opt,
+    interpolate_opt,
     epochs_opt,
     step_batch_opt,
     lr_opt,

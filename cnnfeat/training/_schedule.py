@@ -6,38 +6,38 @@ from typing import Any
 
 import torch
 
-from cnnfeat.finetune._options import MOMENTUM, FinetuneOptions
-from cnnfeat.finetune._surgery import Trained
-from cnnfeat.heads import MEAN_NORM
+from cnnfeat.training._settings import MOMENTUM, TrainingSettings
+from cnnfeat.training._surgery import Trained
 
 _TENTH = 0.1  # Krizhevsky et al. 2012, section 5: the rate is divided by ten
 
 
 def build_optimizer(
-    trained: Trained, options: FinetuneOptions, feature_norm: float
+    trained: Trained, settings: TrainingSettings, input_scale: float
 ) -> torch.optim.Optimizer:
     """Return the optimiser of what is trained, the classifier first.
 
-    The rate of each group before the schedule is kept as `base_lr`. Features whose mean
-    norm is above 20 lower the classifier's: a step moves its scores by the rate times
-    the squared norm (AdamW: the norm), and SqueezeNet's 87 would take 19 times the step
-    that suits others.
+    The rate of each group before the schedule is kept as `base_lr`. `input_scale` is
+    the mean norm of what the classifier reads, over the 20 that the rates are meant
+    for. Above 1 it lowers the classifier's rate: a step moves its scores by the rate
+    times the squared norm (AdamW: the norm), and SqueezeNet's norm of 87 would take 19
+    times the step that suits others.
     """
     head = f"{trained.classifier}."
-    lr = options.learning_rate
-    excess = max(1.0, feature_norm / MEAN_NORM)
-    head_lr = lr / excess ** (1 if options.optimizer == "adamw" else 2)
+    lr = settings.learning_rate
+    excess = max(1.0, input_scale)
+    head_lr = lr / excess ** (1 if settings.optimizer == "adamw" else 2)
     groups: list[dict[str, Any]] = []
-    for is_head, base_lr in ((True, head_lr), (False, lr * options.backbone_lr_scale)):
+    for is_head, base_lr in ((True, head_lr), (False, lr * settings.backbone_lr_scale)):
         parameters = [
             p for n, p in trained.parameters.items() if n.startswith(head) == is_head
         ]
         if parameters:
             groups.append({"params": parameters, "lr": base_lr, "base_lr": base_lr})
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
-        groups, lr=lr, momentum=MOMENTUM, weight_decay=options.weight_decay
+        groups, lr=lr, momentum=MOMENTUM, weight_decay=settings.weight_decay
     )
 
 

@@ -6,44 +6,26 @@ before. Nothing here trains.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from cnnfeat.errors import CnnfeatWarning, LayerError, NetworkError
-from cnnfeat.layers import ModuleCall, classifier_call, is_inside, network_stages
+from cnnfeat.errors import CnnfeatWarning, LayerError
+from cnnfeat.layers import Classifier, is_inside, network_stages
 from cnnfeat.networks import Network, make_classifier, put_classifier
+from cnnfeat.training._settings import SMALLEST_BATCH_FOR_STATISTICS, TrainingSettings
+from cnnfeat.training._state import Tensors
+from cnnfeat.training._world import World
 
 CLASSIFIER_STD = 0.01  # Girshick et al. 2013, section 2.3 and appendix
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 _DROPOUTS = nn.modules.dropout._DropoutNd
 
 
-def find_classifier(network: Network) -> ModuleCall:
-    """Return the call of the layer that gives the class scores.
-
-    Raises
-    ------
-    NetworkError
-        If the network has none, or one that is neither linear nor a 1 x 1 convolution.
-    """
-    call = classifier_call(network.trace, network.n_classes)
-    fits = call is not None and (
-        isinstance(call.module, nn.Linear)
-        or (isinstance(call.module, nn.Conv2d) and call.module.kernel_size == (1, 1))
-    )
-    if call is None or not fits:
-        raise NetworkError(
-            f"{network.name!r} has no linear classifier to replace; fine-tune a "
-            "network that ends in class scores"
-        )
-    return call
-
-
 def replace_classifier(
-    network: Network, n_classes: int, generator: torch.Generator
-) -> Network:
+    network: Network, old: Classifier, n_classes: int, generator: torch.Generator
+) -> tuple[Network, Classifier]:
     """Put a new classifier of `n_classes` into the network, in place.
 
     Weights are Gaussian with standard deviation 0.01, biases zero, as in R-CNN.
@@ -52,54 +34,66 @@ def replace_classifier(
     -------
     Network
         The same module, as a network of `n_classes`.
+    Classifier
+        The new one.
     """
-    call = find_classifier(network)
-    new = make_classifier(call.module, n_classes)
+    new = make_classifier(old.module, n_classes)
     weight = torch.empty_like(new.weight)
     weight.normal_(0.0, CLASSIFIER_STD, generator=generator)
     with torch.no_grad():
         new.weight.copy_(weight)
         new.bias.zero_()  # type: ignore[union-attr]
-    put_classifier(network.module, call.name, new)
+    put_classifier(network.module, old.name, new)
     if hasattr(network.module, "num_classes"):
         setattr(network.module, "num_classes", n_classes)  # noqa: B010
-    return Network(
+    changed = Network(
         network.name, network.module, network.weights, network.device, n_classes
     )
+    return changed, replace(old, module=new)
 
 
-def trained_modules(network: Network, train: str, n_stages: int | None) -> list[str]:
-    """Return the names of the modules that `--train` names; "" is the whole network.
+def trained_modules(network: Network, classifier: Classifier, train: str) -> list[str]:
+    """Return the names of the modules to train; "" is the whole network.
+
+    Parameters
+    ----------
+    network : Network
+    classifier : Classifier
+        The network's.
+    train : str
+        `head`, `all`, or `last:N` for the classifier and the last N stages.
 
     Raises
     ------
     LayerError
         If `last:N` asks for more stages than there are; they are named.
     """
-    classifier = find_classifier(network).name
-    if train == "head":
-        return [classifier]
     if train == "all":
         return [""]
+    if train == "head":
+        return [classifier.name]
     stages = network_stages(network)
-    if n_stages is None or n_stages > len(stages):
+    n_stages = int(train.removeprefix("last:"))
+    if n_stages > len(stages):
         names = ", ".join(stage.name for stage in stages)
         raise LayerError(
             f"--train {train}: {network.name!r} has {len(stages)} stages ({names}); "
             "give fewer, or --train all (cnnfeat layers shows the stages)"
         )
     chosen = [name for stage in stages[-n_stages:] for name in stage.modules]
-    return [*chosen, classifier]
+    return [*chosen, classifier.name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trained:
     """What is trained: parameters by name, and the modules that behave as in training.
 
-    `classifier` names the new layer, `updates_statistics` whether batch-norm
-    statistics move, `names` all entries of the state dict that may change.
+    `module` is the whole network, `classifier` the name of the new layer;
+    `updates_statistics` says whether batch-norm statistics move; `names` are all
+    entries of the state dict that may change.
     """
 
+    module: nn.Module
     classifier: str
     parameters: dict[str, nn.Parameter]
     in_training: tuple[nn.Module, ...]
@@ -111,30 +105,43 @@ class Trained:
         for module in self.in_training:
             module.train(training)
 
+    def state(self) -> Tensors:
+        """Return copies of all that may change, on the CPU."""
+        state = self.module.state_dict()
+        return {name: state[name].detach().cpu().clone() for name in self.names}
+
+    def load(self, state: Tensors) -> None:
+        """Put back what `state` returned."""
+        self.module.load_state_dict(state, strict=False)
+
 
 def prepare(
     network: Network,
+    classifier: Classifier,
     modules: Sequence[str],
-    *,
-    dropout: float,
-    statistics: bool,
-    tail_only: bool = False,
+    settings: TrainingSettings,
+    world: World,
 ) -> Trained:
     """Mark what is trained and return it; the rest keeps its values to the bit.
 
     Parameters
     ----------
     network : Network
+    classifier : Classifier
+        Its `dropouts` are those that act: none where it runs alone, on features.
     modules : sequence of str
         From `trained_modules`.
-    dropout : float
-        Rate of the dropout layers inside those modules and before the classifier; one
-        is added at the classifier's input where there is none.
-    statistics : bool
-        Whether batch-norm layers inside those modules update their statistics.
-    tail_only : bool
-        The classifier runs alone, on stored features: nothing before it acts.
+    settings : TrainingSettings
+        `dropout` is the rate of the dropout layers inside those modules and before the
+        classifier; one is added at its input where there is none. `batch_norm` says
+        whether batch-norm layers inside those modules update their statistics.
+    world : World
+        Several processes share the statistics.
     """
+    on_cuda = network.device.type == "cuda"
+    statistics = decide_statistics(settings, world, on_cuda)
+    if statistics and world.size > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network.module)
     module = network.module.requires_grad_(False)
     inside = {
         name: child
@@ -146,11 +153,12 @@ def prepare(
             parameter.requires_grad_(True)
     norms = {n: m for n, m in inside.items() if isinstance(m, _BATCH_NORMS)}
     moving = norms if statistics else {}
-    dropping = _set_dropout(network, list(inside.values()), dropout, tail_only)
+    dropping = _set_dropout(classifier, list(inside.values()), settings.dropout)
     buffers = [f"{n}.{b}" for n, m in moving.items() for b, _ in m.named_buffers()]
     parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
     return Trained(
-        classifier=find_classifier(network).name,
+        module=module,
+        classifier=classifier.name,
         parameters=parameters,
         in_training=(*moving.values(), *dropping),
         updates_statistics=bool(moving),
@@ -159,46 +167,31 @@ def prepare(
 
 
 def _set_dropout(
-    network: Network, inside: list[nn.Module], rate: float, tail_only: bool
+    classifier: Classifier, inside: list[nn.Module], rate: float
 ) -> list[nn.Module]:
     """Set the rate of the dropout layers that act; return those to switch."""
-    call = find_classifier(network)
-    calls = [] if tail_only else network.trace.calls
-    feeding = [c.module for c in calls if _feeds(c, call)]
-    found = dict.fromkeys([m for m in inside if isinstance(m, _DROPOUTS)] + feeding)
+    trained = [module for module in inside if isinstance(module, _DROPOUTS)]
+    found = list(dict.fromkeys([*trained, *classifier.dropouts]))
     for layer in found:
         setattr(layer, "p", rate)  # noqa: B010
-    if rate and not feeding:
+    if rate and not classifier.dropouts:
         added = nn.Dropout(rate).eval()
-        call.module.register_forward_pre_hook(lambda _, args: (added(args[0]),))
-        found[added] = None
-    return list(found)
+        classifier.module.register_forward_pre_hook(lambda _, args: (added(args[0]),))
+        found.append(added)
+    return found
 
 
-def _feeds(call: ModuleCall, classifier: ModuleCall) -> bool:
-    output = call.outputs.get("")
-    return (
-        isinstance(call.module, _DROPOUTS)
-        and output is not None
-        and classifier.input is not None
-        and output.value == classifier.input.value
-    )
-
-
-def decide_statistics(
-    choice: str, batch_size: int, world_size: int, cuda: bool
-) -> bool:
+def decide_statistics(settings: TrainingSettings, world: World, on_cuda: bool) -> bool:
     """Return whether batch-norm statistics are updated.
 
     `auto` freezes them when a batch has fewer than `SMALLEST_BATCH_FOR_STATISTICS`
     images. Several processes share them on CUDA devices only, so on CPUs they stay
     frozen: with a warning where they were asked for.
     """
-    from cnnfeat.finetune._options import SMALLEST_BATCH_FOR_STATISTICS
-
-    enough = batch_size >= SMALLEST_BATCH_FOR_STATISTICS
+    choice = settings.batch_norm
+    enough = settings.batch_size >= SMALLEST_BATCH_FOR_STATISTICS
     wanted = choice == "train" or (choice == "auto" and enough)
-    can_share = cuda or world_size == 1
+    can_share = on_cuda or world.size == 1
     if choice == "train" and not can_share:
         warnings.warn(
             "batch-norm statistics stay frozen: CPU processes cannot share them",

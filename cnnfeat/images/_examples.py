@@ -1,0 +1,68 @@
+"""A few images for people to look at: small copies, and augmented ones."""
+
+import numpy as np
+
+from cnnfeat.errors import ImageError
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images._augmentation import (
+    Augmentation,
+    augment_image,
+    canvas,
+    image_generator,
+)
+from cnnfeat.images._decode import DEFAULT_LIMITS, decode_image
+from cnnfeat.images._pixel_store import PixelStore
+from cnnfeat.images._places import locate
+from cnnfeat.images._preprocessing import Preprocessing
+
+_THUMBNAIL_SIDE = 160  # pixels
+_N_IMAGES, _N_COPIES = 6, 7
+
+
+def read_thumbnail(image_list: ImageTable, row: int) -> np.ndarray | None:
+    """Return an image no larger than 160 x 160 pixels; None where it cannot be read.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 3), dtype=uint8, or None
+    """
+    try:
+        image = decode_image(locate(image_list, row).read(DEFAULT_LIMITS.file_bytes))
+    except ImageError:
+        return None
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    return np.asarray(image)
+
+
+def augmentation_examples(
+    image_list: ImageTable,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    *,
+    seed: int,
+) -> list[list[np.ndarray]]:
+    """Return some images of a list, each before its copies of the first epochs.
+
+    Returns
+    -------
+    list of at most 6 lists of 8 ndarrays of shape (h, w, 3), dtype=uint8
+        The original is wider than the copies; images that cannot be read are left out.
+    """
+    rows = np.unique(np.linspace(0, len(image_list) - 1, _N_IMAGES).astype(int))
+    store = PixelStore(image_list, canvas(preprocessing), workers=0, memory_bytes=0)
+    bad = store.failures(rows)
+    rows = np.array([row for row in rows.tolist() if row not in bad], dtype=int)
+    examples = []
+    pixels = store.batches(list(rows[:, None]))  # one (1, 1, h, w, 3) an image
+    for row, ((image_nhwc,),) in zip(rows.tolist(), pixels, strict=True):
+        copies = [
+            augment_image(
+                image_nhwc,
+                augmentation,
+                preprocessing,
+                image_generator(seed, epoch, row),
+            )
+            for epoch in range(_N_COPIES)
+        ]
+        examples.append([image_nhwc, *copies])
+    return examples
