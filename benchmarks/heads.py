@@ -23,7 +23,16 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from cnnfeat.heads import FeatureTransform, LinearSVM, Softmax, fit_splits, select_C
+from cnnfeat.heads import (
+    FeatureTransform,
+    HeadSettings,
+    LinearSVM,
+    Softmax,
+    TrainingRows,
+    fit_splits,
+)
+from cnnfeat.image_table import ImageTable
+from cnnfeat.splits import inner_positions
 
 GRID = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 PEER_CLASSES = 3  # of a row that is multiplied up
@@ -190,26 +199,44 @@ def softmax_rows(X, y, options):
     ]
 
 
+def device_of(options):
+    """Return where arrays are fitted: an estimator's "auto" leaves them on the CPU."""
+    return "cpu" if options.device == "auto" else options.device
+
+
+def training_rows(rows, y):
+    inner = inner_positions(ImageTable.from_labels(y[rows]), np.arange(len(rows)))
+    return TrainingRows(rows, inner)
+
+
 def grid_rows(X, y, options):
     """Seven C x five splits, selection inside the training rows, last fit included."""
     n_splits, timed_splits = 5, 1
     rng = np.random.default_rng(0)
     size = int(0.9 * np.bincount(np.unique(y, return_inverse=True)[1]).min())
     splits = [
-        np.concatenate([rng.permutation(np.flatnonzero(y == k))[:size] for k in set(y)])
+        training_rows(
+            np.concatenate(
+                [rng.permutation(np.flatnonzero(y == k))[:size] for k in set(y)]
+            ),
+            y,
+        )
         for _ in range(n_splits)
     ]
-    head = LinearSVM(device=options.device)
-    seconds, fits = timed(lambda: fit_splits(head, X, y, splits, GRID), options.repeats)
+    settings = HeadSettings(scale="none", C=GRID, device=device_of(options))
+    seconds, fits = timed(lambda: fit_splits(X, y, splits, settings), options.repeats)
     start = clock()
-    for rows, fit in zip(splits[:timed_splits], fits, strict=False):
-        inner = rows[fit.choice.inner_train]
+    for split, fit in zip(splits[:timed_splits], fits, strict=False):
+        rows, inner = split.rows, split.rows[split.inner[0]]
         for C in GRID:
             LinearSVC(C=C).fit(X[inner], y[inner])
         peer = LinearSVC(C=fit.choice.C).fit(X[rows], y[rows])
     peer_seconds = (clock() - start) * n_splits / timed_splits
-    ours, best = fits[timed_splits - 1].head, fits[timed_splits - 1].choice.C
-    Z, labels = X[splits[timed_splits - 1]], y[splits[timed_splits - 1]]
+    fitted = fits[timed_splits - 1].linear
+    best, ours = fitted.C, LinearSVM(C=fitted.C)
+    ours.classes_, ours.coef_ = fitted.classes, fitted.coef
+    ours.intercept_, ours.n_features_in_ = fitted.intercept, X.shape[1]
+    Z, labels = X[splits[timed_splits - 1].rows], y[splits[timed_splits - 1].rows]
     return [
         Row(
             f"SVM, 7 C x 5 splits, {len(Z):,} x {X.shape[1]:,}",
@@ -353,7 +380,7 @@ def main():
     )
     made_head = "work|ours|scikit-learn|ratio (range)|target|objective|alike|added|note"
     # Warm up thread pools and the first allocation outside the measurements.
-    select_C(LinearSVM(), *made_features(6, 5, 20), (0.1, 1.0))
+    LinearSVM(device=options.device).fit(*made_features(6, 5, 20))
     print_table(made_head.split("|"), (row.cells() for row in measure(options)))
     if "growth" in options.rows:
         print()

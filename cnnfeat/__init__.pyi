@@ -24,6 +24,7 @@ from .finetune import (
 )
 from .heads import (
     FeatureTransform as FeatureTransform,
+    Head as Head,
     LinearSVM as LinearSVM,
     Softmax as Softmax,
 )
@@ -47,7 +48,6 @@ from .predict import (
 from .splits import Split as Split, draw_split as draw_split
 from .store import (
     FeatureFile as FeatureFile,
-    Head as Head,
     load_head as load_head,
     open_features as open_features,
     save_head as save_head,

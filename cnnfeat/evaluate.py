@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.heads import FeatureTransform
+from cnnfeat.heads import Head
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
 from cnnfeat.networks import read_seen_images
 from cnnfeat.outputs import check_output, write_output
@@ -20,7 +20,6 @@ from cnnfeat.report import plot_confusion_matrix, save_figure
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import (
     FeatureFile,
-    Head,
     check_same_provenance,
     is_trained_from,
     load_head,
@@ -129,11 +128,10 @@ def score_rows(
     ndarray of shape (n_rows, n_classes), dtype=float64
         `scale(X) @ W.T + b`.
     """
-    transform = FeatureTransform.from_arrays(head.scaler)
     scores = np.empty((len(rows), len(head.class_names)))
     for block, X in features.blocks(layers, rows, _ROWS_PER_BLOCK):
         features.refuse_non_finite(X, rows[block])
-        scores[block] = transform.transform(X) @ head.coef.T + head.intercept
+        scores[block] = head.scores(X)
     return scores
 
 

@@ -76,19 +76,56 @@ def evaluate_scores(scores: np.ndarray, y: np.ndarray, n_classes: int) -> Scores
     predicted = scores.argmax(axis=1)
     confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(confusion, (y, predicted), 1)
-    counts = confusion.sum(axis=1)
-    per_class = np.full(n_classes, np.nan)
-    np.divide(confusion.diagonal(), counts, out=per_class, where=counts > 0)
+    correct = predicted == y
     return Scores(
         n_images=len(y),
         n_classes=n_classes,
         accuracy=float(np.mean(rank == 0)),
         top_5_accuracy=float(np.mean(rank < 5)),
-        mean_per_class_accuracy=float(np.nanmean(per_class)),
-        per_class_accuracy=per_class,
+        mean_per_class_accuracy=mean_per_class_accuracy(y, correct, n_classes),
+        per_class_accuracy=per_class_accuracy(y, correct, n_classes),
         confusion=confusion,
         predicted=predicted.astype(np.int64),
     )
+
+
+def per_class_accuracy(
+    y: np.ndarray, correct: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Return the fraction of each class's rows that are correct.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_images,), dtype=int
+        True classes in [0, n_classes).
+    correct : ndarray of shape (n_images,), dtype=bool
+        Whether the class predicted is the true one.
+    n_classes : int
+
+    Returns
+    -------
+    ndarray of shape (n_classes,), dtype=float64
+        NaN for a class without rows.
+    """
+    counts = np.bincount(y, minlength=n_classes)
+    fractions = np.full(n_classes, np.nan)
+    hits = np.bincount(y[correct], minlength=n_classes)
+    return np.divide(hits, counts, out=fractions, where=counts > 0)
+
+
+def mean_per_class_accuracy(
+    y: np.ndarray, correct: np.ndarray, n_classes: int
+) -> float:
+    """Return the mean of `per_class_accuracy` over the classes that have rows.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_images,), dtype=int
+    correct : ndarray of shape (n_images,), dtype=bool
+    n_classes : int
+        These three as for `per_class_accuracy`.
+    """
+    return float(np.nanmean(per_class_accuracy(y, correct, n_classes)))
 
 
 def _check(scores: np.ndarray, y: np.ndarray, n_classes: int) -> None:

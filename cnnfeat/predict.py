@@ -24,13 +24,13 @@ from cnnfeat.errors import (
     WeightsError,
 )
 from cnnfeat.extraction import Extractor, ImageSource, run
-from cnnfeat.heads import FeatureTransform
+from cnnfeat.heads import Head, to_probabilities
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, check_decoder, list_images
 from cnnfeat.layers import ROOT
 from cnnfeat.networks import Network, load_network, read_weights_metadata
 from cnnfeat.outputs import check_output, write_output
-from cnnfeat.store import Head, load_head
+from cnnfeat.store import load_head
 
 Progress = Callable[[int, int, int], None]
 
@@ -281,7 +281,7 @@ def _read_weights(path: str, options: PredictOptions) -> _Classifier:
         ),
         layers=(ROOT,),
         class_names=names,
-        scores=_softmax,
+        scores=to_probabilities,
         kind="weights",
         score="probability",
     )
@@ -289,12 +289,6 @@ def _read_weights(path: str, options: PredictOptions) -> _Classifier:
 
 def _read_head(path: str, options: PredictOptions) -> _Classifier:
     head = load_head(path)
-    transform = FeatureTransform.from_arrays(head.scaler)
-
-    def scores(features: np.ndarray) -> np.ndarray:
-        scores = transform.transform(features) @ head.coef.T + head.intercept
-        return _softmax(scores) if head.kind == "softmax" else scores
-
     pools = {spec.pool for spec in head.layer_specs}
     if len(pools) != 1:
         raise StoreError(
@@ -316,7 +310,7 @@ def _read_head(path: str, options: PredictOptions) -> _Classifier:
         extractor=extractor,
         layers=layers,
         class_names=head.class_names,
-        scores=scores,
+        scores=head.probabilities if head.kind == "softmax" else head.scores,
         kind=head.kind,
         score="probability" if head.kind == "softmax" else "score",
         decoder=told.get("decoder", "pil"),
@@ -357,8 +351,3 @@ def _network_of(head: Head, path: str, options: PredictOptions) -> Network:
                 f"{value!r}, and {found[field]!r} was found; put those weights back"
             )
     return network
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

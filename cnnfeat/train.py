@@ -5,18 +5,23 @@ choice of C, fit). Nothing here looks at a row that is not a training row.
 """
 
 import time
-import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from cnnfeat.errors import CnnfeatWarning
-
-if TYPE_CHECKING:
-    from cnnfeat.heads import LinearHead, SplitFit
-    from cnnfeat.splits import Split
-    from cnnfeat.store import FeatureFile, Head
+from cnnfeat.errors import SplitError
+from cnnfeat.heads import (
+    Head,
+    HeadFit,
+    HeadSettings,
+    TrainingRows,
+    fit_splits,
+    warn_of_edges,
+)
+from cnnfeat.outputs import check_output
+from cnnfeat.splits import Split, draw_split, inner_positions, usable_rows
+from cnnfeat.store import FeatureFile, open_features, save_head
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,6 @@ def train_head(
     OutputError
         If `output_path` exists already or cannot be written.
     """
-    from cnnfeat.outputs import check_output
-    from cnnfeat.store import open_features, save_head
-
     options = options or TrainOptions()
     check_output(output_path, overwrite=options.overwrite)
     started = time.monotonic()
@@ -118,20 +120,17 @@ def train_head(
         n_heldout=len(split.test),
         n_left_out=n_left_out,
         n_classes=len(head.class_names),
-        n_features=head.coef.shape[1],
-        C=float(fit.head.C),
+        n_features=head.n_features,
+        C=fit.linear.C,
         validation_accuracy=_validation(fit),
-        solver=fit.head.solver_,
-        n_iter=int(fit.head.n_iter_),
+        solver=fit.linear.side,
+        n_iter=fit.linear.n_iter,
         seconds=round(time.monotonic() - started, 3),
     )
 
 
-def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
+def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
     """Return the rows to train on and those held out (none without a draw)."""
-    from cnnfeat.errors import SplitError
-    from cnnfeat.splits import Split, draw_split, usable_rows
-
     usable = usable_rows(features.table, options.exclude_classes)
     if options.train_per_class is not None:
         return draw_split(
@@ -155,66 +154,43 @@ def _training_split(features: "FeatureFile", options: TrainOptions) -> "Split":
 
 
 def _fit(
-    features: "FeatureFile",
+    features: FeatureFile,
     names: tuple[str, ...],
-    split: "Split",
+    split: Split,
     options: TrainOptions,
-) -> "SplitFit":
+) -> HeadFit:
     """Choose C inside the training rows, then fit to all of them."""
-    from cnnfeat.heads import FeatureTransform, fit_splits
-
+    settings = head_settings(options)
     X = features.read(names, split.train)
     features.refuse_non_finite(X, split.train)
-    transform = FeatureTransform(
-        options.scale,
-        signed_sqrt=options.signed_sqrt,
-        n_components=options.n_components,
-        part_widths=[features.layers[name].n_features for name in names],
-    )
-    is_given = options.C is not None and len(options.C) == 1  # nothing to choose
+    inner = None
+    if settings.chooses_C:
+        inner = inner_positions(features.table, split.train, seed=options.seed)
     (fit,) = fit_splits(
-        make_head(options),
         X,
         features.labels[split.train],
-        [np.arange(len(X))],
-        options.C,
-        transform=transform,
-        inner=None if is_given else [_inner_rows(features, split, options.seed)],
+        [TrainingRows(np.arange(len(X)), inner, options.seed)],
+        settings,
+        [features.layers[name].n_features for name in names],
     )
-    if fit.choice is not None and fit.choice.is_at_edge:
-        warnings.warn(
-            f"C = {fit.choice.C:g}, the largest that was tried, was the best: try "
-            "larger ones with --C",
-            CnnfeatWarning,
-            stacklevel=3,
-        )
+    warn_of_edges([(f"{options.kind} on {'+'.join(names)}", fit.linear.C, fit.grid)])
     return fit
 
 
-def make_head(options: TrainOptions) -> "LinearHead":
-    """Return the estimator that the options name, not yet fitted."""
-    from cnnfeat.heads import LinearSVM, Softmax
-    from cnnfeat.machine import resolve_device
-
-    make = {"svm": LinearSVM, "softmax": Softmax}[options.kind]
-    head: LinearHead = make(
+def head_settings(options: TrainOptions) -> HeadSettings:
+    """Return what the options say of the head."""
+    return HeadSettings(
+        kind=options.kind,
+        scale=options.scale,
+        signed_sqrt=options.signed_sqrt,
+        n_components=options.n_components,
+        C=options.C,
         dropout=options.dropout,
-        random_state=options.seed,
-        device=str(resolve_device(options.device)),
+        device=options.device,
     )
-    return head
 
 
-def _inner_rows(
-    features: "FeatureFile", split: "Split", seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of the training rows (as positions) C is fitted and chosen on."""
-    from cnnfeat.splits import inner_positions
-
-    return inner_positions(features.table, split.train, seed=seed)
-
-
-def _validation(fit: "SplitFit") -> dict[str, float]:
+def _validation(fit: HeadFit) -> dict[str, float]:
     """Return the mean per-class accuracy inside the training rows of each C."""
     if fit.choice is None:
         return {}
@@ -223,33 +199,24 @@ def _validation(fit: "SplitFit") -> dict[str, float]:
 
 
 def _to_head(
-    features: "FeatureFile",
+    features: FeatureFile,
     names: tuple[str, ...],
-    split: "Split",
-    fit: "SplitFit",
+    split: Split,
+    fit: HeadFit,
     options: TrainOptions,
-) -> "Head":
-    from cnnfeat.heads import weights_per_class
-    from cnnfeat.store import Head
-
-    assert fit.transform is not None
-    coef, intercept = weights_per_class(fit.head)
-    return Head(
-        kind=options.kind,
-        coef=coef,
-        intercept=intercept,
-        class_names=tuple(features.class_names[label] for label in fit.head.classes_),
-        scaler=fit.transform.to_arrays(),
+) -> Head:
+    return fit.to_head(
+        [features.class_names[label] for label in fit.linear.classes],
         training_paths=tuple(features.paths[row] for row in split.train),
         heldout_paths=tuple(features.paths[row] for row in split.test),
         layer="+".join(names),
         layer_specs=tuple(features.layers[name] for name in names),
         hyperparameters={
             **asdict(options),
-            "C": float(fit.head.C),
+            "C": fit.linear.C,
             "validation_accuracy": _validation(fit),
-            "solver": fit.head.solver_,
-            "n_iter": int(fit.head.n_iter_),
+            "solver": fit.linear.side,
+            "n_iter": fit.linear.n_iter,
         },
         provenance=features.provenance,
         root=features.table.root,

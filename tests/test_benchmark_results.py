@@ -14,7 +14,13 @@ from cnnfeat.benchmark._layer_rows import LayerRows, open_rows
 from cnnfeat.benchmark._published import published_references, published_rows
 from cnnfeat.errors import CnnfeatWarning, ConvergenceWarning, DataError, InputError
 from cnnfeat.evaluate import evaluate_head
-from cnnfeat.heads import FeatureTransform, LinearSVM, select_C
+from cnnfeat.heads import (
+    FeatureTransform,
+    HeadSettings,
+    LinearSVM,
+    TrainingProblem,
+    select_C,
+)
 from cnnfeat.protocols import get_protocol
 from cnnfeat.report import Column
 from cnnfeat.store import open_features
@@ -124,7 +130,8 @@ def redo(X, y, rows, grid, settings):
     inner = tuple(
         np.searchsorted(train, rows[side]) for side in ("inner_train", "validation")
     )
-    choice = select_C(head, Z, y[train], grid, inner=inner)
+    problem = TrainingProblem.of(Z, y[train], head.formulation())
+    choice = select_C(problem, grid, inner)
     head.set_params(C=choice.C).fit(Z, y[train])
     return choice, head.predict(transform.transform(X[test])) == y[test]
 
@@ -222,14 +229,12 @@ def test_a_row_that_is_not_clear_is_refused(features_path, pair, match):
 def test_convergence_warnings_reach_the_json_and_the_page(
     features_path, tmp_path, monkeypatch
 ):
-    from cnnfeat.benchmark import _measure as measure
-
-    make_head = measure.make_head
+    estimator = HeadSettings.estimator
 
     def hurried(*arguments):
-        return make_head(*arguments).set_params(max_iter=1, tol=1e-14)
+        return estimator(*arguments).set_params(max_iter=1, tol=1e-14)
 
-    monkeypatch.setattr(measure, "make_head", hurried)
+    monkeypatch.setattr(HeadSettings, "estimator", hurried)
     folder = tmp_path / "report"
     asked = options(report_dir=str(folder), layers=("layer2",), C=(100.0,))
     with pytest.warns(ConvergenceWarning, match="made layer2, svm, 6 a class: "):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from conftest import FIRST_BLOCK
 
 from cnnfeat.cli.main import cli
+from cnnfeat.store import load_head
 
 DRAW = ("--train-per-class", "5", "--seed", "1")
 
@@ -231,3 +232,41 @@ def test_features_that_are_not_finite_are_refused_by_name(
         assert "not finite" in message
         assert ".png" in message
     assert not (tmp_path / "h.h5").exists()
+
+
+@pytest.mark.parametrize("scale", ["l2", "standard"])
+def test_a_head_on_principal_components_is_trained_evaluated_and_predicts(
+    colour_features, colour_dir, tmp_path, kind, scale
+):
+    path, listed = tmp_path / "h.h5", tmp_path / "p.csv"
+    options = (*DRAW, "--pca", 3, "--scale", scale)
+    trained = succeed(f"train-{kind}", colour_features, "-o", path, *options)
+    head = load_head(path)
+    assert head.coef.shape == (3, 3)
+    assert trained["n_features"] == succeed("info", path)["n_features"] == 64
+    record = succeed("evaluate", path, colour_features, "--predictions", listed)
+    assert record["n_images"] == 9 and record["accuracy"] == 1.0
+    with h5py.File(colour_features) as file:
+        X, paths = file["features/features.1"][:], file["images/path"].asstr()[:]
+    scores = head.scores(X)
+    best = {
+        path: (row.argmax(), row.max()) for path, row in zip(paths, scores, strict=True)
+    }
+    with open(listed, newline="") as text:
+        for row in csv.DictReader(text):
+            k, score = best[row["path"]]
+            assert row["predicted"] == head.class_names[k]
+            assert float(row["score"]) == pytest.approx(score, rel=1e-4)
+    asked = run("predict", path, colour_dir, "--json", "--quiet")
+    values = scores if kind == "svm" else head.probabilities(X)
+    for one, row in zip(json.loads(asked.stdout)["predictions"], values, strict=True):
+        assert one["labels"] == [head.class_names[row.argmax()]]
+        assert one["scores"] == pytest.approx([row.max()], abs=1e-4)
+
+
+def test_more_components_than_training_rows_are_refused(
+    colour_features, tmp_path, kind
+):
+    options = ("-o", tmp_path / "h.h5", *DRAW, "--pca", 15)
+    message = fail(f"train-{kind}", colour_features, *options)
+    assert "PCA with 15 components needs more than 15 training rows" in message

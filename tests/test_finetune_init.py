@@ -8,10 +8,10 @@ from tiny import make_tiny_network
 from cnnfeat.errors import DataError, ProvenanceError, WeightsError
 from cnnfeat.extraction import Extractor
 from cnnfeat.finetune import FinetuneOptions, finetune_network
-from cnnfeat.finetune._initial import fold_scaler, init_from_head
+from cnnfeat.finetune._initial import init_from_head
 from cnnfeat.finetune._inputs import normalized
 from cnnfeat.finetune._options import check_options
-from cnnfeat.heads import FeatureTransform
+from cnnfeat.heads import FeatureTransform, Head
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.layers import find_classifier
 from cnnfeat.networks._classifier import (
@@ -20,24 +20,34 @@ from cnnfeat.networks._classifier import (
     restore_classifier,
 )
 from cnnfeat.networks._weights import read_state_dict
-from cnnfeat.store import Head, save_head
+from cnnfeat.store import save_head
 from cnnfeat.training import replace_classifier
 
 CLASSES = ["ant", "bee", "cat"]
 
 
 def make_head(
-    path, scale, *, signed_sqrt=False, layer="classifier:in", names=CLASSES, sha256=None
+    path,
+    scale,
+    *,
+    signed_sqrt=False,
+    n_components=None,
+    layer="classifier:in",
+    names=CLASSES,
+    sha256=None,
 ):
     """A head with random weights whose scaler was fitted on random features."""
     rng = np.random.default_rng(0)
     X = rng.random((30, 96), dtype=np.float32)
+    transform = FeatureTransform(
+        scale, signed_sqrt=signed_sqrt, n_components=n_components
+    ).fit(X)
     head = Head(
         kind="svm",
-        coef=rng.normal(size=(len(names), 96)),
+        coef=rng.normal(size=(len(names), n_components or 96)),
         intercept=rng.normal(size=len(names)),
         class_names=tuple(names),
-        scaler=FeatureTransform(scale, signed_sqrt=signed_sqrt).fit(X).to_arrays(),
+        scaler=transform.to_arrays(),
         training_paths=("a",),
         heldout_paths=(),
         layer=layer,
@@ -59,45 +69,28 @@ def new_network():
     return replace_classifier(network, find_classifier(network), 3, generator)
 
 
-@pytest.mark.parametrize("scale", ["none", "mean-norm", "standard", "l2"])
-def test_the_network_scores_as_the_head(tmp_path, scale):
-    path = tmp_path / "h.h5"
-    head = make_head(path, scale, names=["cat", "ant", "bee"])  # another order
+@pytest.mark.parametrize("n_components", [None, 5])
+@pytest.mark.parametrize("scale", ["none", "mean-norm", "standard"])
+def test_the_network_scores_as_the_head(tmp_path, scale, n_components):
+    check_scores(tmp_path / "h.h5", scale, n_components)
+
+
+def test_the_network_scores_as_a_head_on_unit_rows(tmp_path):
+    check_scores(tmp_path / "h.h5", "l2", None)
+
+
+def check_scores(path, scale, n_components):
+    names = ["cat", "ant", "bee"]  # another order
+    head = make_head(path, scale, names=names, n_components=n_components)
     network, classifier = new_network()
     init_from_head(network, classifier, str(path), CLASSES)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 32, 32, 3), np.uint8)
     with Extractor(network, [classifier.input_layer]) as extractor:
         (features,) = extractor(pixels).values()
-    transform = FeatureTransform.from_arrays(head.scaler)
-    expected = transform.transform(features) @ head.coef.T + head.intercept
+    expected = head.scores(features)
     found = network.module(normalized(network, pixels)).numpy()
     order = [head.class_names.index(name) for name in CLASSES]
     np.testing.assert_allclose(found, expected[:, order], rtol=1e-3, atol=1e-3)
-
-
-def test_principal_components_are_folded_in(tmp_path):
-    rng = np.random.default_rng(1)
-    X = rng.random((30, 96), dtype=np.float32)
-    transform = FeatureTransform(scale="none", n_components=5).fit(X)
-    head = Head(
-        kind="svm",
-        coef=rng.normal(size=(3, 96)),
-        intercept=np.zeros(3),
-        class_names=tuple(CLASSES),
-        scaler=transform.to_arrays(),
-        training_paths=(),
-        heldout_paths=(),
-        layer="f",
-        layer_specs=(LayerSpec("f", "f", (96,)),),
-        hyperparameters={},
-        provenance={},
-    )
-    object.__setattr__(
-        head, "coef", rng.normal(size=(3, transform.transform(X).shape[1]))
-    )
-    weight, bias = fold_scaler(head, "h.h5")
-    expected = transform.transform(X) @ head.coef.T + head.intercept
-    np.testing.assert_allclose(X @ weight.T + bias, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_roots_are_refused_with_a_cure(tmp_path):

@@ -154,14 +154,6 @@ def test_tensors_and_arrays_give_the_same_head(kind, dtype):
     np.testing.assert_array_equal(of_tensor.coef_, of_array.coef_)
 
 
-def test_hinge_is_handed_to_scikit_learn():
-    X, y = make_data(40, 9, 3)
-    ours = LinearSVM(loss="hinge", random_state=3).fit(X, y)
-    peer = LinearSVC(loss="hinge", random_state=3, max_iter=20_000).fit(X, y)
-    np.testing.assert_array_equal(ours.coef_, peer.coef_)
-    assert ours.solver_ == "liblinear"
-
-
 @pytest.mark.parametrize("kind", [LinearSVM, Softmax])
 def test_dropout_follows_its_seed_and_zero_changes_nothing(kind):
     X, y = make_data(40, 9, 3)
@@ -237,9 +229,7 @@ def test_unknown_settings_are_named():
     X, y = make_data(10, 3, 2)
     with pytest.raises(DataError, match="solver must be one of auto, primal, gram"):
         LinearSVM(solver="newton").fit(X, y)
-    with pytest.raises(DeviceError, match="no device is called 'gpu'"):
+    with pytest.raises(DeviceError, match="unknown device 'gpu'"):
         Softmax(device="gpu").fit(X, y)
-    with pytest.raises(DataError, match="loss must be 'squared_hinge' or 'hinge'"):
-        LinearSVM(loss="log").fit(X, y)
     with pytest.raises(DataError, match="intercept_scaling must be above 0"):
         LinearSVM(intercept_scaling=0).fit(X, y)

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from cnnfeat.heads import LinearSVM
 from cnnfeat.heads._active_set import worth_exact
 from cnnfeat.heads._losses import Logistic, SquaredHinge
-from cnnfeat.heads._newton import Settings, minimise
+from cnnfeat.heads._newton import Stopping, minimise
 from cnnfeat.heads._rows import Rows, mirror_lower
 from cnnfeat.heads._search import Plane, search_plane
 from cnnfeat.heads._start import start_separable
@@ -83,7 +83,7 @@ def test_value_and_step_of_the_plane_are_those_of_the_objective():
 @pytest.mark.parametrize("cost", [1e-3, 1.0, 1e4])
 def test_the_start_is_far_below_zero_weights_and_the_end_is_the_same(intercept, cost):
     rows, hinge, _, penalty = make_problem(200, 20, 4, cost, intercept)
-    W, F, n_iter = start_separable(rows, hinge, penalty, Settings(), None)
+    W, F, n_iter = start_separable(rows, hinge, penalty, Stopping(), None)
     torch.testing.assert_close(F, rows.forward(W))
     assert n_iter >= 1
     zero = torch.zeros_like(W)
@@ -91,14 +91,14 @@ def test_the_start_is_far_below_zero_weights_and_the_end_is_the_same(intercept, 
         objective(rows, hinge, penalty, W) < objective(rows, hinge, penalty, zero)
     ).all()
     ends = [
-        minimise(rows, hinge, penalty, start, Settings(1e-10)) for start in (W, zero)
+        minimise(rows, hinge, penalty, start, Stopping(1e-10)) for start in (W, zero)
     ]
     torch.testing.assert_close(ends[0].value, ends[1].value, rtol=1e-8, atol=0)
 
 
 def test_the_path_spares_newton_steps_near_a_hard_margin():
     rows, hinge, _, penalty = make_problem(300, 40, 10, 1e5)
-    settings = Settings(1e-6)
+    settings = Stopping(1e-6)
     cold = minimise(rows, hinge, penalty, torch.zeros(rows.p, 10).double(), settings)
     W, F, n_start = start_separable(rows, hinge, penalty, settings, None)
     warm = minimise(rows, hinge, penalty, W, settings, None, F)

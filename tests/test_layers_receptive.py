@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cnnfeat.images import Preprocessing
-from cnnfeat.layers import Tapper, resolve_layers
+from cnnfeat.layers import Tapper, resolve_layers, trace_of
 from cnnfeat.networks import Network, load_network
 
 SIDE = 97  # odd: strides do not come out even
@@ -57,7 +57,7 @@ def test_a_region_is_what_gradients_reach(name):
     network = network_at_side(name)
     grids = {
         call.name: call.outputs[""].grid
-        for call in network.trace.calls
+        for call in trace_of(network).calls
         if isinstance(call.module, (nn.Conv2d, nn.MaxPool2d))
     }
     layers = [layer for layer, grid in grids.items() if grid is not None]

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnnfeat.errors import OutputError, ProvenanceError, ShapeError, StoreError
+from cnnfeat.heads import Head
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import (
     Contents,
     FeatureWriter,
-    Head,
     check_same_provenance,
     file_summary,
     is_trained_from,

@@ -1,14 +1,13 @@
 """Rows of one layer, in memory or, where they are more than the budget, in the file."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnfeat.errors import DataError
-
-if TYPE_CHECKING:
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import FeatureFile
 
 _BLOCK_BYTES = 64 << 20
 _N_COPIES = 2  # the features, and the features transformed
@@ -23,7 +22,7 @@ class LayerRows:
     dtype = np.dtype(np.float32)
 
     def __init__(
-        self, features: "FeatureFile", layers: tuple[str, ...], rows: np.ndarray
+        self, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
     ) -> None:
         self._features, self._layers, self._rows = features, layers, rows
         self.shape = (len(rows), features.n_features(layers))
@@ -32,16 +31,16 @@ class LayerRows:
         """Yield the rows in order."""
         yield from self._features.blocks(self._layers, self._rows, n_rows)
 
-    def __getitem__(self, positions: np.ndarray) -> "LayerRows":
+    def __getitem__(self, positions: np.ndarray) -> LayerRows:
         return LayerRows(self._features, self._layers, self._rows[positions])
 
 
 def open_rows(
-    features: "FeatureFile",
+    features: FeatureFile,
     layers: tuple[str, ...],
     rows: np.ndarray,
     budget: int | None,
-) -> "np.ndarray | LayerRows":
+) -> np.ndarray | LayerRows:
     """Return rows of a layer: in memory where they fit `budget` bytes twice over.
 
     Raises
@@ -61,7 +60,7 @@ def open_rows(
 
 
 def refuse_streamed(
-    features: "FeatureFile", layers: tuple[str, ...], rows: int, flag: str
+    features: FeatureFile, layers: tuple[str, ...], rows: int, flag: str
 ) -> None:
     """Raise DataError: `flag` needs the features of a layer in memory."""
     n_bytes = _N_COPIES * 4 * rows * features.n_features(layers)
@@ -72,7 +71,7 @@ def refuse_streamed(
     )
 
 
-def row_blocks(X: "np.ndarray | LayerRows") -> Iterator[tuple[slice, np.ndarray]]:
+def row_blocks(X: np.ndarray | LayerRows) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows in blocks of some 64 MiB; an array that is in memory at once."""
     if isinstance(X, LayerRows):
         yield from X.blocks(max(1, _BLOCK_BYTES // (4 * X.shape[1])))

@@ -8,7 +8,6 @@ is that of the split by itself.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +21,9 @@ from cnnfeat.benchmark._notices import convergence_of
 from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._results import Cell, SplitResult, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, used_rows
+from cnnfeat.heads import HeadFit, HeadSettings, TrainingRows, fit_splits
 from cnnfeat.metrics import Scores, evaluate_scores
-
-if TYPE_CHECKING:
-    from cnnfeat.heads import FeatureTransform, LinearHead, SplitFit
-    from cnnfeat.store import FeatureFile
+from cnnfeat.store import FeatureFile
 
 _MIB = 1 << 20
 
@@ -37,9 +34,9 @@ class _Layer:
 
     name: str
     layers: tuple[str, ...]
-    features: "FeatureFile"
+    features: FeatureFile
     rows: np.ndarray
-    X: "np.ndarray | LayerRows"
+    X: np.ndarray | LayerRows
 
     @property
     def layer(self) -> str:
@@ -50,7 +47,7 @@ class _Layer:
         """Return where rows of the file stand in X."""
         return np.searchsorted(self.rows, rows)
 
-    def of(self, rows: np.ndarray) -> "np.ndarray | LayerRows":
+    def of(self, rows: np.ndarray) -> np.ndarray | LayerRows:
         """Return the features of rows of the file."""
         return self.X[self.positions(rows)]
 
@@ -58,7 +55,7 @@ class _Layer:
 def measure_layer(
     name: str,
     layers: tuple[str, ...],
-    features: "FeatureFile",
+    features: FeatureFile,
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
     progress: Callable[[], None],
@@ -101,60 +98,38 @@ def measure_layer(
 
 def _fit(
     read: _Layer, kind: str, split_set: SplitSet, options: BenchmarkOptions
-) -> "list[SplitFit]":
+) -> list[HeadFit]:
     """Return one fit a split; positions in X stand for rows of the file."""
-    from cnnfeat.heads import fit_splits
-
-    labels = read.features.labels[read.rows]
-    transform = _make_transform(read, options)
-    trains = [read.positions(split.train) for split in split_set.splits]
     inner = split_set.inner_positions()
-    if not options.dropout:
-        head = make_head(kind, options, options.draw.seed)
-        return fit_splits(
-            head,
-            read.X,
-            labels,
-            trains,
-            options.C,
-            transform=transform,
-            inner=inner or None,
+    rows = [
+        TrainingRows(
+            read.positions(split.train), inner[number] if inner else None, seed
         )
-    # Each split has masks of its own, so its copies of the rows are fitted alone.
-    fits = []
-    for index, (train, seed) in enumerate(zip(trains, split_set.seeds, strict=True)):
-        head = make_head(kind, options, seed)
-        own = inner[index : index + 1] or None
-        fits += fit_splits(
-            head, read.X, labels, [train], options.C, transform=transform, inner=own
+        for number, (split, seed) in enumerate(
+            zip(split_set.splits, split_set.seeds, strict=True)
         )
-    return fits
+    ]
+    return fit_splits(
+        read.X,
+        read.features.labels[read.rows],
+        rows,
+        head_settings(kind, options),
+        [read.features.n_features(layer) for layer in read.layers],
+    )
 
 
-def _make_transform(read: _Layer, options: BenchmarkOptions) -> "FeatureTransform":
-    from cnnfeat.heads import FeatureTransform
-
-    return FeatureTransform(
-        options.scale,
+def head_settings(kind: str, options: BenchmarkOptions) -> HeadSettings:
+    """Return what the options say of heads of this kind."""
+    return HeadSettings(
+        kind=kind,
+        scale=options.scale,
         signed_sqrt=options.signed_sqrt,
         n_components=options.n_components,
-        part_widths=[read.features.n_features(layer) for layer in read.layers],
-    )
-
-
-def make_head(kind: str, options: BenchmarkOptions, seed: int) -> "LinearHead":
-    """Return the estimator `kind`, not yet fitted; `seed` draws its dropout."""
-    from cnnfeat.heads import LinearSVM, Softmax
-    from cnnfeat.machine import resolve_device
-
-    make = {"svm": LinearSVM, "softmax": Softmax}[kind]
-    head: LinearHead = make(
+        C=options.C,
         dropout=options.dropout,
-        random_state=seed,
-        device=str(resolve_device(options.device)),
+        device=options.device,
         memory_budget=memory_budget(options),
     )
-    return head
 
 
 def memory_budget(options: BenchmarkOptions) -> int | None:
@@ -162,7 +137,7 @@ def memory_budget(options: BenchmarkOptions) -> int | None:
     return None if options.memory_mib is None else options.memory_mib * _MIB
 
 
-def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") -> Cell:
+def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: list[HeadFit]) -> Cell:
     labels = read.features.labels
     classes = classes_of([split_set], labels)
     results: list[SplitResult] = []
@@ -190,33 +165,29 @@ def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: "list[SplitFit]") 
 
 
 def _score(
-    fit: "SplitFit", X: "np.ndarray | LayerRows", y: np.ndarray, classes: np.ndarray
+    fit: HeadFit, X: np.ndarray | LayerRows, y: np.ndarray, classes: np.ndarray
 ) -> Scores:
     """Score test rows; a class that a split does not train never wins."""
-    from cnnfeat.heads import weights_per_class
-
-    assert fit.transform is not None
-    coef, intercept = weights_per_class(fit.head)
+    trained = fit.linear.classes
+    head = fit.to_head([str(label) for label in trained])
     scores = np.full((len(y), len(classes)), -np.inf)
-    columns = np.searchsorted(classes, fit.head.classes_)
+    columns = np.searchsorted(classes, trained)
     for rows, block in row_blocks(X):
-        scores[rows, columns] = fit.transform.transform(block) @ coef.T + intercept
+        scores[rows, columns] = head.scores(block)
     return evaluate_scores(scores, y, len(classes))
 
 
-def _result(fit: "SplitFit", scored: Scores, n_train: int, seed: int) -> SplitResult:
-    choice = fit.choice
-    C = float(fit.head.C)
+def _result(fit: HeadFit, scored: Scores, n_train: int, seed: int) -> SplitResult:
     return SplitResult(
         seed=seed,
         n_train=n_train,
         n_test=scored.n_images,
-        C=C,
-        C_grid=choice.grid if choice else (C,),
-        validation=choice.scores if choice else (),
+        C=fit.linear.C,
+        C_grid=fit.grid,
+        validation=fit.validation,
         mean_per_class_accuracy=scored.mean_per_class_accuracy,
         accuracy=scored.accuracy,
         top_5_accuracy=scored.top_5_accuracy,
-        solver=fit.head.solver_,
-        n_iter=int(fit.head.n_iter_),
+        solver=fit.linear.side,
+        n_iter=fit.linear.n_iter,
     )

@@ -36,11 +36,6 @@ class SplitResult:
     solver: str
     n_iter: int
 
-    @property
-    def is_at_edge(self) -> bool:
-        """Whether a larger C than those tried might have been better."""
-        return len(self.C_grid) > 1 and self.C_grid[-1] == self.C
-
 
 @dataclass(frozen=True)
 class TableRow:

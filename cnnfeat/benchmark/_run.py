@@ -14,7 +14,7 @@ from cnnfeat.benchmark._baselines import (
     baseline_name,
 )
 from cnnfeat.benchmark._compare import find_pairs
-from cnnfeat.benchmark._measure import make_head, measure_layer
+from cnnfeat.benchmark._measure import head_settings, measure_layer
 from cnnfeat.benchmark._notices import keep_warnings
 from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._publish import check_report_dir, publish
@@ -22,6 +22,7 @@ from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.heads import warn_of_edges
 from cnnfeat.networks import read_seen_images
 from cnnfeat.protocols import get_protocol
 from cnnfeat.splits import usable_rows
@@ -92,7 +93,13 @@ def run_benchmark(
         with keep_warnings(told):
             _warn_of_images_seen(features, split_sets)
             cells = _measure(origins, split_sets, options, progress)
-            _warn_of_edges(cells)
+            warn_of_edges(
+                [
+                    (cell.name, one.C, one.C_grid)
+                    for cell in cells
+                    for one in cell.splits
+                ]
+            )
         used = classes_of(split_sets, features.labels)
         report = BenchmarkReport(
             protocol=get_protocol(options.draw.protocol),
@@ -207,24 +214,11 @@ def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) 
         )
 
 
-def _warn_of_edges(cells: Sequence[Cell]) -> None:
-    """Warn where the largest C that was tried was the best."""
-    n_fits = sum(len(cell.splits) for cell in cells)
-    at_edge = [cell.name for cell in cells for split in cell.splits if split.is_at_edge]
-    if at_edge:
-        warnings.warn(
-            f"the largest C that was tried was the best in {len(at_edge)} of {n_fits} "
-            f"fits (first: {at_edge[0]}): try larger ones with --C",
-            CnnfeatWarning,
-            stacklevel=3,
-        )
-
-
 def _settings(options: BenchmarkOptions) -> dict[str, Any]:
     """Return what decides a fit beside its rows; C and seed stand with each split."""
     heads = {}
     for kind in options.heads:
-        heads[kind] = make_head(kind, options, options.draw.seed).get_params()
+        heads[kind] = head_settings(kind, options).estimator().get_params()
         for own in ("C", "random_state"):
             del heads[kind][own]
     return {

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from cnnfeat.finetune._split import FinetuneSplit
+from cnnfeat.heads import HeadSettings, TrainingRows, fit_splits
+from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, evaluate_scores
-
-# Features are scaled to length 1, for which these span too weak to too strong.
-_C_GRID = (0.1, 1.0, 10.0, 100.0, 1000.0)
+from cnnfeat.splits import inner_positions
 
 
 @dataclass(frozen=True)
@@ -46,75 +45,44 @@ def score_frozen_heads(
 
     C is chosen on the validation rows, as the fine-tuned network's epoch is, or where
     there are none on a sixth of the training rows; then the head is trained on all
-    training rows. Where a class has too few rows for that C is 1.
+    training rows. Where no class has two of them C is 1.
 
     Parameters
     ----------
     features : mapping of row to tensor of any one shape, float32
     rows : FinetuneSplit
+        Training rows of every class.
     y : ndarray of shape (n_images,), dtype=int64
         Class of each row of the image list.
     n_classes : int
     """
-    from cnnfeat.heads import LinearSVM, Softmax
-
-    return [
-        _score("frozen SVM", LinearSVM, features, rows, y, n_classes),
-        _score("frozen softmax", Softmax, features, rows, y, n_classes),
-    ]
-
-
-def _score(
-    name: str,
-    kind: Any,
-    features: Mapping[int, torch.Tensor],
-    rows: FinetuneSplit,
-    y: np.ndarray,
-    n_classes: int,
-) -> FrozenScore:
-    C = 1.0
-    train, validation = _rows_to_choose_on(rows, y)
-    if len(validation):
-        accuracies = {
-            C: _fit_and_score(
-                kind(C=C), features, train, validation, y, n_classes
-            ).mean_per_class_accuracy
-            for C in _C_GRID
-        }
-        C = max(accuracies, key=lambda C: (accuracies[C], -C))
-    scores = _fit_and_score(kind(C=C), features, rows.training, rows.test, y, n_classes)
-    return compare(name, scores, C)
+    training = rows.training
+    X, X_test = (_matrix(features, part) for part in (training, rows.test))
+    inner = _positions_to_choose_on(rows, y)
+    compared = []
+    for kind, name in (("svm", "frozen SVM"), ("softmax", "frozen softmax")):
+        settings = HeadSettings(kind, device="cpu", C=None if inner else (1.0,))
+        split = TrainingRows(np.arange(len(training)), inner)
+        (fit,) = fit_splits(X, y[training], [split], settings)
+        head = fit.to_head([str(label) for label in fit.linear.classes])
+        scores = evaluate_scores(head.scores(X_test), y[rows.test], n_classes)
+        compared.append(compare(name, scores, fit.linear.C))
+    return compared
 
 
-def _rows_to_choose_on(
+def _positions_to_choose_on(
     rows: FinetuneSplit, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows to train on and to choose on, all out of the training rows."""
-    from cnnfeat.heads import draw_inner
-
-    fewest = np.unique(y[rows.train], return_counts=True)[1].min()
-    if len(rows.validation) or fewest < 2:
-        return rows.train, rows.validation
-    train, validation = draw_inner(y[rows.train])
-    return rows.train[train], rows.train[validation]
-
-
-def _fit_and_score(
-    head: Any,
-    features: Mapping[int, torch.Tensor],
-    train: np.ndarray,
-    test: np.ndarray,
-    y: np.ndarray,
-    n_classes: int,
-) -> Scores:
-    from sklearn.preprocessing import normalize
-
-    X, X_test = (_matrix(features, part) for part in (train, test))
-    head.fit(normalize(X), y[train])
-    scores = np.asarray(head.decision_function(normalize(X_test)))
-    if scores.ndim == 1:  # two classes: scikit-learn gives the second one's score
-        scores = np.stack([-scores, scores], axis=1)
-    return evaluate_scores(scores, y[test], n_classes)
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return positions in `rows.training` to fit on and to choose C on, if any."""
+    training = rows.training
+    if len(rows.validation):
+        return (
+            np.searchsorted(training, rows.train),
+            np.searchsorted(training, rows.validation),
+        )
+    if np.unique(y[training], return_counts=True)[1].max() < 2:
+        return None
+    return inner_positions(ImageTable.from_labels(y), training)
 
 
 def _matrix(features: Mapping[int, torch.Tensor], rows: np.ndarray) -> np.ndarray:

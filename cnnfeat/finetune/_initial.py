@@ -9,12 +9,12 @@ from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, DataError, ProvenanceError
 from cnnfeat.finetune._split import FinetuneSplit
-from cnnfeat.heads import MEAN_NORM, FeatureTransform
+from cnnfeat.heads import MEAN_NORM, FeatureTransform, Head
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layers import Classifier, default_layer
 from cnnfeat.networks import Network
 from cnnfeat.seen import SeenImages
-from cnnfeat.store import Head, load_head
+from cnnfeat.store import load_head
 
 # A dense transform is probed with the identity matrix; beyond this it would not fit.
 _MAX_DENSE = 8192
@@ -108,10 +108,10 @@ def _check_head(
     inputs = {default_layer(network), classifier.input_layer}
     found = [spec.layer for spec in head.layer_specs]
     n_inputs = classifier.n_inputs
-    if len(found) != 1 or found[0] not in inputs or head.coef.shape[1] != n_inputs:
+    if len(found) != 1 or found[0] not in inputs or head.n_features != n_inputs:
         pool = " --pool avg" if isinstance(classifier.module, nn.Conv2d) else ""
         raise ProvenanceError(
-            f"--init {path}: the head reads {head.coef.shape[1]} features of "
+            f"--init {path}: the head reads {head.n_features} features of "
             f"{'+'.join(found)}, the classifier {n_inputs} of {min(inputs, key=len)}; "
             f"extract that layer{pool} and train a head on it"
         )

@@ -1,7 +1,7 @@
 """Linear heads on arrays of features: estimators, transforms, choice of C.
 
-Nothing here opens a file. Importing this package imports torch and scikit-learn, so
-the verbs import it inside their functions.
+Nothing here opens a file. `Head`, which scores, needs NumPy alone until it does so;
+whatever is fitted loads torch and scikit-learn.
 """
 
 import lazy_loader

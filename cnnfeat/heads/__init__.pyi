@@ -1,27 +1,31 @@
-from ._base import (
+from ._base import LinearHead as LinearHead
+from ._fitting import (
+    HeadFit as HeadFit,
+    TrainingRows as TrainingRows,
+    fit_splits as fit_splits,
+)
+from ._formulation import Formulation as Formulation
+from ._head import (
+    Head as Head,
+    ScalerValue as ScalerValue,
+    to_probabilities as to_probabilities,
+)
+from ._linear import LinearFit as LinearFit
+from ._problem import (
     HeadConvergenceWarning as HeadConvergenceWarning,
-    LinearHead as LinearHead,
+    TrainingProblem as TrainingProblem,
 )
-from ._per_class import (
-    weights_per_class as weights_per_class,
-)
-from ._rows import (
-    RowSource as RowSource,
-)
+from ._rows import RowSource as RowSource
 from ._selection import (
     CChoice as CChoice,
-    SplitFit as SplitFit,
     default_grid as default_grid,
-    draw_inner as draw_inner,
-    fit_splits as fit_splits,
+    is_at_edge as is_at_edge,
     select_C as select_C,
+    warn_of_edges as warn_of_edges,
 )
-from ._softmax import (
-    Softmax as Softmax,
-)
-from ._svm import (
-    LinearSVM as LinearSVM,
-)
+from ._settings import HeadSettings as HeadSettings
+from ._softmax import Softmax as Softmax
+from ._svm import LinearSVM as LinearSVM
 from ._transform import (
     MEAN_NORM as MEAN_NORM,
     FeatureTransform as FeatureTransform,

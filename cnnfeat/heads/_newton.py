@@ -39,7 +39,7 @@ REFRESH_AFTER = 8  # CG steps in one Newton step that make a new preconditioner 
 
 
 @dataclass(frozen=True)
-class Settings:
+class Stopping:
     """When to stop: `tol` bounds ½‖gradient‖² relative to the objective."""
 
     tol: float = 1e-7
@@ -68,11 +68,11 @@ def minimise(
     loss: Loss,
     penalty: Tensor,
     W: Tensor,
-    settings: Settings,
+    stopping: Stopping,
     gram: GramSource | None = None,
     F: Tensor | None = None,
 ) -> Solution:
-    """Return the minimiser from the start W, to `settings.tol` or `max_iter`.
+    """Return the minimiser from the start W, to `stopping.tol` or `max_iter`.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def minimise(
     W : Tensor of shape (p, k)
         The start. Its dtype is the one of objective and gradient, so that float64
         weights are refined with float32 directions.
-    settings : Settings
+    stopping : Stopping
         Tolerance and most Newton steps.
     gram : GramSource, optional
         Small active sets are then solved exactly. Asked only once such sets are met.
@@ -94,8 +94,8 @@ def minimise(
 
     The loop ends early where rounding keeps the objective from falling further.
     """
-    descent = _Descent(rows, loss, penalty, W, settings, gram, F)
-    for _ in range(settings.max_iter):
+    descent = _Descent(rows, loss, penalty, W, stopping, gram, F)
+    for _ in range(stopping.max_iter):
         if not descent.measure():
             break
         descent.step()
@@ -113,11 +113,11 @@ class _Descent:
         loss: Loss,
         penalty: Tensor,
         W: Tensor,
-        settings: Settings,
+        stopping: Stopping,
         gram: GramSource | None,
         F: Tensor | None,
     ):
-        self.rows, self.loss, self.settings, self.gram = rows, loss, settings, gram
+        self.rows, self.loss, self.stopping, self.gram = rows, loss, stopping, gram
         self.fast_penalty, self.penalty = penalty, penalty.to(W.dtype)
         self.W, self.F = W.clone(), rows.forward(W) if F is None else F.clone()
         self.w, self.f = self.W, self.F
@@ -139,13 +139,13 @@ class _Descent:
         values = losses + 0.5 * dot(self.penalty * w, w, separable).double()
         problems = self.live if separable else slice(None)
         self.value[problems], self.gap[problems] = values, gaps
-        running = gaps > self.settings.tol * values
+        running = gaps > self.stopping.tol * values
         if not bool(running.any()) or self._stalled():
             return False
         if separable and not bool(running.all()):
             self._drop(running)
             gaps, values = gaps[running], values[running]
-        target = (0.2 * self.settings.tol * values).sqrt()
+        target = (0.2 * self.stopping.tol * values).sqrt()
         forcing = FORCING_SEPARABLE if separable else FORCING_COUPLED
         self.enough = torch.maximum(forcing * (2 * gaps).sqrt(), target)
         return True

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
-from torch import Tensor
 
 from cnnfeat.heads._base import LinearHead
-from cnnfeat.heads._losses import Logistic, Loss, Multinomial
+from cnnfeat.heads._head import to_probabilities
 
 
 class Softmax(LinearHead):
@@ -49,7 +46,6 @@ class Softmax(LinearHead):
     """
 
     _kind = "softmax"
-    _penalise_intercept = False
 
     def __init__(
         self,
@@ -78,29 +74,19 @@ class Softmax(LinearHead):
         self.dropout_copies = dropout_copies
         self.random_state = random_state
 
-    def _loss(
-        self, index: Tensor, n_classes: int, C: float, weights: Tensor, dtype: Any
-    ) -> Loss:
-        if self.class_weight is not None:
-            factor = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_,
-                y=self.classes_[index.cpu().numpy()],
-            )
-            weights = weights * torch.as_tensor(factor, device=index.device)[index]
-        cost = (C * weights[:, None]).to(dtype)
-        if n_classes == 2:
-            return Logistic((2 * index - 1)[:, None].to(dtype), cost)
-        classes = torch.arange(n_classes, device=index.device)
-        return Multinomial((index[:, None] == classes).to(dtype), cost)
-
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Return probabilities (n, k); every row sums to 1."""
-        scores = torch.as_tensor(self.decision_function(X))
+        """Return probabilities (n, k), float32 or float64; every row sums to 1.
+
+        Parameters
+        ----------
+        X : ndarray, Tensor or RowSource of shape (n, d), floating
+            As for `decision_function`.
+        """
+        scores = self.decision_function(X)
         if scores.ndim == 1:
-            return torch.sigmoid(torch.stack([-scores, scores], 1)).numpy()
-        return torch.softmax(scores, 1).numpy()
+            scores = np.stack([-scores / 2, scores / 2], axis=1)  # (n, 2)
+        return to_probabilities(scores)
 
     def predict_log_proba(self, X: Any) -> NDArray[Any]:
-        """Return the logarithm of `predict_proba`."""
+        """Return the logarithm (n, k) of `predict_proba`, at most 0."""
         return np.asarray(np.log(self.predict_proba(X)))

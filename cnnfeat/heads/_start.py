@@ -19,7 +19,7 @@ from torch import Tensor
 from cnnfeat.heads._active_set import GramSource
 from cnnfeat.heads._conjugate_gradients import Preconditioner
 from cnnfeat.heads._losses import SeparableLoss
-from cnnfeat.heads._newton import Settings, minimise
+from cnnfeat.heads._newton import Stopping, minimise
 from cnnfeat.heads._rows import Rows
 from cnnfeat.heads._search import Plane, line_search, search_plane
 
@@ -32,12 +32,12 @@ def start_separable(
     rows: Rows,
     loss: SeparableLoss,
     penalty: Tensor,
-    settings: Settings,
+    stopping: Stopping,
     gram: GramSource | None,
 ) -> tuple[Tensor, Tensor, int]:
     """Return weights (p, k) near the minimum, their scores (n, k), and Newton steps."""
     factor, W, F = _ridge(rows, loss, penalty)
-    n_iter, loose = 1, replace(settings, tol=max(settings.tol, PATH_TOL))
+    n_iter, loose = 1, replace(stopping, tol=max(stopping.tol, PATH_TOL))
     while factor < 1:
         step = minimise(rows, loss.scaled(factor), penalty, W, loose, gram, F)
         W, F, n_iter = step.W, step.F, n_iter + step.n_iter

@@ -83,15 +83,6 @@ class FeatureTransform:
         """Whether each row is transformed by itself, so that nothing is fitted."""
         return self.n_components is None and self.scale in ("none", "l2")
 
-    def unfitted(self) -> FeatureTransform:
-        """Return a transform of the same settings that has learned nothing."""
-        return FeatureTransform(
-            self.scale,
-            signed_sqrt=self.signed_sqrt,
-            n_components=self.n_components,
-            part_widths=self.part_widths,
-        )
-
     def fit(self, X: Any) -> Self:
         """Learn from the training rows X (n, d) and return self.
 

@@ -29,5 +29,5 @@ from ._tracing import (
     ROOT as ROOT,
     ModuleCall as ModuleCall,
     Trace as Trace,
-    trace_network as trace_network,
+    trace_of as trace_of,
 )

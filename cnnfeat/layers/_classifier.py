@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cnnfeat.errors import NetworkError
-from cnnfeat.layers._tracing import ROOT, ModuleCall, TracedTensor
+from cnnfeat.layers._tracing import ROOT, ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -65,7 +65,7 @@ def find_classifier(network: Network) -> Classifier:
         )
     dropouts = [
         other.module
-        for other in network.trace.calls
+        for other in trace_of(network).calls
         if isinstance(other.module, nn.modules.dropout._DropoutNd)
         and "" in other.outputs
         and other.outputs[""].value == call.input.value
@@ -83,7 +83,7 @@ def default_layer(network: Network) -> str:
     other does; a parent without parameters stands for the module inside it. Where no
     module returns that tensor, it is the classifier's own input: `NAME:in`.
     """
-    trace, classifier = network.trace, _last_linear(network)
+    trace, classifier = trace_of(network), _last_linear(network)
     source = classifier.input if classifier else trace.root.outputs.get("")
     if source is None:
         return trace.root.name
@@ -104,7 +104,7 @@ def _last_linear(network: Network) -> ModuleCall | None:
     """Return the last Linear or convolution called, or None for a headless network."""
     calls = [
         call
-        for call in network.trace.calls
+        for call in trace_of(network).calls
         if isinstance(call.module, _LINEAR) and call.is_leaf
     ]
     return calls[-1] if calls and network.n_classes else None

@@ -16,7 +16,7 @@ from torch import nn
 
 from cnnfeat.errors import LayerError
 from cnnfeat.layers._classifier import default_layer
-from cnnfeat.layers._tracing import ModuleCall, TracedTensor
+from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
 
 _NAME = re.compile(
@@ -141,7 +141,7 @@ def _fully_connected_names(classifier: nn.Module) -> dict[str, str]:
 
 def _resolve(network: Network, name: str) -> list[Tap]:
     if name == "all":
-        calls = [c for c in network.trace.calls if c.is_leaf]
+        calls = [c for c in trace_of(network).calls if c.is_leaf]
         return [tap for call in calls for tap in _taps_of(network, call, "", True)]
     aliases = paper_names(network)
     match = _NAME.fullmatch(name)
@@ -164,8 +164,8 @@ def _resolve_glob(network: Network, name: str, side: str) -> list[Tap]:
     pattern = name.removesuffix(":in")
     numbered = "#" in pattern
     found = []
-    for call in network.trace.calls:
-        n_calls = network.trace.n_calls[call.name]
+    for call in trace_of(network).calls:
+        n_calls = trace_of(network).n_calls[call.name]
         label = f"{call.name}#{call.call}" if numbered else call.name
         if (numbered and n_calls == 1) or (not numbered and call.call != n_calls):
             continue
@@ -180,7 +180,7 @@ def _taps_of(
     network: Network, call: ModuleCall, side: str, numbered: bool
 ) -> list[Tap]:
     """Return a tap for each tensor of the call that has a row for each image."""
-    several_calls = numbered and network.trace.n_calls[call.name] > 1
+    several_calls = numbered and trace_of(network).n_calls[call.name] > 1
     stem = f"{call.name}#{call.call}" if several_calls else call.name
     number = call.call if several_calls else None
     if side == "in":
@@ -210,7 +210,7 @@ def _complete(tap: Tap, tensor: TracedTensor, suffix: str = "") -> Tap:
 
 
 def _paper_tap(network: Network, name: str, module: str, side: str) -> Tap:
-    call = network.trace.find(module)
+    call = trace_of(network).find(module)
     if call is None or call.input is None:
         raise _unknown(network, name)
     if side == "pre" and not isinstance(call.module, nn.ReLU):
@@ -226,7 +226,7 @@ def _paper_tap(network: Network, name: str, module: str, side: str) -> Tap:
 def _named_tap(network: Network, name: str, match: re.Match[str]) -> Tap:
     stem, side = match["module"], match["side"] or "out"
     number = int(match["call"]) if match["call"] else None
-    call = network.trace.find(stem, number)
+    call = trace_of(network).find(stem, number)
     if call is None:
         raise _unknown(network, name, stem)
     element = match["element"]
@@ -263,7 +263,7 @@ def _choose_output(
 
 def _unknown(network: Network, name: str, stem: str | None = None) -> LayerError:
     """Return the error for a name that the run never met, with the nearest names."""
-    trace = network.trace
+    trace = trace_of(network)
     cure = f"cnnfeat layers --model {network.name} lists all"
     if stem is not None and stem in trace.n_calls:
         count = trace.n_calls[stem]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cnnfeat.layers._tracing import trace_of
 from cnnfeat.networks import Network
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -34,7 +35,7 @@ def network_stages(network: Network) -> list[Stage]:
         _blocks(network.module, "", len(first_run)),
         key=lambda name: min(
             (at for leaf, at in first_run.items() if is_inside(leaf, name)),
-            default=len(network.trace.calls),
+            default=len(trace_of(network).calls),
         ),
     )
     stages: list[Stage] = []
@@ -50,7 +51,7 @@ def network_stages(network: Network) -> list[Stage]:
 def _first_runs(network: Network) -> dict[str, int]:
     """Return when each layer with parameters of its own first ran."""
     first: dict[str, int] = {}
-    for at, call in enumerate(network.trace.calls):
+    for at, call in enumerate(trace_of(network).calls):
         if call.is_leaf and call.n_parameters:
             first.setdefault(call.name, at)
     return first

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cnnfeat.layers._names import Tap, paper_names
 from cnnfeat.layers._stages import is_inside, network_stages
-from cnnfeat.layers._tracing import ModuleCall
+from cnnfeat.layers._tracing import ModuleCall, trace_of
 from cnnfeat.networks import Network
 
 
@@ -58,14 +58,14 @@ def layer_table(network: Network) -> list[LayerInfo]:
     stages = _stages_from_the_end(network)
     return [
         _row(network, call, aliases, stages)
-        for call in network.trace.calls
+        for call in trace_of(network).calls
         if call.outputs and (call.is_leaf or call.n_parameters or call.macs)
     ]
 
 
 def tapped_macs(network: Network, taps: Sequence[Tap]) -> int:
     """Return the multiply-accumulates of one crop until the deepest tap is reached."""
-    calls = network.trace.calls
+    calls = trace_of(network).calls
     tapped = {tap.module for tap in taps}
     deepest = max(k for k, call in enumerate(calls) if call.name in tapped)
     return sum(call.macs for call in calls[: deepest + 1])
@@ -81,7 +81,7 @@ def _row(
     network: Network, call: ModuleCall, aliases: dict[str, str], stages: dict[str, int]
 ) -> LayerInfo:
     output = next(iter(call.outputs.values()))
-    several = network.trace.n_calls[call.name] > 1
+    several = trace_of(network).n_calls[call.name] > 1
     return LayerInfo(
         name=f"{call.name}#{call.call}" if several else call.name,
         alias=aliases.get(call.name),

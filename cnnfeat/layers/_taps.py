@@ -15,7 +15,7 @@ from torch import nn
 
 from cnnfeat.errors import LayerError
 from cnnfeat.layers._names import Tap
-from cnnfeat.layers._tracing import ROOT, first_tensor, named_tensors
+from cnnfeat.layers._tracing import ROOT, first_tensor, named_tensors, trace_of
 from cnnfeat.networks import Network
 
 Reduce = Callable[[Tap, torch.Tensor], torch.Tensor]
@@ -64,7 +64,7 @@ class Tapper:
         self._network = network
         self._reduce = reduce
         self._grad = grad
-        self._n_calls = network.trace.n_calls
+        self._n_calls = trace_of(network).n_calls
         self._seen: Counter[str] = Counter()
         self._kept: dict[str, torch.Tensor] = {}
         self._input: torch.Tensor | None = None

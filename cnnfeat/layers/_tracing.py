@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -97,6 +98,17 @@ class Trace:
             if traced.name == name and traced.call == number:
                 return traced
         return None
+
+
+# By network, for as long as it lives: a trace costs a pass.
+_traces: "WeakKeyDictionary[Network, Trace]" = WeakKeyDictionary()
+
+
+def trace_of(network: Network) -> Trace:
+    """Return what one dry run of the network calls, in order (computed once)."""
+    if network not in _traces:
+        _traces[network] = trace_network(network)
+    return _traces[network]
 
 
 def trace_network(network: Network) -> Trace:

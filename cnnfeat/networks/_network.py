@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnfeat.images import Preprocessing
 from cnnfeat.networks._weights import state_digest
-
-if TYPE_CHECKING:
-    from cnnfeat.layers import Trace
 
 
 @dataclass(frozen=True)
@@ -113,13 +109,6 @@ class Network:
             class_names=tuple(class_names),
         )
         return cls(name or type(module).__name__, module, record, device)
-
-    @cached_property
-    def trace(self) -> "Trace":
-        """What one dry run on a seeded image calls, in order (computed once)."""
-        from cnnfeat.layers import trace_network
-
-        return trace_network(self)
 
     def to(self, device: torch.device | str) -> "Network":
         """Move the module to `device` in place and return the network."""

@@ -3,7 +3,6 @@ from ._features import (
     open_features as open_features,
 )
 from ._heads import (
-    Head as Head,
     load_head as load_head,
     save_head as save_head,
 )

@@ -1,4 +1,4 @@
-"""Head files: a linear classifier, and all that is needed to use it rightly.
+"""Head files: a `cnnfeat.heads.Head`, written and read.
 
 Arrays and attributes only; a head file can be read by any program that reads HDF5 and
 holds nothing that could be run.
@@ -7,15 +7,12 @@ holds nothing that could be run.
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from cnnfeat._version import __version__
-from cnnfeat.errors import ShapeError
+from cnnfeat.heads import Head, ScalerValue
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import atomic_output
 from cnnfeat.store._opening import (
@@ -26,67 +23,6 @@ from cnnfeat.store._opening import (
     read_strings,
 )
 from cnnfeat.store._skeleton import FORMAT_VERSION
-
-ScalerValue = np.ndarray | float | int | bool | str
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """A linear classifier on stored features.
-
-    Parameters
-    ----------
-    kind : str
-        `svm` or `softmax`.
-    coef : ndarray of shape (n_classes, n_features), floating
-        Applies to the features as stored, once the scaler has been applied.
-    intercept : ndarray of shape (n_classes,), floating
-    class_names : tuple of str
-    scaler : dict of str to ndarray or scalar
-        What was fitted on the training rows.
-    training_paths, heldout_paths : tuple of str
-        Images trained on, and those to score on the file that it was trained from.
-    layer : str
-        As for `FeatureFile.resolve`: one layer, or several joined by "+".
-    layer_specs : tuple of LayerSpec
-        The layers, in the order of the columns of `coef`.
-    hyperparameters : dict
-        What JSON can hold.
-    provenance : dict of str
-        The feature file's, whole.
-    root : str
-        Folder that the paths are relative to.
-    command, created_by : str
-
-    Raises
-    ------
-    ShapeError
-        If coef, intercept, class names and layers do not agree.
-    """
-
-    kind: str
-    coef: np.ndarray
-    intercept: np.ndarray
-    class_names: tuple[str, ...]
-    scaler: dict[str, ScalerValue]
-    training_paths: tuple[str, ...]
-    heldout_paths: tuple[str, ...]
-    layer: str
-    layer_specs: tuple[LayerSpec, ...]
-    hyperparameters: dict[str, Any]
-    provenance: dict[str, str]
-    root: str = ""
-    command: str = ""
-    created_by: str = field(default=f"cnnfeat {__version__}")
-
-    def __post_init__(self) -> None:
-        k = len(self.class_names)
-        n_features = sum(spec.n_features for spec in self.layer_specs)
-        if self.coef.shape != (k, n_features) or self.intercept.shape != (k,):
-            raise ShapeError(
-                f"a head of {k} classes on {n_features} features has coef "
-                f"{self.coef.shape} and intercept {self.intercept.shape}"
-            )
 
 
 def save_head(path: str | Path, head: Head, *, overwrite: bool = False) -> None:

@@ -3,9 +3,9 @@
 import json
 
 from cnnfeat.errors import ProvenanceError
+from cnnfeat.heads import Head
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store._features import FeatureFile
-from cnnfeat.store._heads import Head
 
 # What must agree, and the option that sets it. The decoder counts because decoders
 # differ by whole grey levels; the engine, precision and device are tolerances.

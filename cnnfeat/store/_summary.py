@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnfeat.heads import Head
 from cnnfeat.store._features import FeatureFile, open_features
-from cnnfeat.store._heads import Head, load_head
+from cnnfeat.store._heads import load_head
 from cnnfeat.store._opening import HEAD_FORMAT, damage, open_hdf5
 
 
@@ -64,7 +65,7 @@ def _head_summary(head: Head) -> dict[str, Any]:
         "hyperparameters": head.hyperparameters,
         "n_classes": len(head.class_names),
         "classes": list(head.class_names),
-        "n_features": int(head.coef.shape[1]),
+        "n_features": head.n_features,
         "n_training": len(head.training_paths),
         "n_heldout": len(head.heldout_paths),
         "layers": [spec.to_dict() for spec in head.layer_specs],

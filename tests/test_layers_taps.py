@@ -10,7 +10,13 @@ from torch.nn import functional
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnnfeat.errors import LayerError
-from cnnfeat.layers import Tapper, pool_activation, pooled_shape, resolve_layers
+from cnnfeat.layers import (
+    Tapper,
+    pool_activation,
+    pooled_shape,
+    resolve_layers,
+    trace_of,
+)
 from cnnfeat.networks import load_network
 
 
@@ -107,7 +113,7 @@ def test_the_pass_stops_after_the_deepest_tap(tiny_network):
     ran = []
     for name, module in tiny_network.module.named_modules():
         module.register_forward_pre_hook(lambda m, a, name=name: ran.append(name))
-    _ = tiny_network.trace
+    _ = trace_of(tiny_network)
     ran.clear()
     _tap(tiny_network, ["features.2", "features.0"], _images(1, side=32))
     assert ran == ["", "features", "features.0", "features.1", "features.2"]

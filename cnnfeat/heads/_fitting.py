@@ -1,0 +1,208 @@
+"""Heads fitted to splits of one set of features: transform, choice of C, last fit.
+
+All that a split is fitted with comes from its own training rows. The inner and the last
+fit of a split share one Gram matrix, and so do all splits where the transform treats
+each row by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnfeat.errors import DataError
+from cnnfeat.heads._head import Head
+from cnnfeat.heads._linear import LinearFit
+from cnnfeat.heads._parallel import map_splits, splits_at_a_time
+from cnnfeat.heads._problem import TrainingProblem, block_of
+from cnnfeat.heads._selection import CChoice, IntRows, default_grid, select_C
+from cnnfeat.heads._settings import HeadSettings
+from cnnfeat.heads._transform import FeatureTransform
+from cnnfeat.heads._validation import as_features, check_grid, device_of
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingRows:
+    """What one split trains on.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n,), dtype=int64
+        Of the features.
+    inner : two ndarrays of dtype=int64, optional
+        Positions in `rows` to fit on, and to choose C on.
+    seed : int
+        Draws the masks of dropout.
+    """
+
+    rows: IntRows
+    inner: tuple[IntRows, IntRows] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class HeadFit:
+    """A head in memory: its weights and transform, and how C was chosen.
+
+    Attributes
+    ----------
+    linear : LinearFit
+        On transformed features.
+    transform : FeatureTransform
+        Fitted to the training rows.
+    choice : CChoice, optional
+        None where one C was given.
+    """
+
+    linear: LinearFit
+    transform: FeatureTransform
+    choice: CChoice | None
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The values of C that were tried, ascending."""
+        return self.choice.grid if self.choice else (self.linear.C,)
+
+    @property
+    def validation(self) -> tuple[float, ...]:
+        """The score of each value on the validation rows; () without a choice."""
+        return self.choice.scores if self.choice else ()
+
+    def to_head(self, class_names: Sequence[str], **told: Any) -> Head:
+        """Return the head, a row of weights (k, d) for each class.
+
+        Parameters
+        ----------
+        class_names : sequence of k str
+            In the order of `linear.classes`.
+        **told
+            What else a `Head` knows: its layers, its rows, its provenance.
+        """
+        coef, intercept = self.linear.per_class()
+        return Head(
+            kind=self.linear.kind,
+            coef=coef,
+            intercept=intercept,
+            class_names=tuple(class_names),
+            scaler=self.transform.to_arrays(),
+            **told,
+        )
+
+
+def fit_splits(
+    X: Any,
+    y: NDArray[Any],
+    splits: Sequence[TrainingRows],
+    settings: HeadSettings,
+    part_widths: Sequence[int] = (),
+) -> list[HeadFit]:
+    """Choose C and fit a head on the training rows of every split.
+
+    Each result equals, to the solver's tolerance, that of the split alone.
+
+    Parameters
+    ----------
+    X : ndarray, Tensor or RowSource of shape (n, d), floating
+        Features of all images, as stored. A source is indexed by rows, as an array is,
+        and gives a source of those.
+    y : ndarray of shape (n,)
+        Their labels, of any kind that NumPy can sort.
+    splits : sequence of TrainingRows
+        With inner rows where there is a C to choose.
+    settings : HeadSettings
+    part_widths : sequence of int
+        Widths of the layers that stand side by side in X; their sum is d.
+
+    Returns
+    -------
+    list of HeadFit
+        One a split.
+
+    Raises
+    ------
+    DataError
+        For NaN or infinity, a bad grid, a split of one class, no rows to choose C on,
+        or what needs the features in memory when they are a source.
+    ShapeError
+        If the parts do not add up to d.
+    """
+    # Moved and converted once, and not by each of the threads below.
+    X = as_features(X, device_of(settings.estimator().device, X))
+    y = np.asarray(y)
+    shared = _SharedGram.of(X, y, splits, settings, part_widths)
+
+    def fit_one(number: int) -> HeadFit:
+        one = splits[number]
+        K = shared.block(one.rows) if shared else None
+        return _fit_split(X[one.rows], y[one.rows], one, settings, part_widths, K)
+
+    # Copies of dropout take several times the memory that `splits_at_a_time` counts.
+    at_once = 1 if settings.dropout else splits_at_a_time(X, len(splits))
+    return map_splits(fit_one, len(splits), at_once)
+
+
+def _fit_split(
+    X: Any,
+    y: NDArray[Any],
+    split: TrainingRows,
+    settings: HeadSettings,
+    part_widths: Sequence[int],
+    K: Tensor | None,
+) -> HeadFit:
+    transform = settings.transform(part_widths).fit(X)
+    Z = transform.transform(X)
+    grid = check_grid(default_grid(Z) if settings.C is None else settings.C)
+    formulation = settings.estimator(split.seed).formulation()
+    problem = TrainingProblem.of(Z, y, formulation, K=K)
+    problem.share_gram()
+    if len(grid) == 1:
+        return HeadFit(problem.fit(grid[0]), transform, None)
+    if split.inner is None:
+        raise DataError(
+            f"choosing C from {len(grid)} values needs rows to choose it on; draw them "
+            "with cnnfeat.splits.inner_positions, or give one value"
+        )
+    choice = select_C(problem, grid, split.inner)
+    return HeadFit(problem.fit(choice.C, start=choice.start), transform, choice)
+
+
+@dataclass(frozen=True, eq=False)
+class _SharedGram:
+    """The Gram matrix K of all training rows, `rows` of the features, ascending."""
+
+    rows: IntRows
+    K: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        X: Any,
+        y: NDArray[Any],
+        splits: Sequence[TrainingRows],
+        settings: HeadSettings,
+        part_widths: Sequence[int],
+    ) -> _SharedGram | None:
+        """Return it where one costs less than one a split; else None."""
+        transform = settings.transform(part_widths)
+        # What a transform learns from a split's rows makes a K of its own.
+        if len(splits) < 2 or settings.dropout or not transform.is_rowwise:
+            return None
+        rows = np.unique(np.concatenate([split.rows for split in splits]))
+        n_bytes, budget = 16 * len(rows) ** 2, settings.memory_budget
+        separate = sum(len(split.rows) ** 2 for split in splits)
+        if len(rows) ** 2 > separate or (budget is not None and n_bytes > budget):
+            return None
+        Z = X[rows]
+        Z = transform.fit(Z).transform(Z)
+        formulation = settings.estimator().formulation()
+        K = TrainingProblem.of(Z, y[rows], formulation).share_gram()
+        return None if K is None else cls(rows, K)
+
+    def block(self, rows: IntRows) -> Tensor:
+        """Return the Gram matrix (n, n) of some of the rows (n,)."""
+        return block_of(self.K, np.searchsorted(self.rows, rows))

@@ -1,0 +1,178 @@
+"""The trained head: a linear classifier, and all that is needed to use it rightly.
+
+No torch at import, so that a head file can be read and described without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnfeat._version import __version__
+from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.layer_spec import LayerSpec
+
+if TYPE_CHECKING:
+    from cnnfeat.heads._transform import FeatureTransform
+
+ScalerValue = np.ndarray | float | int | bool | str
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear classifier on features as they are stored.
+
+    Parameters
+    ----------
+    kind : {"svm", "softmax"}
+    coef : ndarray of shape (n_classes, n_transformed), floating
+        Applies to features that the scaler has transformed: as wide as those stored,
+        or as the principal components that it keeps.
+    intercept : ndarray of shape (n_classes,), floating
+    class_names : tuple of n_classes str
+    scaler : dict of str to ndarray or scalar
+        What `FeatureTransform.to_arrays` returned, fitted on the training rows.
+    training_paths, heldout_paths : tuple of str
+        Images trained on, and those to score on the file that it was trained from.
+    layer : str
+        As for `FeatureFile.resolve`: one layer, or several joined by "+".
+    layer_specs : tuple of LayerSpec
+        The layers, in the order of the stored features' columns. Empty for a head
+        that was fitted to arrays and belongs to no file.
+    hyperparameters : dict
+        What JSON can hold.
+    provenance : dict of str
+        The feature file's, whole.
+    root : str
+        Folder that the paths are relative to.
+    command, created_by : str
+
+    Raises
+    ------
+    ShapeError
+        If coef, intercept, class names, scaler and layers do not agree.
+    """
+
+    kind: str
+    coef: np.ndarray
+    intercept: np.ndarray
+    class_names: tuple[str, ...]
+    scaler: dict[str, ScalerValue]
+    training_paths: tuple[str, ...] = ()
+    heldout_paths: tuple[str, ...] = ()
+    layer: str = ""
+    layer_specs: tuple[LayerSpec, ...] = ()
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, str] = field(default_factory=dict)
+    root: str = ""
+    command: str = ""
+    created_by: str = field(default=f"cnnfeat {__version__}")
+
+    def __post_init__(self) -> None:
+        k, stored = len(self.class_names), self.n_features
+        components = self.scaler.get("components")
+        width, told = stored, f"{stored} features"
+        if isinstance(components, np.ndarray) and components.ndim == 2:
+            width, told = len(components), f"{len(components)} components of {told}"
+            if components.shape[1] != stored:
+                raise ShapeError(
+                    f"the scaler's components are of {components.shape[1]} features, "
+                    f"the head's layers have {stored}"
+                )
+        if self.coef.shape != (k, width) or self.intercept.shape != (k,):
+            raise ShapeError(
+                f"a head of {k} classes on {told} has coef {self.coef.shape} and "
+                f"intercept {self.intercept.shape}"
+            )
+
+    @property
+    def n_features(self) -> int:
+        """How many features a stored row has, before the scaler."""
+        if self.layer_specs:
+            return sum(spec.n_features for spec in self.layer_specs)
+        components = self.scaler.get("components", self.coef)
+        return int(np.shape(components)[1])
+
+    @cached_property
+    def transform(self) -> FeatureTransform:
+        """The scaler, ready to use.
+
+        Raises
+        ------
+        DataError
+            If the stored scaler lacks a setting or an array.
+        """
+        # Torch is loaded here and not with the module: `info` reads heads without it.
+        from cnnfeat.heads._transform import FeatureTransform
+
+        return FeatureTransform.from_arrays(self.scaler)
+
+    def scores(self, X: NDArray[Any]) -> NDArray[np.floating]:
+        """Return the scores of features as they are stored: `scale(X) @ W.T + b`.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_images, n_features), floating
+            Rows of `layer`; several layers side by side, in the order of `layer_specs`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_classes), floating
+            Decision values of an SVM, logits of a softmax; columns as `class_names`.
+
+        Raises
+        ------
+        ShapeError
+            If the rows are not `n_features` wide.
+        """
+        return self.transform.transform(X) @ self.coef.T + self.intercept
+
+    def probabilities(self, X: NDArray[Any]) -> NDArray[np.floating]:
+        """Return the class probabilities of features as they are stored.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_images, n_features), floating
+            As for `scores`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_classes), floating
+            Rows sum to 1.
+
+        Raises
+        ------
+        DataError
+            If the head is an SVM, whose scores are no probabilities.
+        ShapeError
+            If the rows are not `n_features` wide.
+        """
+        if self.kind != "softmax":
+            raise DataError(
+                f"the head is of kind {self.kind!r}, whose scores are no "
+                "probabilities; train one with train-softmax"
+            )
+        return to_probabilities(self.scores(X))
+
+
+def to_probabilities(scores: NDArray[Any]) -> NDArray[np.floating]:
+    """Return the softmax of scores.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, n_classes), floating
+        Logits.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), floating
+        In (0, 1], rows sum to 1.
+    """
+    # The largest score is taken off first: exp overflows, and the ratio is the same.
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    result: NDArray[np.floating] = shifted / shifted.sum(axis=1, keepdims=True)
+    return result

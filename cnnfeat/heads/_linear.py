@@ -1,0 +1,117 @@
+"""A fitted linear function of features: its weights, scores and classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnnfeat.heads._rows import RowSource
+from cnnfeat.heads._validation import as_features, check_finite
+
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """What a fit gave; with two classes one row of weights, as in scikit-learn.
+
+    Attributes
+    ----------
+    kind : {"svm", "softmax"}
+    C : float
+    classes : ndarray of shape (k,)
+    coef : ndarray of shape (k, d), or (1, d) with two classes, float32 or float64
+        In the dtype that was solved in.
+    intercept : ndarray of shape (k,) or (1,), floating
+    n_iter : int
+        Newton steps.
+    side : {"primal", "gram"}
+        The side it was solved on.
+    objective : float
+        Sum of the objectives over the classes.
+    start : Tensor of shape (p, k) or (p, 1)
+        Where a fit to the same rows at another C may start.
+    """
+
+    kind: str
+    C: float
+    classes: NDArray[Any]
+    coef: NDArray[Any]
+    intercept: NDArray[Any]
+    n_iter: int
+    side: str
+    objective: float
+    start: Tensor = field(repr=False)
+
+    def predict(self, X: Tensor | RowSource) -> NDArray[Any]:
+        """Return the classes (n,) of features X (n, d), as they are in `classes`."""
+        device = self.start.device  # the one that was solved on
+        scores = linear_scores(X, self.coef, self.intercept, device)
+        return best_classes(scores, self.classes)
+
+    def per_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return `coef` (k, d) and `intercept` (k,), float32, a row for each class.
+
+        Two classes have one row w. A softmax becomes (−w/2, w/2), whose probabilities
+        are the same; an SVM (−w, w), whose scores are the two one-vs-rest decisions.
+        """
+        coef, intercept = self.coef, self.intercept
+        if len(self.classes) == 2 and len(coef) == 1:
+            half = 0.5 if self.kind == "softmax" else 1.0
+            coef = np.concatenate([-half * coef, half * coef])
+            intercept = np.concatenate([-half * intercept, half * intercept])
+        return coef.astype(np.float32), intercept.astype(np.float32)
+
+
+def linear_scores(
+    X: Any, coef: NDArray[Any], intercept: NDArray[Any], device: torch.device
+) -> NDArray[Any]:
+    """Return X @ coef.T + intercept.
+
+    Parameters
+    ----------
+    X : ndarray, Tensor or RowSource of shape (n, d), floating
+        A source is scored block by block.
+    coef : ndarray of shape (k, d), floating
+    intercept : ndarray of shape (k,), floating
+    device : torch.device
+        Where the products are computed.
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+        In the wider of X's and coef's dtype.
+
+    Raises
+    ------
+    DataError
+        For NaN or infinity in X.
+    """
+    if isinstance(X, RowSource):
+        blocks = (torch.as_tensor(block) for _, block in X.blocks(_ROWS_AT_ONCE))
+        return np.concatenate(
+            [linear_scores(b, coef, intercept, device) for b in blocks]
+        )
+    X = as_features(X, device)
+    check_finite(X)
+    W = torch.as_tensor(coef, device=X.device)
+    dtype = torch.promote_types(X.dtype, W.dtype)
+    F = X.to(dtype) @ W.to(dtype).T
+    F += torch.as_tensor(intercept, device=X.device, dtype=dtype)
+    result: NDArray[Any] = F.cpu().numpy()
+    return result
+
+
+def best_classes(scores: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
+    """Return the class (n,) of the highest score, of scores (n, k) or (n, 1).
+
+    One column is the second class's score against the first: above 0 it wins.
+    """
+    if scores.shape[1] == 1:
+        return np.asarray(classes[(scores[:, 0] > 0).astype(int)])
+    return np.asarray(classes[scores.argmax(1)])

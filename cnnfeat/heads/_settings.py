@@ -1,0 +1,79 @@
+"""What a verb asks of a head: its kind, what is done to the features, which C."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnnfeat.errors import DataError
+from cnnfeat.heads._base import LinearHead
+from cnnfeat.heads._softmax import Softmax
+from cnnfeat.heads._svm import LinearSVM
+from cnnfeat.heads._transform import FeatureTransform
+from cnnfeat.machine import resolve_device
+
+KINDS: dict[str, type[LinearHead]] = {"svm": LinearSVM, "softmax": Softmax}
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How heads are trained.
+
+    Parameters
+    ----------
+    kind : {"svm", "softmax"}
+    scale : {"mean-norm", "l2", "standard", "none"}
+    signed_sqrt : bool
+    n_components : int, optional
+        These three as in `FeatureTransform`.
+    C : tuple of float, optional
+        Values to choose from; one is taken as it is. None is the `default_grid` of the
+        training rows, once transformed.
+    dropout : float
+        Rate at which features are dropped in training.
+    device : str
+        As `cnnfeat.machine.resolve_device` takes it: "auto" is a GPU if there is one.
+    memory_budget : int, optional
+        Bytes that the solver's square matrices may take.
+
+    Raises
+    ------
+    DataError
+        For a kind that there is not.
+    """
+
+    kind: str = "svm"
+    scale: str = "l2"
+    signed_sqrt: bool = False
+    n_components: int | None = None
+    C: tuple[float, ...] | None = None
+    dropout: float = 0.0
+    device: str = "auto"
+    memory_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError(f"a head is one of {', '.join(KINDS)}; found {self.kind!r}")
+
+    @property
+    def chooses_C(self) -> bool:
+        """Whether there is more than one C to choose from."""
+        return self.C is None or len(self.C) > 1
+
+    def transform(self, part_widths: Sequence[int] = ()) -> FeatureTransform:
+        """Return the transform, not yet fitted, of layers that are so wide."""
+        return FeatureTransform(
+            self.scale,
+            signed_sqrt=self.signed_sqrt,
+            n_components=self.n_components,
+            part_widths=part_widths,
+        )
+
+    def estimator(self, seed: int = 0) -> LinearHead:
+        """Return the estimator, not yet fitted; `seed` draws its dropout."""
+        return KINDS[self.kind](
+            dropout=self.dropout,
+            random_state=seed,
+            device=str(resolve_device(self.device)),
+            memory_budget=self.memory_budget,
+        )
