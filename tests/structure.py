@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "cnnfeat"
 # On the way from the decoder to the network's door.
 PIXEL_PATH = (
     *("images/_preprocessing", "images/_worker", "images/_pool", "images/_loading"),
-    *("images/_pixels", "extraction/", "extract/", "predict"),
+    *("images/_pixel_store", "extraction/", "extract/", "predict"),
     *("finetune/", "training/"),
 )
 AXIS_CHANGES = {"transpose", "permute", "movedim", "moveaxis", "swapaxes", "rollaxis"}
@@ -134,20 +134,20 @@ def tapping_sites() -> list[str]:
 
 
 def loops_over_batches() -> list[str]:
-    """Return where loaded batches are taken one after the other.
+    """Return where loaded batches are taken, outside the room that loads them.
 
-    That is a loop over `load_batches`, or a channel read ahead from a source.
+    That is a loop over `load_batches`, or a source that is read ahead.
     """
     found = []
     for name, tree in modules().items():
+        if room_of(name) == "images":
+            continue
         for node in ast.walk(tree):
             if isinstance(node, (ast.For, ast.comprehension)):
-                if set(calls(node.iter)) & {"load_batches", "read_ahead"}:
-                    found.append(name)
-            elif isinstance(node, ast.With):
+                found += [name] * ("load_batches" in calls(node.iter))
+            elif isinstance(node, ast.With) and room_of(name) == "extraction":
                 opened = [c for item in node.items for c in calls(item.context_expr)]
-                if "read_ahead" in opened and room_of(name) == "extraction":
-                    found.append(name)
+                found += [name] * ("read_ahead" in opened)
     return found
 
 

@@ -12,11 +12,14 @@ from conftest import write_image
 from safetensors.torch import load_file, save_file
 
 from cnnfeat.cli.main import cli
-from cnnfeat.errors import ProvenanceError, WeightsError
+from cnnfeat.errors import CnnfeatWarning, ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.networks import load_network, save_weights
 from cnnfeat.predict import PredictOptions, predict_images
 from cnnfeat.seen import SeenImages
+
+# Most images here were trained on, which is told.
+pytestmark = pytest.mark.filterwarnings("ignore:.*trained on. how well it does on them")
 
 OPTIONS = PredictOptions(device="cpu", workers=0, top=3)
 
@@ -67,6 +70,11 @@ def test_batch_size_changes_nothing(tuned, colour_dir):
     )
     for one, two in zip(first.predictions, second.predictions, strict=True):
         assert one.scores == pytest.approx(two.scores, abs=1e-5)
+
+
+def test_images_that_were_trained_on_are_told(tuned, colour_dir):
+    with pytest.warns(CnnfeatWarning, match="12 of 24 images are among those that"):
+        predict_images(str(tuned), str(colour_dir), OPTIONS)
 
 
 def test_csv_lists_failed_images(tuned, tmp_path):

@@ -11,7 +11,7 @@ import click
 from cnnfeat.report import format_percent
 
 if TYPE_CHECKING:
-    from cnnfeat.training import EpochRecord
+    from cnnfeat.finetune import EpochRecord
 
 _SECONDS_BETWEEN_LINES = 30.0
 

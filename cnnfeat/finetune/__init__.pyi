@@ -8,5 +8,6 @@ from ._report import (
     FinetuneReport as FinetuneReport,
 )
 from ._run import (
+    EpochRecord as EpochRecord,
     finetune_network as finetune_network,
 )

@@ -1,0 +1,144 @@
+"""The two things that images are classified with: a head file, a fine-tuned network.
+
+A head file says itself which network, weights, layer and preprocessing it belongs to.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnnfeat import suffixes
+from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
+from cnnfeat.extraction import Extractor
+from cnnfeat.heads import Head, to_probabilities
+from cnnfeat.layers import ROOT
+from cnnfeat.networks import Network, load_network, read_weights_metadata
+from cnnfeat.predict._report import PredictOptions
+from cnnfeat.seen import SeenImages
+from cnnfeat.store import load_head
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What turns images into class scores: an extractor, and what follows it.
+
+    `layers` are the extractor's, in the order of the columns of (m, d) features, which
+    `scores` turns into (m, k); `seen` are the images it was trained on.
+    """
+
+    extractor: Extractor
+    layers: tuple[str, ...]
+    class_names: tuple[str, ...]
+    scores: Callable[[np.ndarray], np.ndarray]
+    kind: str
+    score: str
+    seen: SeenImages
+    decoder: str = "pil"
+    trained_engine: str = ""
+
+
+def read_classifier(path: str, options: PredictOptions) -> Classifier:
+    """Return what is in a head file or a weights file, its network loaded.
+
+    Raises
+    ------
+    StoreError, WeightsError, ProvenanceError
+        As `predict_images`.
+    """
+    is_weights = suffixes.suffix_of(path) in suffixes.WEIGHTS
+    return _read_weights(path, options) if is_weights else _read_head(path, options)
+
+
+def _read_weights(path: str, options: PredictOptions) -> Classifier:
+    """Return the fine-tuned network: its class scores are the features."""
+    name = options.model or read_weights_metadata(path).get("model")
+    if not name:
+        raise WeightsError(
+            f"{path}: cnnfeat did not write it, so it does not say of which network it "
+            "is; give --model NAME"
+        )
+    network = load_network(name, weights=path, device=options.device)
+    names = network.weights.class_names
+    if not names:
+        raise WeightsError(f"{path} does not name its {network.n_classes} classes")
+    return Classifier(
+        extractor=Extractor(
+            network, [ROOT], engine=options.engine, batch_size=options.batch_size
+        ),
+        layers=(ROOT,),
+        class_names=names,
+        scores=to_probabilities,
+        kind="weights",
+        score="probability",
+        seen=SeenImages.of_weights(network.weights.metadata),
+    )
+
+
+def _read_head(path: str, options: PredictOptions) -> Classifier:
+    head = load_head(path)
+    pools = {spec.pool for spec in head.layer_specs}
+    if len(pools) != 1:
+        raise StoreError(
+            f"{path}: its layers are pooled in {len(pools)} ways ({', '.join(pools)}), "
+            "which one extraction does not give; use `cnnfeat evaluate`"
+        )
+    layers = tuple(spec.layer for spec in head.layer_specs)
+    told = head.provenance
+    extractor = Extractor(
+        _network_of(head, path, options),
+        layers,
+        pool=pools.pop(),
+        crops=told.get("crops", "center"),
+        precision=told.get("precision", "fp32"),
+        engine=options.engine,
+        batch_size=options.batch_size,
+    )
+    return Classifier(
+        extractor=extractor,
+        layers=layers,
+        class_names=head.class_names,
+        scores=head.probabilities if head.kind == "softmax" else head.scores,
+        kind=head.kind,
+        score="probability" if head.kind == "softmax" else "score",
+        seen=SeenImages(head.root, head.training_paths),
+        decoder=told.get("decoder", "pil"),
+        trained_engine=told.get("engine", ""),
+    )
+
+
+def _network_of(head: Head, path: str, options: PredictOptions) -> Network:
+    """Load the network that the head's features came from, and check that it is."""
+    told = head.provenance
+    if "model" not in told or "weights_sha256" not in told:
+        raise StoreError(f"{path} does not record which network its features are of")
+    if options.model not in (None, told["model"]):
+        raise ProvenanceError(
+            f"{path} was trained on features of {told['model']!r}, not "
+            f"{options.model!r}; leave --model out"
+        )
+    source = told.get("weights", "default")
+    weights = source if Path(source).is_file() or source == "random" else "default"
+    network = load_network(
+        told["model"],
+        weights=weights,
+        seed=int(told.get("weights_seed") or 0),
+        device=options.device,
+    )
+    found = {
+        "weights_sha256": network.weights.sha256,
+        "preprocessing": network.weights.preprocessing.to_dict(),
+    }
+    expected = {
+        "weights_sha256": told["weights_sha256"],
+        "preprocessing": json.loads(told.get("preprocessing", "{}")),
+    }
+    for field, value in expected.items():
+        if found[field] != value:
+            raise ProvenanceError(
+                f"{path}: {field} of the weights it was trained with ({source}) is "
+                f"{value!r}, and {found[field]!r} was found; put those weights back"
+            )
+    return network

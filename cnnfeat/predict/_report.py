@@ -1,0 +1,68 @@
+"""What a prediction is asked to do, and what it found."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How images are classified; `model=None` takes the name in the file."""
+
+    model: str | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    engine: str = "auto"
+    top: int = 1
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of one image, best first; `error` says why there are none.
+
+    `scores` are probabilities, or decision values of an SVM.
+    """
+
+    path: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What was predicted, `score` being "probability" or "score"."""
+
+    model: str
+    kind: str
+    score: str
+    engine: str
+    n_images: int
+    n_failed: int
+    predictions: list[Prediction]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+    def to_csv(self) -> str:
+        """Return path, rank (where several are asked for), label, score and error."""
+        several = any(len(one.labels) > 1 for one in self.predictions)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        rank = ["rank"] if several else []
+        writer.writerow(["path", *rank, "label", self.score, "error"])
+        for one in self.predictions:
+            pairs = zip(one.labels, one.scores, strict=True)
+            for k, (label, score) in enumerate(pairs, start=1):
+                writer.writerow(
+                    [one.path, *([k] if several else []), label, f"{score:.6g}", ""]
+                )
+            if one.error:
+                writer.writerow(
+                    [one.path, *([""] if several else []), "", "", one.error]
+                )
+        return text.getvalue()

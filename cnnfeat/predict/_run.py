@@ -1,0 +1,176 @@
+"""The classes of images, computed as their features are extracted."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from cnnfeat.errors import CnnfeatWarning, DataError
+from cnnfeat.extraction import ImageSource, run
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Batch, check_decoder, list_images
+from cnnfeat.outputs import check_output, write_output
+from cnnfeat.predict._classifier import Classifier, read_classifier
+from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
+
+Progress = Callable[[int, int, int], None]
+
+
+class _PredictionSink:
+    """A Sink that keeps the best classes of each image, and nothing of its features."""
+
+    def __init__(self, classifier: Classifier, paths: Sequence[str], top: int) -> None:
+        self.predictions: list[Prediction] = []
+        self.n_failed = 0
+        self._classifier = classifier
+        self._paths = paths
+        self._top = top
+
+    @property
+    def rows_done(self) -> int:
+        """Images predicted so far."""
+        return len(self.predictions)
+
+    def write(
+        self,
+        start: int,
+        features: Mapping[str, np.ndarray],
+        ok: np.ndarray,
+        errors: Sequence[str],
+    ) -> None:
+        """Score rows [start, start + m)."""
+        m = len(ok)
+        X = np.concatenate(
+            [features[layer].reshape(m, -1) for layer in self._classifier.layers],
+            axis=1,
+        )
+        scores = self._classifier.scores(X)
+        paths = self._paths[start : start + m]
+        for path, row, error in zip(paths, scores, errors, strict=True):
+            self.predictions.append(self._predict(path, row, error))
+        self.n_failed += sum(map(bool, errors))
+
+    def commit(self) -> None:
+        """Do nothing: the predictions are written when all are there."""
+
+    def _predict(self, path: str, scores: np.ndarray, error: str) -> Prediction:
+        if error:
+            return Prediction(path, (), (), error)
+        if not np.isfinite(scores).all():
+            raise DataError(
+                f"{path}: its scores are not finite; the weights are damaged"
+            )
+        best = np.argsort(-scores, kind="stable")[: self._top]
+        names = self._classifier.class_names
+        return Prediction(
+            path=path,
+            labels=tuple(names[k] for k in best),
+            scores=tuple(float(scores[k]) for k in best),
+        )
+
+
+def predict_images(
+    model_path: str,
+    images: str,
+    options: PredictOptions | None = None,
+    *,
+    output_path: str | None = None,
+    stdin: Iterable[str] | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> PredictReport:
+    """Return the classes of `images` by the head or weights file at `model_path`.
+
+    Parameters
+    ----------
+    model_path : str
+        A head file, or a weights file of `cnnfeat finetune` (or any with class names
+        known, with `options.model`).
+    images : str
+        As for `extract_features`.
+    output_path : str, optional
+        Where to write the predictions as CSV.
+
+    Returns
+    -------
+    PredictReport
+        One prediction an image, in the order of the images; those that cannot be read
+        have no class and a reason.
+
+    Raises
+    ------
+    StoreError, WeightsError
+        If the file is damaged, or neither a head nor weights.
+    ProvenanceError
+        If the weights that a head was trained on are not those found.
+    InputError, DeviceError, OutputError
+        As their names say.
+    """
+    options = options or PredictOptions()
+    if output_path:
+        check_output(output_path, overwrite=options.overwrite)
+    image_list = list_images(images, stdin=stdin)
+    classifier = read_classifier(model_path, options)
+    _warn_of_images_seen(model_path, classifier, image_list)
+    with classifier.extractor:
+        sink = _predict_all(classifier, image_list, options, progress)
+    report = PredictReport(
+        model=str(model_path),
+        kind=classifier.kind,
+        score=classifier.score,
+        engine=classifier.extractor.engine,
+        n_images=len(image_list),
+        n_failed=sink.n_failed,
+        predictions=sink.predictions,
+    )
+    if output_path:
+        write_output(output_path, report.to_csv().encode(), overwrite=options.overwrite)
+    return report
+
+
+def _predict_all(
+    classifier: Classifier,
+    image_list: ImageTable,
+    options: PredictOptions,
+    progress: Progress | None,
+) -> _PredictionSink:
+    extractor = classifier.extractor
+    device = extractor.network.device
+    check_decoder(classifier.decoder, device)
+    source = ImageSource(
+        image_list,
+        extractor.preprocessing,
+        crops=extractor.crops,
+        workers=options.workers,
+        decoder=classifier.decoder,
+        device=device,
+    )
+    extractor.plan(source)
+    if classifier.trained_engine not in ("", extractor.engine):
+        warnings.warn(
+            f"features are computed by the engine {extractor.engine}, and the head was "
+            f"trained on those of {classifier.trained_engine}: scores may differ by "
+            "rounding",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
+    sink = _PredictionSink(classifier, image_list.paths, options.top)
+
+    def done(batch: Batch) -> None:
+        if progress:
+            progress(batch.stop, len(image_list), sink.n_failed)
+
+    run(source, extractor, sink, done=done)
+    return sink
+
+
+def _warn_of_images_seen(
+    model_path: str, classifier: Classifier, image_list: ImageTable
+) -> None:
+    n_seen = len(classifier.seen.among(image_list))
+    if n_seen:
+        warnings.warn(
+            f"{n_seen} of {len(image_list)} images are among those that {model_path} "
+            "was trained on: how well it does on them is not a test",
+            CnnfeatWarning,
+            stacklevel=3,
+        )
