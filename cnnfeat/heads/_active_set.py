@@ -25,10 +25,10 @@ class GramSource(Protocol):
 
     @property
     def has_gram(self) -> bool:
-        """Whether K is at hand already."""
+        """Whether K (n, n) is at hand already."""
 
     def gram(self) -> Tensor:
-        """Return K."""
+        """Return K (n, n), float32 or float64."""
 
 
 # Multiplications of a Cholesky factorisation, m³, that the conjugate gradients of one
@@ -40,9 +40,17 @@ SAVED = 40
 
 
 def worth_exact(counts: Tensor, rows: Rows, has_gram: bool = True) -> bool:
-    """Return whether active sets of these sizes (k,) are cheaper solved exactly.
+    """Return whether active sets are cheaper solved exactly.
 
     Without K at hand its n² p / 2 multiplications have to be repaid as well.
+
+    Parameters
+    ----------
+    counts : Tensor of shape (k,), dtype=int64
+        Active rows of each column.
+    rows : Rows
+        n rows of p features.
+    has_gram : bool
     """
     if not has_gram and SAVED * len(counts) < rows.n / 2:
         return False
@@ -63,10 +71,16 @@ def solve_active_sets(
         Gram matrix without the intercept; its dtype is that of the factorisations.
     intercept : float
         Value of the constant feature, squared into every entry of K.
-    R : Tensor of shape (n, k)
-        Right-hand sides.
     state : Tensor of shape (n, k)
         2 C_i where the row is active, 0 where it is not.
+    R : Tensor of shape (n, k)
+        Right-hand sides.
+
+    Returns
+    -------
+    Tensor of shape (n, k), dtype of R
+    Tensor of shape (k,), dtype=bool
+        Columns whose matrix was not positive definite; theirs is not to be used.
     """
     columns, members = (state.T > 0).nonzero(as_tuple=True)
     counts = torch.bincount(columns, minlength=state.shape[1])
@@ -75,15 +89,20 @@ def solve_active_sets(
     failed = torch.zeros(len(counts), dtype=torch.bool, device=K.device)
     for group in _groups(counts):
         names, m = group.tolist(), int(counts[group].max())
+        # Blocks of one group are padded with the identity, which leaves the solution of
+        # the part inside as it is.
         block = torch.eye(m, dtype=K.dtype, device=K.device).repeat(len(names), 1, 1)
         target = K.new_zeros(len(names), m, 1)
         for at, name in enumerate(names):
             rows = active[name]
             own = block[at, : len(rows), : len(rows)]
+            # The constant feature adds its square to every entry of X Xᵀ.
             own.copy_(K.index_select(0, rows).index_select(1, rows)).add_(intercept**2)
             own.diagonal().add_(1 / state[rows, name])
             target[at, : len(rows), 0] = R[rows, name]
         factor, info = torch.linalg.cholesky_ex(block)
+        # `cholesky_ex` tells of a matrix that is not positive definite, and does not
+        # raise: one such class must not end the fit of the others.
         half = torch.linalg.solve_triangular(factor, target, upper=False)
         beta = torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, :, 0]
         failed[group] = (info != 0) | ~beta.isfinite().all(1)

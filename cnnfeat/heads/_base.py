@@ -23,7 +23,7 @@ from cnnfeat.heads._validation import check_C, device_of
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
-    """Base of `LinearSVM` and `Softmax`; not for use by itself."""
+    """Base of `LinearSVM` and `Softmax` on features (n, d); not for use by itself."""
 
     _kind: str
 

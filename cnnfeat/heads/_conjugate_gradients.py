@@ -27,13 +27,23 @@ class Preconditioner:
 
     @classmethod
     def of_rows(cls, rows: Rows, penalty: Tensor, a: Tensor) -> Preconditioner:
-        """Return the one of diag(penalty) + Xᵀ diag(a) X."""
+        """Return the one of diag(penalty) + Xᵀ diag(a) X.
+
+        Parameters
+        ----------
+        rows : Rows
+            n rows of p features.
+        penalty : Tensor of shape (p, 1)
+        a : Tensor of shape (n,), of penalty's dtype
+            Curvature of each row, the same for all columns.
+        """
         H = rows.weighted_gram(a)
         H.diagonal().add_(penalty[:, 0])
         return cls(H)
 
     def __call__(self, R: Tensor) -> Tensor:
         """Return the inverse applied to R (p, n_columns)."""
+        # H = L Lᵀ: one solve with L, one with its transpose.
         half = torch.linalg.solve_triangular(self.factor, R, upper=False)
         return torch.linalg.solve_triangular(self.factor.mT, half, upper=True)
 
@@ -54,7 +64,16 @@ def _factor(H: Tensor) -> Tensor:
 
 @dataclass
 class Direction:
-    """A Newton direction, its scores, and the Hessian products that it took."""
+    """A Newton direction.
+
+    Attributes
+    ----------
+    D : Tensor of shape (p, k)
+    S : Tensor of shape (n, k)
+        Its scores X D, so that the search along it takes no product with X.
+    n_products : int
+        Hessian products that it took.
+    """
 
     D: Tensor
     S: Tensor
@@ -72,8 +91,26 @@ def conjugate_gradients(
 ) -> Direction:
     """Return D with H D ≈ −gradient and its scores S = X D.
 
-    `enough` holds the residual norm at which a problem stops, (n_problems,). Columns
-    that have stopped leave the matrix products.
+    Columns that have stopped leave the matrix products.
+
+    Parameters
+    ----------
+    rows : Rows
+        n rows of p features.
+    loss : Loss
+        Of k columns, in the dtype of the gradient.
+    state : Tensor of shape (n, k)
+        The loss's own, at the weights where the gradient was taken.
+    penalty : Tensor of shape (p, 1)
+    gradient : Tensor of shape (p, k)
+    preconditioner : Preconditioner
+        Near the inverse of every column's H.
+    enough : Tensor of shape (n_problems,)
+        Norm of the residual at which a problem stops.
+
+    References
+    ----------
+    Nocedal and Wright, "Numerical optimization", 2nd edition, algorithm 5.3.
     """
     separable = loss.separable
     D, S = torch.zeros_like(gradient), torch.zeros_like(state)
@@ -83,7 +120,9 @@ def conjugate_gradients(
     q, rz = z, dot(r, z, separable)
     for step in range(1, CG_MAX_ITER + 1):
         scores = rows.forward(q)
+        # H q = penalty q + Xᵀ (d²L/dF²) X q: two products with X for all columns.
         Hq = rows.adjoint(loss.curvature(state, scores)).addcmul_(penalty, q)
+        # A direction of no curvature gives 0 / tiny = 0 and not NaN.
         alpha = rz / dot(q, Hq, separable).clamp_min(torch.finfo(r.dtype).tiny)
         d = torch.addcmul(d, q, alpha)
         s = torch.addcmul(s, scores, alpha)
@@ -93,6 +132,7 @@ def conjugate_gradients(
         if n_running == 0 or step == CG_MAX_ITER:
             D[:, live], S[:, live] = d, s
             break
+        # Taking columns out copies all arrays, so it waits until a fifth have stopped.
         if separable and n_running <= 0.8 * len(live):
             D[:, live], S[:, live] = d, s
             live, enough, rz = live[running], enough[running], rz[running]

@@ -24,10 +24,24 @@ def check_dropout(p: float, n_copies: int) -> None:
 
 
 def drop_features(X: Tensor, p: float, n_copies: int, seed: int) -> Tensor:
-    """Return (n_copies * n, d): copies of X (n, d) with features dropped at rate p.
+    """Return copies of X with features dropped at rate p, and the rest scaled up.
 
     The masks come from a CPU generator, so that a seed gives the same masks on every
     device.
+
+    Parameters
+    ----------
+    X : Tensor of shape (n, d), floating
+    p : float
+        In [0, 1).
+    n_copies : int
+        Of each row.
+    seed : int
+
+    Returns
+    -------
+    Tensor of shape (n_copies * n, d), dtype of X
+        Copy after copy, each in the order of X.
     """
     generator = torch.Generator().manual_seed(seed)
     copies = X.repeat(n_copies, 1)

@@ -52,7 +52,7 @@ class HeadFit:
     Attributes
     ----------
     linear : LinearFit
-        On transformed features.
+        Weights (k, d) on transformed features.
     transform : FeatureTransform
         Fitted to the training rows.
     choice : CChoice, optional

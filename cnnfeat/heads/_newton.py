@@ -40,26 +40,49 @@ REFRESH_AFTER = 8  # CG steps in one Newton step that make a new preconditioner 
 
 @dataclass(frozen=True)
 class Stopping:
-    """When to stop: `tol` bounds ½‖gradient‖² relative to the objective."""
+    """When to stop.
+
+    Parameters
+    ----------
+    tol : float
+        Bound of ½‖gradient‖² (n_problems,) as a part of the objective.
+    max_iter : int
+        Newton steps at most.
+    verify : bool
+        Check in float64, and refine where the tolerance does not hold.
+    """
 
     tol: float = 1e-7
     max_iter: int = 200
-    verify: bool = True  # in float64, refining where the tolerance does not hold
+    verify: bool = True
 
 
 @dataclass
 class Solution:
-    """Weights (p, n_columns), scores (n, n_columns) and how far they got."""
+    """Weights, their scores, and how far they got.
+
+    Attributes
+    ----------
+    W : Tensor of shape (p, k)
+    F : Tensor of shape (n, k)
+        X W.
+    value, gap : Tensor of shape (n_problems,), dtype=float64
+        Objective and ½‖gradient‖².
+    n_iter : int
+        Newton steps.
+    n_products : int
+        Hessian products, over all Newton steps.
+    """
 
     W: Tensor
     F: Tensor
-    value: Tensor  # objective per problem, float64
-    gap: Tensor  # ½‖gradient‖² per problem, float64
+    value: Tensor
+    gap: Tensor
     n_iter: int
-    n_products: int  # Hessian products, over all Newton steps
+    n_products: int
 
     def converged(self, tol: float) -> bool:
-        """Return whether every problem is within `tol` of its optimum."""
+        """Return whether all of `gap` (n_problems,) is at most `tol` times `value`."""
         return bool((self.gap <= tol * self.value.clamp_min(1e-300)).all())
 
 
@@ -135,6 +158,7 @@ class _Descent:
         rows, w, separable = self.rows, self.w, self.loss.separable
         losses, G, self.state = self.loss.evaluate(self.f)
         self.gradient = rows.adjoint(G).addcmul_(self.penalty, w)
+        # ½‖gradient‖²: the duality gap where all of W is penalised (module docstring).
         gaps = 0.5 * dot(self.gradient, self.gradient, separable).double()
         values = losses + 0.5 * dot(self.penalty * w, w, separable).double()
         problems = self.live if separable else slice(None)
@@ -145,6 +169,8 @@ class _Descent:
         if separable and not bool(running.all()):
             self._drop(running)
             gaps, values = gaps[running], values[running]
+        # Inexact Newton: a part of ‖gradient‖ = √(2 gap), and never closer than the
+        # end of the fit asks for, with some room.
         target = (0.2 * self.stopping.tol * values).sqrt()
         forcing = FORCING_SEPARABLE if separable else FORCING_COUPLED
         self.enough = torch.maximum(forcing * (2 * gaps).sqrt(), target)
@@ -152,6 +178,7 @@ class _Descent:
 
     def _stalled(self) -> bool:
         """Tell whether the objective has stopped falling, three steps in a row."""
+        # Rounding: float32 cannot always reach the tolerance, and float64 takes over.
         total = float(self.value.sum())
         stuck = total >= self.last_total * (1 - 1e-9)
         self.n_stalled = self.n_stalled + 1 if stuck else 0
@@ -189,8 +216,12 @@ class _Descent:
                 self.preconditioner,
                 self.enough.to(dtype),
             )
+            # Curvature moves with the active sets. A preconditioner costs n p² to make,
+            # so it is kept until it takes many steps.
             if direction.n_products > REFRESH_AFTER:
                 self.preconditioner = None
+        # In the refinement W is float64 and D float32: then X D is computed again, as
+        # rounded scores would drift from X W over the steps.
         D = direction.D.to(self.w.dtype)
         S = direction.S if D.dtype == dtype else self.rows.forward(D)
         t = line_search(self.loss, self.penalty, self.w, self.f, D, S).to(D.dtype)
@@ -204,6 +235,8 @@ class _Descent:
         if self.gram is None or not worth_exact(counts, self.rows, self.gram.has_gram):
             return None
         intercept = self.rows.intercept
+        # H = I + X_Iᵀ A X_I, so −H⁻¹ g = −g + X_Iᵀ (A⁻¹ + K_II)⁻¹ X_I g. It holds with
+        # every weight penalised, which the squared hinge's are.
         R = self.rows.forward(gradient)
         B, failed = solve_active_sets(self.gram.gram(), intercept, state, R)
         if bool(failed.any()):

@@ -19,9 +19,14 @@ Result = TypeVar("Result")
 
 
 def splits_at_a_time(X: Any, n_splits: int) -> int:
-    """Return how many splits of the features X to fit at once: 1, or torch's threads.
+    """Return how many splits to fit at once: 1, or as many as torch has threads.
 
     More than one only on the CPU, for features in memory whose copies are small.
+
+    Parameters
+    ----------
+    X : Tensor or RowSource of shape (n, d)
+    n_splits : int
     """
     small = isinstance(X, Tensor) and X.numel() * X.itemsize <= PARALLEL_BYTES
     if not small or X.device.type != "cpu":

@@ -32,13 +32,22 @@ class RowSource(Protocol):
     dtype: Any
 
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, Any]]:
-        """Yield the rows in order."""
+        """Yield (rows, block (m, d)) in order, at most `n_rows` at a time."""
 
 
 class Rows:
-    """Features `X` (n, d) with a virtual last column of value `intercept` (0 = none).
+    """Features (n, d) as an operator, with a virtual last column.
 
-    `X` is a tensor, or a `RowSource` that is read once per product.
+    Parameters
+    ----------
+    X : Tensor or RowSource of shape (n, d), floating
+        A source is read once per product.
+    intercept : float
+        Value of the virtual column; 0 for none. p is d, and 1 more with it.
+    device : torch.device or str
+        Where blocks of a source go; a tensor is there already.
+    block_bytes : int
+        Of a block of rows that is converted or read.
     """
 
     def __init__(
@@ -56,7 +65,7 @@ class Rows:
         self.block_bytes = block_bytes
 
     def blocks(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-        """Yield blocks of rows in `dtype`; one block when no conversion is needed."""
+        """Yield (rows, block (m, d)) in `dtype`; one when nothing is converted."""
         X = self.X
         if isinstance(X, Tensor) and X.dtype == dtype:
             yield slice(0, self.n), X
@@ -71,16 +80,16 @@ class Rows:
             yield rows, torch.as_tensor(block).to(self.device, dtype)
 
     def forward(self, W: Tensor) -> Tensor:
-        """Return scores X W + intercept, (n, n_columns)."""
+        """Return scores X W (n, k) of weights (p, k), in their dtype."""
         weights = W[: self.d]
         constant = W[self.d :] * self.intercept
         F = W.new_empty(self.n, W.shape[1])
         for rows, block in self.blocks(W.dtype):
-            torch.mm(block, weights, out=F[rows])
+            torch.mm(block, weights, out=F[rows])  # no copy of a block's scores
         return F.add_(constant) if self.intercept else F
 
     def adjoint(self, R: Tensor) -> Tensor:
-        """Return Xᵀ R with the intercept's row last, (p, n_columns)."""
+        """Return Xᵀ R (p, k) of residuals (n, k), in their dtype; intercept last."""
         out = R.new_zeros(self.p, R.shape[1])
         for rows, block in self.blocks(R.dtype):
             out[: self.d].addmm_(block.T, R[rows])
@@ -89,10 +98,11 @@ class Rows:
         return out
 
     def weighted_gram(self, a: Tensor) -> Tensor:
-        """Return Xᵀ diag(a) X with the intercept's row and column last, (p, p)."""
+        """Return Xᵀ diag(a) X (p, p) for a (n,), in its dtype; intercept last."""
         out = a.new_zeros(self.p, self.p)
         d = self.d
         for rows, block in self.blocks(a.dtype):
+            # With √a on both sides the product is symmetric: half of it is enough.
             scaled = block * a[rows, None].sqrt()
             add_lower_product(scaled.T, out[:d, :d])
         if self.intercept:
@@ -110,7 +120,7 @@ class Rows:
         sums = torch.float64 if long else dtype
         K = torch.zeros(self.n, self.n, dtype=sums, device=self.device)
         for rows, panel in self.blocks(dtype):
-            if rows.start == 0 and rows.stop == self.n:
+            if rows.start == 0 and rows.stop == self.n:  # all rows in one block
                 _add_gram(panel, K) if long else add_lower_product(panel, K)
                 break
             for others, block in self.blocks(dtype):
@@ -143,6 +153,13 @@ def add_lower_product(A: Tensor, out: Tensor, n_blocks: int = 16) -> None:
 
     Nearly half the products of the whole are saved; above the diagonal blocks `out` is
     left as it was.
+
+    Parameters
+    ----------
+    A : Tensor of shape (m, j)
+    out : Tensor of shape (m, m), of A's dtype
+    n_blocks : int
+        More save more products, up to a half; fewer are larger and faster each.
     """
     step = max(128, -(-len(A) // n_blocks))
     for start in range(0, len(A), step):
@@ -152,7 +169,10 @@ def add_lower_product(A: Tensor, out: Tensor, n_blocks: int = 16) -> None:
 
 
 def mirror_lower(A: Tensor, step: int = 512) -> Tensor:
-    """Copy the lower triangle of A onto the upper one, block by block; return A."""
+    """Copy the lower triangle of A (m, m) onto the upper one, in place; return A.
+
+    Block by block: A.T is a view, and copying it whole would need a second A.
+    """
     for start in range(0, len(A), step):
         rows = slice(start, start + step)
         A[:start, rows] = A[rows, :start].T

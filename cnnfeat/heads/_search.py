@@ -20,7 +20,10 @@ PLANE_ENOUGH = 1e-3  # of the objective, that a further step may win
 
 
 def dot(A: Tensor, B: Tensor, separable: bool) -> Tensor:
-    """Return the inner product per problem: one a column, or one over all."""
+    """Return the inner products (n_problems,) of A and B (m, k), in their dtype.
+
+    One a column where the problems are separable, or one over all.
+    """
     if separable:
         return (A * B).sum(0)
     return (A * B).sum().reshape(1)
@@ -29,12 +32,27 @@ def dot(A: Tensor, B: Tensor, separable: bool) -> Tensor:
 def line_search(
     loss: Loss, penalty: Tensor, W: Tensor, F: Tensor, D: Tensor, S: Tensor
 ) -> Tensor:
-    """Return the step per problem that minimises the objective along D, float64.
+    """Return the step of each problem that minimises the objective along D.
 
     Newton's method on the slope, which rises, inside a bracket; the full step is
     kept where it is already within a tenth of the best.
+
+    Parameters
+    ----------
+    loss : Loss
+        Of scores (n, k).
+    penalty : Tensor of shape (p, 1)
+    W, D : Tensor of shape (p, k)
+        Weights and direction.
+    F, S : Tensor of shape (n, k)
+        Their scores, X W and X D.
+
+    Returns
+    -------
+    Tensor of shape (n_problems,), dtype=float64
     """
     separable = loss.separable
+    # ½ Σ penalty (W + t D)² has slope `linear` + t `square`; the loss needs F + t S.
     weighted = penalty * D
     linear = dot(weighted.double(), W.double(), separable)
     square = dot(weighted.double(), D.double(), separable)
@@ -49,6 +67,9 @@ def line_search(
             break
         low = torch.where(slope < 0, t, low)
         high = torch.where(slope > 0, t, high)
+        # The slope rises, so its zero lies between the last step below it and the last
+        # above. A Newton step out of that bracket is replaced: by its middle, or, as
+        # long as there is no upper end, by twice the step.
         newton = t - slope / curve.clamp_min(1e-300)
         middle = torch.where(high.isinf(), 2 * t, (low + high) / 2)
         inside = (newton > low) & (newton < high)
@@ -61,8 +82,14 @@ def search_plane(plane: Plane) -> tuple[Tensor, Tensor]:
 
     Newton's method from t = 1, u = 0; a step that would raise the objective is cut to a
     third and tried again.
+
+    Returns
+    -------
+    Tensor of shape (p, k)
+    Tensor of shape (n, k)
     """
     k = plane.D.shape[1]
+    # (t, u) is sought in float64: sums over rows are, and the arrays stay as they are.
     at = plane.D.new_zeros(2, k, dtype=torch.float64)
     at[0] = 1
     best, step, decrement = plane.measure(at)
@@ -106,6 +133,8 @@ class Plane:
     intercept: float
 
     def __post_init__(self) -> None:
+        # The penalty is ½ wᵀ P w in t and u: its slopes at 0 are `lines`, its second
+        # derivatives `squares` (t t and t u) and `own` (u u), its value `rest`.
         weighted = self.penalty * self.D
         self.lines = (
             _sum(weighted * self.W),
@@ -116,7 +145,7 @@ class Plane:
         self.rest = 0.5 * _sum(self.penalty * self.W * self.W)
 
     def point(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights and scores at (t, u), (2, k)."""
+        """Return weights (p, k) and scores (n, k) at (t, u), (2, k), float64."""
         t, u = at.to(self.D.dtype)
         W = torch.addcmul(self.W, self.D, t)
         W[-1] += u
@@ -137,6 +166,8 @@ class Plane:
         g_t, g_u = g_t + _sum(G * S), g_u + _sum(G) * c
         h_tt, h_tu = h_tt + _sum(bent * S), h_tu + _sum(bent) * c
         h_uu = self.own + _sum(state) * c * c
+        # The 2 x 2 Newton system of each column, by Cramer's rule. Where the Hessian is
+        # singular the step is huge; it raises the objective, and the caller cuts it.
         determinant = (h_tt * h_uu - h_tu * h_tu).clamp_min(1e-300)
         step_t = (h_tu * g_u - h_uu * g_t) / determinant
         step_u = (h_tu * g_t - h_tt * g_u) / determinant

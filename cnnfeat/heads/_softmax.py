@@ -36,7 +36,9 @@ class Softmax(LinearHead):
 
     Attributes
     ----------
-    coef_, intercept_, classes_, n_iter_, objective_, solver_
+    coef_ : ndarray of shape (k, d), or (1, d) with two classes, float32 or float64
+    intercept_ : ndarray of shape (k,) or (1,), float32 or float64
+    classes_, n_iter_, objective_, solver_
         As in `LinearSVM`.
 
     References

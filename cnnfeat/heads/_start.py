@@ -35,7 +35,20 @@ def start_separable(
     stopping: Stopping,
     gram: GramSource | None,
 ) -> tuple[Tensor, Tensor, int]:
-    """Return weights (p, k) near the minimum, their scores (n, k), and Newton steps."""
+    """Return weights (p, k) near the minimum, their scores (n, k), and Newton steps.
+
+    Parameters
+    ----------
+    rows : Rows
+        n rows of p features.
+    loss : SeparableLoss
+        Of k columns.
+    penalty : Tensor of shape (p, 1)
+        Its dtype is the one of the result.
+    stopping : Stopping
+    gram : GramSource, optional
+        As for `minimise`.
+    """
     factor, W, F = _ridge(rows, loss, penalty)
     n_iter, loose = 1, replace(stopping, tol=max(stopping.tol, PATH_TOL))
     while factor < 1:
@@ -49,11 +62,14 @@ def _ridge(
     rows: Rows, loss: SeparableLoss, penalty: Tensor
 ) -> tuple[float, Tensor, Tensor]:
     """Return the factor on C that was used, the weights and their scores."""
+    # At zero scores every row is active: the first Newton step is a ridge regression.
     F = penalty.new_zeros(rows.n, loss.Y.shape[1])
     _, G, state = loss.evaluate(F)
     H = rows.weighted_gram(loss.row_weights(state))
+    # The mean of 2 C ‖x‖² says how hard the margin is, whatever the features' scale.
     strength = float(H.diagonal().sum()) / rows.n
     factor = min(1.0, FIRST_STRENGTH / strength) if strength > 0 else 1.0
+    # Less than half a step of the path is not worth a problem of its own.
     if factor * PATH_RATIO**0.5 >= 1:
         factor = 1.0
     H *= factor

@@ -32,7 +32,7 @@ _STORED = {"scale", "signed_sqrt", "part_widths", "shift", "factor", "n_features
 
 
 def row_blocks(X: Any) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of an array, a tensor or a `RowSource`, in order, as tensors."""
+    """Yield (rows, block (m, d)) of features (n, d) in order, blocks as tensors."""
     n, d = (int(m) for m in X.shape)
     step = max(1, BLOCK_BYTES // (8 * max(1, d)))
     if isinstance(X, RowSource):
@@ -45,7 +45,9 @@ def row_blocks(X: Any) -> Iterator[tuple[slice, Tensor]]:
 
 
 class FeatureTransform:
-    """Signed square root, PCA and scale; a head file holds what `to_arrays` returns.
+    """Signed square root, PCA and scale of features (n, d), in this order.
+
+    A head file holds what `to_arrays` returns.
 
     Parameters
     ----------
@@ -56,7 +58,17 @@ class FeatureTransform:
         Keep so many principal components, without whitening. PCA needs the features
         in memory.
     part_widths : sequence of int, optional
-        Widths of the concatenated layers; their sum is n_features.
+        Widths of the concatenated layers; their sum is d.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        d.
+    mean_ : ndarray of shape (d,), dtype=float32, or None
+    components_ : ndarray of shape (n_components, d), dtype=float32, or None
+        Of the PCA, orthonormal rows.
+    shift_, factor_ : ndarray of shape (width,), dtype=float32
+        Transformed features are (before − shift) · factor; width is d, or n_components.
     """
 
     def __init__(
@@ -84,7 +96,11 @@ class FeatureTransform:
         return self.n_components is None and self.scale in ("none", "l2")
 
     def fit(self, X: Any) -> Self:
-        """Learn from the training rows X (n, d) and return self.
+        """Learn from the training rows and return self.
+
+        Parameters
+        ----------
+        X : ndarray, Tensor or RowSource of shape (n, d), floating
 
         Raises
         ------
@@ -159,6 +175,8 @@ class FeatureTransform:
         A = torch.cat([self._root(block).cpu() for _, block in row_blocks(X)])
         mean = A.mean(0, dtype=torch.float64)
         A -= mean.to(A.dtype)
+        # The smaller of the two has the same leading eigenvalues; float64, as squares
+        # of float32 features would lose half the digits.
         if d <= n:
             covariance = sum(b.double().T @ b.double() for b in A.split(4096))
             V = torch.linalg.eigh(covariance)[1].flip(1)[:, :k].T
@@ -196,9 +214,21 @@ class FeatureTransform:
         return values.mul_(torch.as_tensor(self.factor_, device=values.device))
 
     def transform(self, X: Any) -> Any:
-        """Return transformed features, float32, of the kind of X.
+        """Return transformed features, of the kind of X.
 
-        An array gives an array, a tensor a tensor, a `RowSource` another `RowSource`.
+        Parameters
+        ----------
+        X : ndarray, Tensor or RowSource of shape (n, d), floating
+
+        Returns
+        -------
+        ndarray, Tensor or TransformedRows of shape (n, width), dtype=float32
+            A source is transformed as it is read.
+
+        Raises
+        ------
+        ShapeError
+            If X is not as wide as the features fitted to.
         """
         if X.shape[1] != self.n_features_in_:
             raise ShapeError(
@@ -214,7 +244,15 @@ class FeatureTransform:
         return out if isinstance(X, Tensor) else out.numpy()
 
     def to_arrays(self) -> dict[str, Any]:
-        """Return settings and learned arrays; `from_arrays` turns them back."""
+        """Return settings and learned arrays; `from_arrays` turns them back.
+
+        Returns
+        -------
+        dict
+            `shift` and `factor` of shape (width,), with a PCA `mean` (d,) and
+            `components` (n_components, d), all float32; `part_widths` (n_layers,),
+            int64; the rest are scalars.
+        """
         learned = {
             "scale": self.scale,
             "signed_sqrt": self.signed_sqrt,
@@ -230,6 +268,11 @@ class FeatureTransform:
     @classmethod
     def from_arrays(cls, arrays: dict[str, Any]) -> Self:
         """Return the transform that `to_arrays` described.
+
+        Parameters
+        ----------
+        arrays : dict
+            Shapes and dtypes as `to_arrays` gives them.
 
         Raises
         ------
@@ -258,7 +301,14 @@ class FeatureTransform:
 
 
 class TransformedRows:
-    """A `RowSource` whose blocks pass through a fitted transform as they are read."""
+    """Rows (n, width), float32, that pass through a fitted transform as they are read.
+
+    Parameters
+    ----------
+    source : RowSource of shape (n, d)
+    transform : FeatureTransform
+        Fitted to features of that width.
+    """
 
     dtype = np.dtype(np.float32)
 
@@ -267,11 +317,11 @@ class TransformedRows:
         self.shape = (int(source.shape[0]), len(transform.factor_))
 
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield transformed rows in order."""
+        """Yield (rows, block (m, width)) in order, at most `n_rows` at a time."""
         for rows, block in self._source.blocks(n_rows):
             yield rows, self._transform._apply(torch.as_tensor(block))
 
     def __getitem__(self, rows: Any) -> TransformedRows:
-        """Return the source of some rows; the one below has to allow it."""
+        """Return the source of some rows (m,); the one below has to allow it."""
         source: Any = self._source
         return TransformedRows(source[rows], self._transform)
