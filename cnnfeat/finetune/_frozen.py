@@ -37,52 +37,54 @@ def compare(name: str, scores: Scores, C: float | None = None) -> FrozenScore:
 
 def score_frozen_heads(
     features: Mapping[int, torch.Tensor],
-    rows: FinetuneSplit,
-    y: np.ndarray,
-    n_classes: int,
+    split: FinetuneSplit,
+    image_list: ImageTable,
+    seed: int,
 ) -> list[FrozenScore]:
     """Train an SVM and a softmax on frozen features and score them on the test rows.
 
     C is chosen on the validation rows, as the fine-tuned network's epoch is, or where
-    there are none on a sixth of the training rows; then the head is trained on all
-    training rows. Where no class has two of them C is 1.
+    there are none on the rows that `cnnfeat train-svm` would choose it on; then the
+    head is trained on all training rows. Where no class has two of them C is 1.
 
     Parameters
     ----------
     features : mapping of row to tensor of any one shape, float32
-    rows : FinetuneSplit
-        Training rows of every class.
-    y : ndarray of shape (n_images,), dtype=int64
-        Class of each row of the image list.
-    n_classes : int
+    split : FinetuneSplit
+    image_list : ImageTable
+        That the split is of.
+    seed : int
+        Draws the rows to choose C on.
     """
-    training = rows.training
-    X, X_test = (_matrix(features, part) for part in (training, rows.test))
-    inner = _positions_to_choose_on(rows, y)
+    training, y = split.training, split.y
+    X, X_test = (_matrix(features, part) for part in (training, split.test))
+    inner = _positions_to_choose_on(split, image_list, seed)
+    rows = TrainingRows(np.arange(len(training)), inner)
     compared = []
     for kind, name in (("svm", "frozen SVM"), ("softmax", "frozen softmax")):
         settings = HeadSettings(kind, device="cpu", C=None if inner else (1.0,))
-        split = TrainingRows(np.arange(len(training)), inner)
-        (fit,) = fit_splits(X, y[training], [split], settings)
-        head = fit.to_head([str(label) for label in fit.linear.classes])
-        scores = evaluate_scores(head.scores(X_test), y[rows.test], n_classes)
+        (fit,) = fit_splits(X, y[training], [rows], settings)
+        head = fit.to_head(split.class_names)
+        scores = evaluate_scores(
+            head.scores(X_test), y[split.test], len(split.class_names)
+        )
         compared.append(compare(name, scores, fit.linear.C))
     return compared
 
 
 def _positions_to_choose_on(
-    rows: FinetuneSplit, y: np.ndarray
+    split: FinetuneSplit, image_list: ImageTable, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return positions in `rows.training` to fit on and to choose C on, if any."""
-    training = rows.training
-    if len(rows.validation):
+    """Return positions in `split.training` to fit on and to choose C on, if any."""
+    training = split.training
+    if len(split.validation):
         return (
-            np.searchsorted(training, rows.train),
-            np.searchsorted(training, rows.validation),
+            np.searchsorted(training, split.train),
+            np.searchsorted(training, split.validation),
         )
-    if np.unique(y[training], return_counts=True)[1].max() < 2:
+    if np.unique(split.y[training], return_counts=True)[1].max() < 2:
         return None
-    return inner_positions(ImageTable.from_labels(y), training)
+    return inner_positions(image_list, training, seed=seed)
 
 
 def _matrix(features: Mapping[int, torch.Tensor], rows: np.ndarray) -> np.ndarray:

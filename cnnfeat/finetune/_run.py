@@ -182,7 +182,9 @@ def _compare(
     split, k = material.split, len(material.split.class_names)
     if not len(split.test):
         return []
-    frozen = score_frozen_heads(features, split, split.y, k) if options.frozen else []
+    frozen = []
+    if options.frozen:
+        frozen = score_frozen_heads(features, split, material.image_list, options.seed)
     scores = np.concatenate([part.numpy() for _, part in run.scores(split.test)])
     tuned = evaluate_scores(scores, split.y[split.test], k)
     return [*frozen, compare(f"fine-tuned {options.train}", tuned)]
