@@ -118,29 +118,39 @@ def extract_features(
         with writer:
             n_resumed = writer.rows_done
             _run(source, extractor, writer, seconds, tell)
-            failures = [
-                (image_list.paths[row], why)
-                for row, why in sorted(writer.failures.items())
-            ]
             writer.finish()
-        elapsed, n_images = time.monotonic() - started, len(image_list)
-        return ExtractReport(
-            output=os.fspath(output_path),
-            n_images=n_images,
-            n_ok=n_images - len(failures),
-            n_failed=len(failures),
-            n_resumed=n_resumed,
-            n_classes=len(image_list.class_names),
-            seconds=round(elapsed, 3),
-            images_per_second=round((n_images - n_resumed) / max(elapsed, 1e-9), 2),
-            layers={spec.name: list(spec.shape) for spec in extractor.specs},
-            model=extractor.network.name,
-            weights=extractor.network.weights.source,
-            device=str(extractor.network.device),
-            engine=extractor.engine,
-            time=seconds.to_dict(),
-            failures=failures,
-        )
+        elapsed = time.monotonic() - started
+        return _report(extractor, writer, n_resumed, elapsed, seconds)
+
+
+def _report(
+    extractor: Extractor,
+    writer: FeatureWriter,
+    n_resumed: int,
+    elapsed: float,
+    seconds: StageSeconds,
+) -> ExtractReport:
+    table, network = writer.contents.table, extractor.network
+    n_images, n_failed = len(table), len(writer.failures)
+    return ExtractReport(
+        output=os.fspath(writer.path),
+        n_images=n_images,
+        n_ok=n_images - n_failed,
+        n_failed=n_failed,
+        n_resumed=n_resumed,
+        n_classes=len(table.class_names),
+        seconds=round(elapsed, 3),
+        images_per_second=round((n_images - n_resumed) / max(elapsed, 1e-9), 2),
+        layers={spec.name: list(spec.shape) for spec in extractor.specs},
+        model=network.name,
+        weights=network.weights.source,
+        device=str(network.device),
+        engine=extractor.engine,
+        time=seconds.to_dict(),
+        failures=[
+            (table.paths[row], why) for row, why in sorted(writer.failures.items())
+        ],
+    )
 
 
 def _check_output(output_path: str, options: ExtractOptions) -> None:
