@@ -143,7 +143,7 @@ def test_half_precision_is_taken_or_refused_by_its_tolerance_on_real_images(
     taps = resolve_layers(network, ["features.12"])
     image_list = list_images(caltech101_dir / "accordion")
     batches = load_batches(image_list, network.weights.preprocessing, batch_size=8)
-    images = next(batches).images
+    images = next(batches).images_nhwc
     reference = EagerEngine(TapModule(network, taps))(images)
     expected = reference["features.12"].reshape(8, -1).astype(float)
     for precision, (least_cosine, most_difference) in TOLERANCES.items():

@@ -76,7 +76,7 @@ def load(image_list, decoder, preprocessing=PREPROCESSING, **how):
         image_list, preprocessing, batch_size=3, decoder=decoder, device=CPU, **how
     )
     batches = list(batches)
-    images = np.concatenate([batch.images for batch in batches])
+    images = np.concatenate([batch.images_nhwc for batch in batches])
     return images, [error for batch in batches for error in batch.errors]
 
 

@@ -40,7 +40,7 @@ def mixed_dir(image_dir):
 
 def gathered(source, **options):
     batches = list(load_batches(list_images(source), SMALL, **options))
-    pixels = np.concatenate([batch.images for batch in batches])
+    pixels = np.concatenate([batch.images_nhwc for batch in batches])
     return pixels, sum((batch.errors for batch in batches), ()), batches
 
 
@@ -62,7 +62,7 @@ def test_batches_cover_the_rows_in_order(mixed_dir):
             if batch.ok[k]:
                 expected = SMALL.apply(decode_image(locate(images, row).read()))
             np.testing.assert_array_equal(
-                batch.images[k], np.broadcast_to(expected, (1, 16, 16, 3))
+                batch.images_nhwc[k], np.broadcast_to(expected, (1, 16, 16, 3))
             )
             assert bool(batch.errors[k]) != batch.ok[k]
 
@@ -155,7 +155,7 @@ def test_a_killed_worker_is_replaced_and_no_image_is_lost(image_dir, when, monke
         found.append(batch)
         if k == when:
             os.kill(children()[0], signal.SIGKILL)
-    pixels = np.concatenate([batch.images for batch in found])
+    pixels = np.concatenate([batch.images_nhwc for batch in found])
     np.testing.assert_array_equal(pixels, expected)
     assert sum((batch.errors for batch in found), ()) == reasons
 

@@ -76,7 +76,7 @@ def test_stored_images_come_in_nearly_equal_batches(images):
         (3, 2),
         (5, 2),
     ]
-    assert np.array_equal(batches[0].images[0], expected(images, 9))
+    assert np.array_equal(batches[0].images_nhwc[0], expected(images, 9))
     assert [batch.start for batch in source.batches(3, first_row=5)] == [5]
 
 

@@ -45,12 +45,12 @@ class Engine(ABC):
     depth = 1
 
     @abstractmethod
-    def start(self, images: np.ndarray) -> Any:
+    def start(self, images_nhwc: np.ndarray) -> Any:
         """Begin a batch and return a ticket for `finish`.
 
         Parameters
         ----------
-        images : ndarray of shape (m, n_crops, h, w, 3), dtype=uint8
+        images_nhwc : ndarray of shape (m, n_crops, h, w, 3), dtype=uint8
             m is at most the batch size.
         """
 
@@ -58,9 +58,9 @@ class Engine(ABC):
     def finish(self, ticket: Any) -> dict[str, np.ndarray]:
         """Return the float32 features (m, ...) of each tap; oldest ticket first."""
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, images_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         """Return the features of one batch."""
-        return self.finish(self.start(images))
+        return self.finish(self.start(images_nhwc))
 
 
 class EagerEngine(Engine):
@@ -78,17 +78,17 @@ class EagerEngine(Engine):
         self._lane = _CudaLane(module.device) if module.device.type == "cuda" else None
         self.depth = 2 if self._lane else 1
 
-    def start(self, images: np.ndarray) -> Any:
+    def start(self, images_nhwc: np.ndarray) -> Any:
         """Compute on the CPU; only queue the work on a GPU."""
-        size = min(len(images), self._n_at_once or len(images))
-        parts = [images[k : k + size] for k in range(0, len(images), size)]
+        size = min(len(images_nhwc), self._n_at_once or len(images_nhwc))
+        parts = [images_nhwc[k : k + size] for k in range(0, len(images_nhwc), size)]
         try:
             return [self._start_part(part) for part in parts]
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
         self._halve(size)
-        return self.start(images)
+        return self.start(images_nhwc)
 
     def finish(self, ticket: Any) -> dict[str, np.ndarray]:
         """Return the features, on the host."""
@@ -96,11 +96,11 @@ class EagerEngine(Engine):
         arrays = (torch.cat(tensors).numpy() for tensors in zip(*parts, strict=True))
         return dict(zip(self._module.names, arrays, strict=True))
 
-    def _start_part(self, images: np.ndarray) -> Any:
+    def _start_part(self, images_nhwc: np.ndarray) -> Any:
         with torch.inference_mode():
             if self._lane:
-                return self._lane.send(self._module, images)
-            return self._module(torch.from_numpy(images))
+                return self._lane.send(self._module, images_nhwc)
+            return self._module(torch.from_numpy(images_nhwc))
 
     def _halve(self, size: int) -> None:
         device = self._module.device
@@ -138,9 +138,9 @@ class _CudaLane:
         self._device = device
         self._copies = torch.cuda.Stream(device)
 
-    def send(self, module: Any, images: np.ndarray) -> Any:
+    def send(self, module: Any, images_nhwc: np.ndarray) -> Any:
         """Queue the copy, the network and the copy back."""
-        pinned = torch.from_numpy(images).pin_memory()
+        pinned = torch.from_numpy(images_nhwc).pin_memory()
         with torch.cuda.stream(self._copies):
             there = pinned.to(self._device, non_blocking=True)
         stream = torch.cuda.current_stream(self._device)
@@ -164,12 +164,12 @@ class _CudaLane:
         return list(back)
 
 
-def pad_batch(images: np.ndarray, batch_size: int) -> np.ndarray:
+def pad_batch(images_nhwc: np.ndarray, batch_size: int) -> np.ndarray:
     """Return the batch with zeros added up to `batch_size` rows."""
-    if len(images) == batch_size:
-        return images
-    padded = np.zeros((batch_size, *images.shape[1:]), dtype=images.dtype)
-    padded[: len(images)] = images
+    if len(images_nhwc) == batch_size:
+        return images_nhwc
+    padded = np.zeros((batch_size, *images_nhwc.shape[1:]), dtype=images_nhwc.dtype)
+    padded[: len(images_nhwc)] = images_nhwc
     return padded
 
 

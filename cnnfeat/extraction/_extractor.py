@@ -143,7 +143,7 @@ class Extractor:
         def first_images(n: int) -> np.ndarray:
             batches = source.batches(n, 0, lambda: True)
             try:
-                return next(batches).images
+                return next(batches).images_nhwc
             finally:
                 batches.close()
 
@@ -158,12 +158,12 @@ class Extractor:
         self.engine, self.batch_size = plan.engine.name, plan.batch_size
         return plan.engine
 
-    def _ready(self, images: np.ndarray) -> Engine:
+    def _ready(self, images_nhwc: np.ndarray) -> Engine:
         """Return the engine; without a plan, one for batches of this size."""
         engine = self._open().engine
         if engine is not None:
             return engine
-        return self._plan(len(images), lambda n: images[:n])
+        return self._plan(len(images_nhwc), lambda n: images_nhwc[:n])
 
     @property
     def depth(self) -> int:
@@ -171,9 +171,9 @@ class Extractor:
         engine = self._open().engine
         return 1 if engine is None else engine.depth
 
-    def start(self, images: np.ndarray) -> Any:
+    def start(self, images_nhwc: np.ndarray) -> Any:
         """Begin a batch (m, n_crops, h, w, 3), uint8; return a ticket for `finish`."""
-        return self._ready(images).start(images)
+        return self._ready(images_nhwc).start(images_nhwc)
 
     def finish(self, ticket: Any) -> dict[str, np.ndarray]:
         """Return float32 features (m, ...) by layer, the oldest ticket first."""
@@ -181,12 +181,12 @@ class Extractor:
         assert engine is not None  # there is no ticket without a start
         return engine.finish(ticket)
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, images_nhwc: np.ndarray) -> dict[str, np.ndarray]:
         """Return the features of one batch.
 
         Parameters
         ----------
-        images : ndarray of shape (m, n_crops, h, w, 3), dtype=uint8
+        images_nhwc : ndarray of shape (m, n_crops, h, w, 3), dtype=uint8
             As `preprocessing` makes them.
 
         Returns
@@ -194,7 +194,7 @@ class Extractor:
         dict of str to ndarray of shape (m, ...), dtype=float32
             By layer, pooled, the crops joined.
         """
-        return self.finish(self.start(images))
+        return self.finish(self.start(images_nhwc))
 
     def provenance(self) -> dict[str, str]:
         """Return everything needed to compute the same again, as strings."""

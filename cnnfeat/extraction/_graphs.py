@@ -128,13 +128,13 @@ class CompileEngine(Engine):
         except _FAILURES as error:
             raise EngineError(f"torch.compile: {_first_line(error)}") from error
 
-    def start(self, images: np.ndarray) -> Any:
+    def start(self, images_nhwc: np.ndarray) -> Any:
         """Compute on the CPU; only queue the work on a GPU."""
-        padded = pad_batch(images, self._batch_size)
+        padded = pad_batch(images_nhwc, self._batch_size)
         with torch.no_grad():
             if self._lane:
-                return len(images), self._lane.send(self._compiled, padded)
-            return len(images), self._compiled(torch.from_numpy(padded))
+                return len(images_nhwc), self._lane.send(self._compiled, padded)
+            return len(images_nhwc), self._compiled(torch.from_numpy(padded))
 
     def finish(self, ticket: Any) -> dict[str, np.ndarray]:
         """Return the features, on the host, without those of the padding."""
@@ -184,12 +184,12 @@ class OpenVINOEngine(Engine):
         compiled = _compile_openvino(module, batch_size, settings)
         self._free = [compiled.create_infer_request() for _ in range(self.depth)]
 
-    def start(self, images: np.ndarray) -> Any:
+    def start(self, images_nhwc: np.ndarray) -> Any:
         """Begin a batch in the background."""
         request = self._free.pop()
-        padded = pad_batch(images, self._batch_size)
+        padded = pad_batch(images_nhwc, self._batch_size)
         request.start_async([padded], share_inputs=True)
-        return len(images), padded, request  # `padded` must outlive the request
+        return len(images_nhwc), padded, request  # `padded` must outlive the request
 
     def finish(self, ticket: Any) -> dict[str, np.ndarray]:
         """Wait for the batch; copy its features, since the request is used again."""
@@ -215,14 +215,14 @@ def _compile_openvino(
         ) from error
     frontend, core = openvino.frontend, openvino.Core()
     cache = ModelCache(cache_folder())
-    identity = f"{module.identity()} {batch_size} openvino {openvino.__version__}"
-    kept = cache.find(identity)
+    fingerprint = f"{module.fingerprint()} {batch_size} openvino {openvino.__version__}"
+    kept = cache.find(fingerprint)
     try:
         if kept is not None:
             return core.compile_model(core.read_model(kept), "CPU", settings)
         model = _convert(openvino, module, batch_size)
         save = partial(openvino.save_model, model, compress_to_fp16=False)
-        cache.keep(identity, save)
+        cache.keep(fingerprint, save)
         # A model that was written and read rounds otherwise than one that was not: to
         # have the same bits with and without a cache, it is always read.
         with tempfile.TemporaryDirectory() as folder:

@@ -59,7 +59,7 @@ class AnyExtractor(Protocol):
         """Return what it takes to compute the same again, as strings."""
         ...
 
-    def start(self, images: np.ndarray) -> Any:
+    def start(self, images_nhwc: np.ndarray) -> Any:
         """Begin a batch (m, n_crops, h, w, 3), uint8; return a ticket for `finish`."""
         ...
 

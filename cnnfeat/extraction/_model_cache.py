@@ -55,9 +55,9 @@ class ModelCache:
         self._folder = folder
         self._max_bytes = max_bytes
 
-    def find(self, identity: str) -> Path | None:
-        """Return the file of the model of that identity if it is there and whole."""
-        entry = self._entry(identity)
+    def find(self, fingerprint: str) -> Path | None:
+        """Return the file of the model of that fingerprint if it is there and whole."""
+        entry = self._entry(fingerprint)
         if entry is None:
             return None
         try:
@@ -69,9 +69,9 @@ class ModelCache:
             return None
         return entry / _MODEL
 
-    def keep(self, identity: str, save: Callable[[Path], None]) -> None:
+    def keep(self, fingerprint: str, save: Callable[[Path], None]) -> None:
         """Let `save(path)` write the model; it appears in the cache whole or not."""
-        entry = self._entry(identity)
+        entry = self._entry(fingerprint)
         if entry is None:
             return
         try:
@@ -87,8 +87,8 @@ class ModelCache:
         except (OSError, RuntimeError):  # a full disk, no rights; OpenVINO's own error
             return
 
-    def _entry(self, identity: str) -> Path | None:
-        name = hashlib.sha256(identity.encode()).hexdigest()
+    def _entry(self, fingerprint: str) -> Path | None:
+        name = hashlib.sha256(fingerprint.encode()).hexdigest()
         return self._folder / "openvino" / name if self._folder else None
 
     def _drop_oldest(self, folder: Path) -> None:

@@ -121,11 +121,13 @@ class Planner:
         if name == "eager":
             return self._eager
         engine = _build(name, self._module, size)
-        images = self._first_images(size)
+        images_nhwc = self._first_images(size)
         rows = np.linspace(0, size - 1, min(_N_CHECKED, size)).astype(int)
-        found = {layer: features[rows] for layer, features in engine(images).items()}
+        found = {
+            layer: features[rows] for layer, features in engine(images_nhwc).items()
+        }
         with self._module.in_fp32():
-            expected = self._eager(images[rows])
+            expected = self._eager(images_nhwc[rows])
         check_agreement(expected, found, engine.name, self._module.precision)
         return engine
 

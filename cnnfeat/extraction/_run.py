@@ -174,7 +174,7 @@ def compute(
                 break
             seconds.decode += batch.decode_seconds
             with seconds.measure("forward"):
-                in_flight.append((batch, extractor.start(batch.images)))
+                in_flight.append((batch, extractor.start(batch.images_nhwc)))
             if len(in_flight) >= extractor.depth:
                 yield finish_oldest()
         while in_flight:

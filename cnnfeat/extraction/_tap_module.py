@@ -72,16 +72,16 @@ class TapModule(nn.Module):
             ),
         )
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, images_nhwc: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return one float32 tensor (m, *features) for each tap, in order.
 
         Parameters
         ----------
-        images : tensor of shape (m, n_crops, h, w, 3), dtype=uint8
+        images_nhwc : tensor of shape (m, n_crops, h, w, 3), dtype=uint8
             On the network's device.
         """
-        m, n_crops = images.shape[:2]
-        pixels = self._normalize(images.flatten(0, 1))  # (m * n_crops, 3, h, w)
+        m, n_crops = images_nhwc.shape[:2]
+        pixels = self._normalize(images_nhwc.flatten(0, 1))  # (m * n_crops, 3, h, w)
         dtype = PRECISIONS[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             activations = self._tapper(pixels)
@@ -104,7 +104,7 @@ class TapModule(nn.Module):
         noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         return noise.to(self.device)
 
-    def identity(self) -> str:
+    def fingerprint(self) -> str:
         """Return a text that is the same only where this computes the same.
 
         The weights stand in it by the digest of the values that are in the module now.

@@ -69,7 +69,7 @@ class FinetuneOptions(TrainingSettings):
         """What `augment` stands for."""
         return self.augment or ("none" if self.train == "head" else "light")
 
-    def identity(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """Return the options that decide the weights, as JSON types."""
         chosen = {k: v for k, v in asdict(self).items() if k not in _NO_EFFECT}
         return {**chosen, "exclude_classes": list(self.exclude_classes)}

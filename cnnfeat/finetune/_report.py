@@ -70,7 +70,7 @@ class Ended:
                 "weights_name": record.name,
                 "weights_sha256": record.sha256,
             },
-            "options": self.options.identity(),
+            "options": self.options.fingerprint(),
             "n_epochs": len(state.history),
             "best_epoch": state.best_epoch,
             "best": state.history[state.best_epoch - 1].to_dict(),

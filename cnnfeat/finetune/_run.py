@@ -148,7 +148,7 @@ def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]
         "classes": material.split.class_names,
         "n_train": len(material.split.train),
         "device": material.network.device.type,
-        **{k: v for k, v in options.identity().items() if k not in _MOVABLE},
+        **{k: v for k, v in options.fingerprint().items() if k not in _MOVABLE},
     }
 
 

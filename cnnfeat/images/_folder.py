@@ -15,7 +15,7 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.images._places import build_table, printable
 from cnnfeat.suffixes import is_image_name
 
-_Identity = tuple[int, int]  # device and inode
+_Inode = tuple[int, int]  # device and inode
 
 
 def list_folder(path: str) -> ImageTable:
@@ -28,7 +28,7 @@ def list_folder(path: str) -> ImageTable:
     """
     root = os.path.abspath(path)
     folders, loose, n_others = _scan(root)
-    above = (_identity(root),)
+    above = (_inode(root),)
     classes = {
         name: sorted(_images_below(root, name, above)) for name in sorted(folders)
     }
@@ -46,13 +46,11 @@ def list_folder(path: str) -> ImageTable:
     return build_table(root, [(None, name) for name in sorted(loose)])
 
 
-def _images_below(
-    root: str, folder: str, above: tuple[_Identity, ...]
-) -> Iterator[str]:
+def _images_below(root: str, folder: str, above: tuple[_Inode, ...]) -> Iterator[str]:
     """Yield the images below a folder as paths relative to the root."""
     path = os.path.join(root, folder)
-    identity = _identity(path)
-    if identity in above:
+    inode = _inode(path)
+    if inode in above:
         raise InputError(
             f"{printable(path)}: this symbolic link leads back to a folder above it; "
             "remove the link"
@@ -61,7 +59,7 @@ def _images_below(
     for image in images:
         yield f"{folder}/{image}"
     for name in folders:
-        yield from _images_below(root, f"{folder}/{name}", (*above, identity))
+        yield from _images_below(root, f"{folder}/{name}", (*above, inode))
 
 
 def _scan(path: str) -> tuple[list[str], list[str], int]:
@@ -91,7 +89,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _identity(path: str) -> _Identity:
+def _inode(path: str) -> _Inode:
     try:
         status = os.stat(path)
     except OSError as error:

@@ -39,7 +39,7 @@ class Batch:
     ----------
     start : int
         Row of the first image.
-    images : ndarray of shape (m, n_crops, crop_h, crop_w, 3), dtype=uint8
+    images_nhwc : ndarray of shape (m, n_crops, crop_h, crop_w, 3), dtype=uint8
         Zeros where not ok.
     ok : ndarray of shape (m,), dtype=bool
     errors : tuple of str
@@ -49,7 +49,7 @@ class Batch:
     """
 
     start: int
-    images: np.ndarray
+    images_nhwc: np.ndarray
     ok: np.ndarray
     errors: tuple[str, ...]
     decode_seconds: float = 0.0
@@ -168,7 +168,7 @@ class _OpenBatch:
     def finish(self) -> Batch:
         return Batch(
             start=self.start,
-            images=self.pixels,
+            images_nhwc=self.pixels,
             ok=np.array([not error for error in self.errors], dtype=bool),
             errors=tuple(self.errors),
             decode_seconds=self.decode_seconds,

@@ -100,7 +100,7 @@ class PixelStore:
             is_wanted=is_wanted,
         ):
             part = rows[batch.start : batch.start + len(batch.ok)]
-            yield from zip(part, batch.images, batch.errors, strict=True)
+            yield from zip(part, batch.images_nhwc, batch.errors, strict=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,12 +150,12 @@ class Preprocessing:
             patches = self._ten_crops(resized)
         return np.stack(patches)
 
-    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+    def normalize(self, images_nhwc: torch.Tensor) -> torch.Tensor:
         """Return (x / 255 - mean) / std in float32, on the tensor's device.
 
         Parameters
         ----------
-        images : Tensor of shape (..., h, w, 3), dtype=uint8
+        images_nhwc : Tensor of shape (..., h, w, 3), dtype=uint8
             Values 0 to 255, R, G, B.
 
         Returns
@@ -166,7 +166,7 @@ class Preprocessing:
         """
         # The one place where the channel axis moves. It is a view, and `float` keeps
         # the memory layout: a channels-last network takes the result without a copy.
-        scaled = images.movedim(-1, -3).float().div_(255)
+        scaled = images_nhwc.movedim(-1, -3).float().div_(255)
         mean, std = (scaled.new_tensor(values) for values in (self.mean, self.std))
         return scaled.sub_(mean[:, None, None]).div_(std[:, None, None])
 
