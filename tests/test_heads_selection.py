@@ -14,11 +14,11 @@ from cnnfeat.heads import (
     TrainingRows,
     default_grid,
     fit_splits,
-    is_at_edge,
     select_C,
     warn_of_edges,
 )
 from cnnfeat.heads._parallel import map_splits
+from cnnfeat.heads._selection import is_at_edge
 from cnnfeat.image_table import ImageTable
 from cnnfeat.splits import inner_positions
 

@@ -9,6 +9,7 @@ from cnnfeat.heads import LinearSVM, Softmax
 from cnnfeat.heads._active_set import solve_active_sets
 from cnnfeat.heads._losses import Logistic, Multinomial, SquaredHinge
 from cnnfeat.heads._newton import Stopping, minimise
+from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._rows import Rows
 from cnnfeat.heads._search import line_search
 
@@ -87,9 +88,11 @@ def test_the_line_search_lowers_the_objective_from_any_direction(loss, scale):
 def test_the_gap_bounds_the_distance_to_the_minimum():
     rows = Rows(torch.randn(N, D, dtype=torch.float64), 1.0)
     penalty, start = torch.ones(D + 1, 1).double(), torch.zeros(D + 1, K).double()
-    best = minimise(rows, LOSSES[0], penalty, start, Stopping(1e-14, 100))
+    best = minimise(Objective(rows, LOSSES[0], penalty), start, Stopping(1e-14, 100))
     for n_steps in range(4):
-        early = minimise(rows, LOSSES[0], penalty, start, Stopping(1e-14, n_steps))
+        early = minimise(
+            Objective(rows, LOSSES[0], penalty), start, Stopping(1e-14, n_steps)
+        )
         above = early.value - best.value
         assert (above <= early.gap + 1e-12).all() and (above >= -1e-10).all()
 

@@ -9,6 +9,7 @@ from cnnfeat.heads import LinearSVM
 from cnnfeat.heads._active_set import worth_exact
 from cnnfeat.heads._losses import Logistic, SquaredHinge
 from cnnfeat.heads._newton import Stopping, minimise
+from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._rows import Rows, mirror_lower
 from cnnfeat.heads._search import Plane, search_plane
 from cnnfeat.heads._start import start_separable
@@ -91,7 +92,8 @@ def test_the_start_is_far_below_zero_weights_and_the_end_is_the_same(intercept, 
         objective(rows, hinge, penalty, W) < objective(rows, hinge, penalty, zero)
     ).all()
     ends = [
-        minimise(rows, hinge, penalty, start, Stopping(1e-10)) for start in (W, zero)
+        minimise(Objective(rows, hinge, penalty), start, Stopping(1e-10))
+        for start in (W, zero)
     ]
     torch.testing.assert_close(ends[0].value, ends[1].value, rtol=1e-8, atol=0)
 
@@ -99,9 +101,11 @@ def test_the_start_is_far_below_zero_weights_and_the_end_is_the_same(intercept, 
 def test_the_path_spares_newton_steps_near_a_hard_margin():
     rows, hinge, _, penalty = make_problem(300, 40, 10, 1e5)
     settings = Stopping(1e-6)
-    cold = minimise(rows, hinge, penalty, torch.zeros(rows.p, 10).double(), settings)
+    cold = minimise(
+        Objective(rows, hinge, penalty), torch.zeros(rows.p, 10).double(), settings
+    )
     W, F, n_start = start_separable(rows, hinge, penalty, settings, None)
-    warm = minimise(rows, hinge, penalty, W, settings, None, F)
+    warm = minimise(Objective(rows, hinge, penalty), W, settings, None, F)
     assert warm.converged(1e-6)
     assert n_start + warm.n_iter < 0.8 * cold.n_iter
 

@@ -19,7 +19,6 @@ from ._rows import RowSource as RowSource
 from ._selection import (
     CChoice as CChoice,
     default_grid as default_grid,
-    is_at_edge as is_at_edge,
     select_C as select_C,
     warn_of_edges as warn_of_edges,
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnnfeat.heads._losses import Loss
+from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._rows import Rows
 from cnnfeat.heads._search import dot
 
@@ -81,10 +81,8 @@ class Direction:
 
 
 def conjugate_gradients(
-    rows: Rows,
-    loss: Loss,
+    objective: Objective,
     state: Tensor,
-    penalty: Tensor,
     gradient: Tensor,
     preconditioner: Preconditioner,
     enough: Tensor,
@@ -95,13 +93,10 @@ def conjugate_gradients(
 
     Parameters
     ----------
-    rows : Rows
-        n rows of p features.
-    loss : Loss
-        Of k columns, in the dtype of the gradient.
+    objective : Objective
+        Loss and penalty in the dtype of the gradient.
     state : Tensor of shape (n, k)
         The loss's own, at the weights where the gradient was taken.
-    penalty : Tensor of shape (p, 1)
     gradient : Tensor of shape (p, k)
     preconditioner : Preconditioner
         Near the inverse of every column's H.
@@ -112,6 +107,7 @@ def conjugate_gradients(
     ----------
     Nocedal and Wright, "Numerical optimization", 2nd edition, algorithm 5.3.
     """
+    rows, loss, penalty = objective.rows, objective.loss, objective.penalty
     separable = loss.separable
     D, S = torch.zeros_like(gradient), torch.zeros_like(state)
     live = torch.arange(gradient.shape[1], device=gradient.device)

@@ -28,8 +28,7 @@ from cnnfeat.heads._conjugate_gradients import (
     Preconditioner,
     conjugate_gradients,
 )
-from cnnfeat.heads._losses import Loss
-from cnnfeat.heads._rows import Rows
+from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._search import dot, line_search
 
 # CG stops where the residual is this part of the gradient. Active sets change from step
@@ -87,9 +86,7 @@ class Solution:
 
 
 def minimise(
-    rows: Rows,
-    loss: Loss,
-    penalty: Tensor,
+    objective: Objective,
     W: Tensor,
     stopping: Stopping,
     gram: GramSource | None = None,
@@ -99,12 +96,8 @@ def minimise(
 
     Parameters
     ----------
-    rows : Rows
-        n rows of p features.
-    loss : Loss
-        Of k columns; a squared hinge may come with a Gram matrix.
-    penalty : Tensor of shape (p, 1)
-        0 or 1. Its dtype is the one that directions are computed in.
+    objective : Objective
+        A squared hinge may come with a Gram matrix.
     W : Tensor of shape (p, k)
         The start. Its dtype is the one of objective and gradient, so that float64
         weights are refined with float32 directions.
@@ -117,7 +110,7 @@ def minimise(
 
     The loop ends early where rounding keeps the objective from falling further.
     """
-    descent = _Descent(rows, loss, penalty, W, stopping, gram, F)
+    descent = _Descent(objective, W, stopping, gram, F)
     for _ in range(stopping.max_iter):
         if not descent.measure():
             break
@@ -132,16 +125,16 @@ class _Descent:
 
     def __init__(
         self,
-        rows: Rows,
-        loss: Loss,
-        penalty: Tensor,
+        objective: Objective,
         W: Tensor,
         stopping: Stopping,
         gram: GramSource | None,
         F: Tensor | None,
     ):
+        rows, loss = objective.rows, objective.loss
         self.rows, self.loss, self.stopping, self.gram = rows, loss, stopping, gram
-        self.fast_penalty, self.penalty = penalty, penalty.to(W.dtype)
+        self.fast_penalty = objective.penalty
+        self.penalty = objective.penalty.to(W.dtype)
         self.W, self.F = W.clone(), rows.forward(W) if F is None else F.clone()
         self.w, self.f = self.W, self.F
         k = W.shape[1]
@@ -208,10 +201,8 @@ class _Descent:
                     self.rows, self.fast_penalty, weights
                 )
             direction = conjugate_gradients(
-                self.rows,
-                fast_loss,
+                Objective(self.rows, fast_loss, self.fast_penalty),
                 state,
-                self.fast_penalty,
                 gradient,
                 self.preconditioner,
                 self.enough.to(dtype),

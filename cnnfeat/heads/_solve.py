@@ -17,6 +17,7 @@ from cnnfeat.heads._conjugate_gradients import Preconditioner, conjugate_gradien
 from cnnfeat.heads._design import Design
 from cnnfeat.heads._losses import Logistic, Loss, SquaredHinge
 from cnnfeat.heads._newton import Solution, Stopping, minimise
+from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._rows import Rows
 from cnnfeat.heads._search import dot, line_search
 from cnnfeat.heads._start import start_separable
@@ -99,7 +100,7 @@ def _descend(
         W, F, n_iter = start_separable(rows, loss, penalty, stopping, K)
     else:
         W = penalty.new_zeros(rows.p, k)
-    solution = minimise(rows, loss, penalty, W, stopping, K, F)
+    solution = minimise(Objective(rows, loss, penalty), W, stopping, K, F)
     return replace(solution, n_iter=n_iter + solution.n_iter), K
 
 
@@ -116,10 +117,10 @@ def _finish_primal(
         W, value, gap = first.W.double(), first.value, first.gap
         return Optimum(W, value, gap, first.n_iter, "primal", True, first.W)
     left = replace(stopping, max_iter=max(0, stopping.max_iter - first.n_iter))
-    penalty = design.penalty(design.rows.p)
-    final = minimise(
-        design.rows, loss.to(torch.float64), penalty, first.W.double(), left, K
+    objective = Objective(
+        design.rows, loss.to(torch.float64), design.penalty(design.rows.p)
     )
+    final = minimise(objective, first.W.double(), left, K)
     n_iter = first.n_iter + final.n_iter
     done = final.converged(stopping.tol)
     return Optimum(final.W, final.value, final.gap, n_iter, "primal", done, final.W)
@@ -194,5 +195,5 @@ def _basis_direction(
     # and back, which costs two products with X.
     enough = 0.01 * dot(g, g, loss.separable).sqrt()
     return conjugate_gradients(
-        reduced, fast, state, penalty, g, preconditioner, enough
+        Objective(reduced, fast, penalty), state, g, preconditioner, enough
     ).D

@@ -20,6 +20,7 @@ from cnnfeat.heads._active_set import GramSource
 from cnnfeat.heads._conjugate_gradients import Preconditioner
 from cnnfeat.heads._losses import SeparableLoss
 from cnnfeat.heads._newton import Stopping, minimise
+from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._rows import Rows
 from cnnfeat.heads._search import Plane, line_search, search_plane
 
@@ -52,7 +53,8 @@ def start_separable(
     factor, W, F = _ridge(rows, loss, penalty)
     n_iter, loose = 1, replace(stopping, tol=max(stopping.tol, PATH_TOL))
     while factor < 1:
-        step = minimise(rows, loss.scaled(factor), penalty, W, loose, gram, F)
+        easier = Objective(rows, loss.scaled(factor), penalty)
+        step = minimise(easier, W, loose, gram, F)
         W, F, n_iter = step.W, step.F, n_iter + step.n_iter
         factor *= PATH_RATIO
     return W, F, n_iter
