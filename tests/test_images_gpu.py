@@ -52,7 +52,7 @@ def rotated(image):
 def stand_in(monkeypatch):
     """Let the CPU pass for a GPU; count the files that are decoded "there"."""
     monkeypatch.setattr(gpu, "check_decoder", lambda decoder, device: None)
-    monkeypatch.setattr("cnnfeat.extract._work.check_decoder", lambda *_: None)
+    monkeypatch.setattr("cnnfeat.extraction._extractor.check_decoder", lambda *_: None)
     decoded, decode = [], gpu._decode
 
     def counted(files, device):

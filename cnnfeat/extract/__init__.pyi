@@ -5,4 +5,3 @@ from ._options import (
     Progress as Progress,
 )
 from ._run import extract_features as extract_features
-from ._work import make_source as make_source

@@ -9,7 +9,6 @@ from cnnfeat.extract._options import ExtractOptions
 from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
-    make_source,
     refuse_failures,
 )
 from cnnfeat.extraction import ArraySink, run
@@ -83,7 +82,9 @@ def extract_arrays(
         options = replace(options, model=network)
     image_list = as_image_list(images)
     with make_extractor(options, given) as extractor:
-        source = make_source(image_list, extractor, options)
+        source = extractor.source(
+            image_list, workers=options.workers, decoder=options.decoder
+        )
         extractor.plan(source)
         sink = ArraySink(len(image_list), extractor.specs)
         run(

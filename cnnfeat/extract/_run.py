@@ -18,7 +18,6 @@ from cnnfeat.extract._options import ExtractOptions, ExtractReport, Progress
 from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
-    make_source,
     refuse_failures,
 )
 from cnnfeat.extraction import (
@@ -105,7 +104,9 @@ def extract_features(
     with extractor:
         _warn_of_finetuning(image_list, extractor.network)
         with seconds.measure("start"):
-            source = make_source(image_list, extractor, options)
+            source = extractor.source(
+                image_list, workers=options.workers, decoder=options.decoder
+            )
             extractor.plan(source)
             writer = _open_writer(output_path, source, extractor, options, command)
             return_memory()

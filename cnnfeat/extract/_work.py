@@ -1,4 +1,4 @@
-"""What both kinds of extraction are made of: a source, and an extractor for it."""
+"""What both kinds of extraction are made of: images, and an extractor for them."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from cnnfeat.errors import ImageError
 from cnnfeat.extract._options import ExtractOptions
-from cnnfeat.extraction import Extractor, ImageSource
+from cnnfeat.extraction import Extractor
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, check_decoder, list_images
+from cnnfeat.images import Batch, list_images
 from cnnfeat.networks import Network, NetworkRequest
 
 
@@ -50,28 +50,6 @@ def make_extractor(
         precision=options.precision,
         engine=engine if engine and is_open else options.engine,
         batch_size=options.batch_size or batch_size,
-    )
-
-
-def make_source(
-    image_list: ImageTable, extractor: Extractor, options: ExtractOptions
-) -> ImageSource:
-    """Return the images as the extractor's network wants them.
-
-    Raises
-    ------
-    DeviceError
-        If the decoder cannot be had on the network's device.
-    """
-    device = extractor.network.device
-    check_decoder(options.decoder, device)
-    return ImageSource(
-        image_list,
-        extractor.preprocessing,
-        crops=options.crops,
-        workers=options.workers,
-        decoder=options.decoder,
-        device=device,
     )
 
 

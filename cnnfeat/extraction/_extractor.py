@@ -14,8 +14,10 @@ from cnnfeat.errors import DataError
 from cnnfeat.extraction._engines import Engine
 from cnnfeat.extraction._interfaces import Source
 from cnnfeat.extraction._planning import Planner
+from cnnfeat.extraction._sources import ImageSource
 from cnnfeat.extraction._tap_module import TapModule, stored_shape
-from cnnfeat.images import Preprocessing
+from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Preprocessing, check_decoder
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.layers import Tap, resolve_layers, tapped_macs
 from cnnfeat.networks import Network, NetworkRequest
@@ -126,6 +128,33 @@ class Extractor:
                 before_nonlinearity=tap.before_nonlinearity,
             )
             for tap in self._open().taps
+        )
+
+    def source(
+        self, table: ImageTable, *, workers: int | None = None, decoder: str = "pil"
+    ) -> ImageSource:
+        """Return listed images as this extractor's network wants them.
+
+        Parameters
+        ----------
+        table : ImageTable
+        workers, decoder
+            As for `ImageSource`.
+
+        Raises
+        ------
+        DeviceError
+            If the decoder cannot be had on the network's device.
+        """
+        device = self.network.device
+        check_decoder(decoder, device)
+        return ImageSource(
+            table,
+            self.preprocessing,
+            crops=self.crops,
+            workers=workers,
+            decoder=decoder,
+            device=device,
         )
 
     def plan(self, source: Source) -> None:

@@ -6,7 +6,7 @@ published file, a file of the user's, or a seed, and returns a frozen `Network`.
 
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,20 @@ class NetworkRequest:
     weights: str = "default"
     seed: int = 0
     device: str = "auto"
+
+    @classmethod
+    def of_provenance(
+        cls, told: Mapping[str, str], device: str = "auto"
+    ) -> "NetworkRequest":
+        """Return the request for the network that a file's provenance names.
+
+        Weights files that are gone give way to the published weights, whose digest
+        then tells whether they are the same.
+        """
+        source = told.get("weights", "default")
+        is_there = source == "random" or Path(source).is_file()
+        weights, seed = source if is_there else "default", told.get("weights_seed")
+        return cls(told["model"], weights, int(seed or 0), device)
 
     def load(self) -> Network:
         """Return the network; see `load_network`."""

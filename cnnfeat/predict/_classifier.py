@@ -6,7 +6,6 @@ A head file says itself which network, weights, layer and preprocessing it belon
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +14,12 @@ from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
 from cnnfeat.extraction import Extractor
 from cnnfeat.heads import Head, to_probabilities
 from cnnfeat.layers import ROOT
-from cnnfeat.networks import Network, load_network, read_weights_metadata
+from cnnfeat.networks import (
+    Network,
+    NetworkRequest,
+    load_network,
+    read_weights_metadata,
+)
 from cnnfeat.predict._report import PredictOptions
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
@@ -119,26 +123,20 @@ def _network_of(head: Head, path: str, options: PredictOptions) -> Network:
             f"{path} was trained on features of {told['model']!r}, not "
             f"{options.model!r}; leave --model out"
         )
-    source = told.get("weights", "default")
-    weights = source if Path(source).is_file() or source == "random" else "default"
-    network = load_network(
-        told["model"],
-        weights=weights,
-        seed=int(told.get("weights_seed") or 0),
-        device=options.device,
-    )
-    found = {
-        "weights_sha256": network.weights.sha256,
-        "preprocessing": network.weights.preprocessing.to_dict(),
-    }
-    expected = {
-        "weights_sha256": told["weights_sha256"],
-        "preprocessing": json.loads(told.get("preprocessing", "{}")),
-    }
-    for field, value in expected.items():
-        if found[field] != value:
+    network = NetworkRequest.of_provenance(told, options.device).load()
+    record = network.weights
+    for field, found, wanted in (
+        ("weights_sha256", record.sha256, told["weights_sha256"]),
+        (
+            "preprocessing",
+            record.preprocessing.to_dict(),
+            json.loads(told.get("preprocessing", "{}")),
+        ),
+    ):
+        if found != wanted:
             raise ProvenanceError(
-                f"{path}: {field} of the weights it was trained with ({source}) is "
-                f"{value!r}, and {found[field]!r} was found; put those weights back"
+                f"{path}: {field} of the weights it was trained with "
+                f"({told.get('weights')}) is {wanted!r}, and {found!r} was found; put "
+                "those weights back"
             )
     return network

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.extraction import ImageSource, run
+from cnnfeat.extraction import run
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, check_decoder, list_images
+from cnnfeat.images import Batch, list_images
 from cnnfeat.outputs import check_output, write_output
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
@@ -134,15 +134,8 @@ def _predict_all(
     progress: Progress | None,
 ) -> _PredictionSink:
     extractor = classifier.extractor
-    device = extractor.network.device
-    check_decoder(classifier.decoder, device)
-    source = ImageSource(
-        image_list,
-        extractor.preprocessing,
-        crops=extractor.crops,
-        workers=options.workers,
-        decoder=classifier.decoder,
-        device=device,
+    source = extractor.source(
+        image_list, workers=options.workers, decoder=classifier.decoder
     )
     extractor.plan(source)
     if classifier.trained_engine not in ("", extractor.engine):
