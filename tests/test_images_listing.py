@@ -105,6 +105,31 @@ def test_a_link_back_to_a_folder_above_is_an_error(tmp_path):
         list_images(tmp_path)
 
 
+def test_links_to_one_folder_are_followed_once(tmp_path):
+    """Two links at each of 40 levels would make 2^40 folders."""
+    levels = tmp_path / "levels"
+    touch(levels, *(f"{k:02}/{k:02}.jpg" for k in range(40)))
+    for k in range(39):
+        for name in "xy":
+            (levels / f"{k:02}" / name).symlink_to(levels / f"{k + 1:02}")
+    root = touch(tmp_path / "root", "b/1.jpg", "b/z/2.jpg")
+    (root / "a").symlink_to(levels / "00")
+    (root / "b" / "c").symlink_to(root / "b" / "z")
+    (root / "b" / "d").symlink_to(levels / "39")  # in another class it counts anew
+    with pytest.warns(CnnfeatWarning, match="40 links to folders that are") as caught:
+        images = list_images(root)
+    assert len(caught) == 1
+    of_a = ["a" + "/x" * k + f"/{k:02}.jpg" for k in range(40)]
+    assert images.paths == (*sorted(of_a), "b/1.jpg", "b/d/39.jpg", "b/z/2.jpg")
+
+
+def test_the_link_that_is_left_out_is_named(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/z/2.jpg")
+    (tmp_path / "a" / "c").symlink_to("z")
+    with pytest.warns(CnnfeatWarning, match="already are left out: a/c$"):
+        assert list_images(tmp_path).paths == ("a/1.jpg", "a/z/2.jpg")
+
+
 def test_links_to_images_and_folders_are_followed_and_broken_ones_keep_a_row(tmp_path):
     touch(tmp_path, "real/1.jpg")
     root = tmp_path / "root"

@@ -24,6 +24,7 @@ from cnnfeat.images import (
     load_batches,
     locate,
 )
+from cnnfeat.machine import most_workers
 
 SMALL = Preprocessing(20, (16, 16))
 
@@ -127,6 +128,7 @@ def test_the_fast_decoder_reduces_large_jpegs_only(tmp_path):
     [
         {"batch_size": 0},
         {"workers": -1},
+        {"workers": 100_000},
         {"first_row": 13},
         {"crops": "five"},
         {"decoder": "opencv"},
@@ -318,6 +320,12 @@ def test_workers_end_with_their_parent(image_dir, how):
     assert "resource_tracker" not in stderr
     if how is None:
         assert (process.returncode, stderr) == (0, "")
+
+
+def test_most_workers_are_four_for_a_core_and_1024_at_least(monkeypatch):
+    for n_cores, expected in [(1, 1024), (256, 1024), (300, 1200)]:
+        monkeypatch.setattr("cnnfeat.machine.usable_cores", lambda n=n_cores: n)
+        assert most_workers() == expected
 
 
 def test_default_workers_are_the_cores_at_hand(monkeypatch, tmp_path):
