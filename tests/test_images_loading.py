@@ -24,6 +24,7 @@ from cnnfeat.images import (
     load_batches,
     locate,
 )
+from cnnfeat.interrupts import SIGNALS
 from cnnfeat.machine import most_workers
 
 SMALL = Preprocessing(20, (16, 16))
@@ -257,6 +258,26 @@ def test_nobody_who_wants_images_any_more_ends_a_wait_for_a_slow_one(
     )
     assert [batch.start for batch in batches] in ([0], [])
     assert children() == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_workers_leave_every_signal_to_their_parent(
+    image_dir, worker_code, number, monkeypatch
+):
+    """From their first moment: a service manager signals all processes at once."""
+    monkeypatch.setattr(loading, "PREFETCHED_CROPS", 1)  # work is left for them
+    expected, _, _ = gathered(image_dir, batch_size=12)
+    worker_code(f"import os; os.kill(os.getpid(), {int(number)})")
+    batches = load_batches(list_images(image_dir), SMALL, batch_size=1, workers=2)
+    found = [next(batches)]
+    pids = children()
+    for pid in pids:
+        os.kill(pid, number)
+    for batch in batches:
+        found.append(batch)
+        assert children() == pids
+    pixels = np.concatenate([batch.images_nhwc for batch in found])
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_workers_that_cannot_start_end_in_one_line(image_dir, worker_code):
