@@ -31,6 +31,14 @@ def usable_cores() -> int:
     return max(1, min(n_cores, _cgroup_cores(n_cores)))
 
 
+def most_workers() -> int:
+    """Return how many decoding processes may be asked for: 1,024, or 4 for each core.
+
+    More would only use up the machine's processes and memory.
+    """
+    return max(1024, 4 * usable_cores())
+
+
 def _cgroup_cores(n_cores: int) -> int:
     """Return the cores that a container is allowed; all of them without a quota."""
     try:

@@ -51,6 +51,17 @@ def test_the_defaults_of_a_command_are_those_of_its_dataclass(line, monkeypatch)
     assert result.exception.args == (expected,)
 
 
+@pytest.mark.parametrize(
+    "line", ["extract i -o f.h5", "finetune i -o w.pth", "predict h.h5 i"]
+)
+def test_workers_without_bound_are_refused(line):
+    result = CliRunner().invoke(cli, [*line.split(), "--workers", "100000"])
+    assert result.exit_code == 2
+    told = result.output.splitlines()[-1]
+    assert "--workers" in told
+    assert "100000 processes are more than the 1,024" in told
+
+
 @pytest.mark.parametrize("line", VERBS)
 def test_every_field_of_a_dataclass_has_its_option(line):
     """Save for `kind`, which is the command's name, and `draw`, the rows' own class."""

@@ -53,6 +53,21 @@ def test_a_damaged_entry_counts_as_none(tmp_path, name, damage):
     assert cache.find("a").read_text() == "text"
 
 
+@pytest.mark.parametrize("name", ["model.xml", "model.bin", "sha256.json", "more"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_pipe_in_an_entry_counts_as_none_and_is_not_waited_for(tmp_path, name, kind):
+    cache = ModelCache(tmp_path)
+    cache.keep("a", save_text("text"))
+    path = cache.find("a").with_name(name)
+    path.unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe" if kind == "link" else path)
+    if kind == "link":
+        path.symlink_to(tmp_path / "pipe")
+    assert cache.find("a") is None
+    cache.keep("a", save_text("text"))
+    assert cache.find("a").read_text() == "text"
+
+
 def test_the_least_recently_used_go_first(tmp_path):
     cache = ModelCache(tmp_path, max_bytes=3500)
     for age, identity in ((30, "a"), (20, "b")):

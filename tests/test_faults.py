@@ -181,6 +181,22 @@ def test_one_signal_keeps_the_rows_and_says_how_to_go_on(run, whole, tmp_path, n
     assert check_resumed(run, whole[0], output) >= 8
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_all_processes_ends_as_one_to_the_parent(
+    run, whole, tmp_path, number
+):
+    output = tmp_path / "f.h5"
+    child = run("--workers", "2", sleeps=0.05)
+    wait_until(lambda: rows_done(output) >= 8)
+    for pid in (*worker_pids(child.pid), child.pid):
+        os.kill(pid, number)
+    assert ended(child) == 128 + number
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len(log) == 1
+    assert f"{rows_done(output)} of {N_IMAGES} rows are kept" in log[0]
+    assert check_resumed(run, whole[0], output) >= 8
+
+
 def test_two_signals_leave_at_once(run, whole, tmp_path):
     output = tmp_path / "f.h5"
     child = run(stalls_at=5)

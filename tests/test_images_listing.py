@@ -105,6 +105,31 @@ def test_a_link_back_to_a_folder_above_is_an_error(tmp_path):
         list_images(tmp_path)
 
 
+def test_links_to_one_folder_are_followed_once(tmp_path):
+    """Two links at each of 40 levels would make 2^40 folders."""
+    levels = tmp_path / "levels"
+    touch(levels, *(f"{k:02}/{k:02}.jpg" for k in range(40)))
+    for k in range(39):
+        for name in "xy":
+            (levels / f"{k:02}" / name).symlink_to(levels / f"{k + 1:02}")
+    root = touch(tmp_path / "root", "b/1.jpg", "b/z/2.jpg")
+    (root / "a").symlink_to(levels / "00")
+    (root / "b" / "c").symlink_to(root / "b" / "z")
+    (root / "b" / "d").symlink_to(levels / "39")  # in another class it counts anew
+    with pytest.warns(CnnfeatWarning, match="40 links to folders that are") as caught:
+        images = list_images(root)
+    assert len(caught) == 1
+    of_a = ["a" + "/x" * k + f"/{k:02}.jpg" for k in range(40)]
+    assert images.paths == (*sorted(of_a), "b/1.jpg", "b/d/39.jpg", "b/z/2.jpg")
+
+
+def test_the_link_that_is_left_out_is_named(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/z/2.jpg")
+    (tmp_path / "a" / "c").symlink_to("z")
+    with pytest.warns(CnnfeatWarning, match="already are left out: a/c$"):
+        assert list_images(tmp_path).paths == ("a/1.jpg", "a/z/2.jpg")
+
+
 def test_links_to_images_and_folders_are_followed_and_broken_ones_keep_a_row(tmp_path):
     touch(tmp_path, "real/1.jpg")
     root = tmp_path / "root"
@@ -301,6 +326,96 @@ def test_a_truncated_tar_is_an_error_and_never_a_shorter_list(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:4000])
     with pytest.raises(InputError, match="nor a whole tar"):
+        list_images(path)
+
+
+HUNDRED = [(f"a/{k:03}.jpg", b"%d" % k * 300) for k in range(100)]
+
+
+def header_at(path, k):
+    """The offset of the header of member k."""
+    with tarfile.open(path) as archive:
+        return archive.getmembers()[k].offset
+
+
+def test_a_damaged_header_is_named_by_its_offset(tmp_path):
+    path = make_tar(tmp_path / "t.tar", HUNDRED)
+    offset = header_at(path, 60)
+    data = bytearray(path.read_bytes())
+    for damage in (b"x" * 10, bytes(512), bytes(4096)):
+        damaged = data.copy()
+        damaged[offset : offset + len(damage)] = damage
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"nor a whole tar: .* at byte [\d,]+; "):
+            list_images(path)
+    data[offset + 5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"damaged or cut at byte {offset:,}; copy"):
+        list_images(path)
+
+
+def test_a_tar_cut_anywhere_before_its_end_is_an_error(tmp_path):
+    path = make_tar(tmp_path / "t.tar", HUNDRED[:4])
+    whole, last = path.read_bytes(), header_at(path, 3)
+    end = last + 1024
+    for size in (*range(0, end + 1024, 512), last + 1, last + 700, end + 1023):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"nor a whole tar: .* at byte [\d,]+; "):
+            list_images(path)
+    path.write_bytes(whole[: last + 700])
+    with pytest.raises(InputError, match=f"end of data at byte {last + 700:,};"):
+        list_images(path)
+    path.write_bytes(whole[:last])
+    with pytest.raises(InputError, match=f"damaged or cut at byte {last:,};"):
+        list_images(path)
+    path.write_bytes(whole[: end + 1024])
+    assert len(list_images(path)) == 4
+
+
+@pytest.mark.parametrize(
+    "how", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+@pytest.mark.parametrize("mode", ["w", "w|"])  # webdataset writes a stream
+def test_whole_tars_of_every_format_are_read(tmp_path, how, mode):
+    names = ["a/1.jpg", "a/" + "n" * 90 + ".jpg"]
+    if how != tarfile.USTAR_FORMAT:
+        names.append("b/\xe9" + "n" * 150 + ".jpg")
+    with tarfile.open(tmp_path / "t.tar", mode, format=how) as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(name), 0.5
+            archive.addfile(info, io.BytesIO(name.encode("latin-1")))
+    assert (tmp_path / "t.tar").stat().st_size == 10_240
+    images = list_images(tmp_path / "t.tar")
+    assert images.paths == tuple(names)
+    assert [locate(images, k).read().decode("latin-1") for k in range(len(names))] == (
+        names
+    )
+
+
+def test_archives_in_one_file_are_read_on_and_other_data_is_refused(tmp_path):
+    parts = [
+        make_tar(tmp_path / f"{k}.tar", HUNDRED[k : k + 3]).read_bytes()
+        for k in (0, 3, 6)
+    ]
+    path = tmp_path / "t.tar"
+    path.write_bytes(b"".join(parts) + bytes(700))
+    images = list_images(path)
+    assert images.paths == tuple(name for name, _ in HUNDRED[:9])
+    assert [locate(images, k).read() for k in range(9)] == [b for _, b in HUNDRED[:9]]
+    for tail in (parts[1][:2048], b"more", bytes(100) + parts[1], parts[0]):
+        path.write_bytes(parts[0] + tail)
+        with pytest.raises(InputError, match=r"at byte 1\d,\d+; |in this tar twice"):
+            list_images(path)
+
+
+def test_a_member_that_leads_backwards_is_an_error(tmp_path):
+    path = make_tar(tmp_path / "t.tar", HUNDRED[:2])
+    info = tarfile.TarInfo("x")
+    info.type, info.size = b"Z", -1024
+    data = path.read_bytes()[:2048]
+    path.write_bytes(data + info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    with pytest.raises(InputError, match="negative size at byte 2,048;"):
         list_images(path)
 
 

@@ -24,6 +24,8 @@ from cnnfeat.images import (
     load_batches,
     locate,
 )
+from cnnfeat.interrupts import SIGNALS
+from cnnfeat.machine import most_workers
 
 SMALL = Preprocessing(20, (16, 16))
 
@@ -127,6 +129,7 @@ def test_the_fast_decoder_reduces_large_jpegs_only(tmp_path):
     [
         {"batch_size": 0},
         {"workers": -1},
+        {"workers": 100_000},
         {"first_row": 13},
         {"crops": "five"},
         {"decoder": "opencv"},
@@ -257,6 +260,26 @@ def test_nobody_who_wants_images_any_more_ends_a_wait_for_a_slow_one(
     assert children() == []
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_workers_leave_every_signal_to_their_parent(
+    image_dir, worker_code, number, monkeypatch
+):
+    """From their first moment: a service manager signals all processes at once."""
+    monkeypatch.setattr(loading, "PREFETCHED_CROPS", 1)  # work is left for them
+    expected, _, _ = gathered(image_dir, batch_size=12)
+    worker_code(f"import os; os.kill(os.getpid(), {int(number)})")
+    batches = load_batches(list_images(image_dir), SMALL, batch_size=1, workers=2)
+    found = [next(batches)]
+    pids = children()
+    for pid in pids:
+        os.kill(pid, number)
+    for batch in batches:
+        found.append(batch)
+        assert children() == pids
+    pixels = np.concatenate([batch.images_nhwc for batch in found])
+    np.testing.assert_array_equal(pixels, expected)
+
+
 def test_workers_that_cannot_start_end_in_one_line(image_dir, worker_code):
     worker_code("raise ImportError('no such codec')")
     batches = load_batches(list_images(image_dir), SMALL, batch_size=4, workers=2)
@@ -318,6 +341,12 @@ def test_workers_end_with_their_parent(image_dir, how):
     assert "resource_tracker" not in stderr
     if how is None:
         assert (process.returncode, stderr) == (0, "")
+
+
+def test_most_workers_are_four_for_a_core_and_1024_at_least(monkeypatch):
+    for n_cores, expected in [(1, 1024), (256, 1024), (300, 1200)]:
+        monkeypatch.setattr("cnnfeat.machine.usable_cores", lambda n=n_cores: n)
+        assert most_workers() == expected
 
 
 def test_default_workers_are_the_cores_at_hand(monkeypatch, tmp_path):

@@ -61,6 +61,9 @@ class ModelCache:
         if entry is None:
             return None
         try:
+            # A pipe would hold whoever opens it, for ever.
+            if not all(path.is_file() for path in entry.iterdir()):
+                return None
             digests = json.loads((entry / _DIGESTS).read_text())
             if digests != _digests(entry):
                 return None

@@ -3,12 +3,12 @@
 A folder counts as a class when an image lies anywhere below it. Where there are class
 folders, images beside them belong to no class and are left out with a warning. Hidden
 files and folders are ignored, and so are files without an image suffix. Symbolic links
-are followed; one that leads back to a folder above it is an error.
+are followed; one that leads back to a folder above it is an error. Within a class each
+folder is listed once: a link that leads to it again is left out with a warning.
 """
 
 import os
 import warnings
-from collections.abc import Iterator
 
 from cnnfeat.errors import CnnfeatWarning, InputError
 from cnnfeat.image_table import ImageTable
@@ -29,14 +29,17 @@ def list_folder(path: str) -> ImageTable:
     root = os.path.abspath(path)
     folders, loose, n_others = _scan(root)
     above = (_inode(root),)
+    again: list[str] = []
     classes = {
-        name: sorted(_images_below(root, name, above)) for name in sorted(folders)
+        name: sorted(_images_below(root, name, above, again))
+        for name in sorted(folders)
     }
     images: list[tuple[str | None, str]] = [
         (name, image) for name, below in classes.items() for image in below
     ]
     if images:
-        _warn_left_out(path, loose, [name for name in classes if not classes[name]])
+        empty = [name for name in classes if not classes[name]]
+        _warn_left_out(path, loose, empty, again)
         return build_table(root, images)
     if not loose:
         raise InputError(
@@ -46,20 +49,41 @@ def list_folder(path: str) -> ImageTable:
     return build_table(root, [(None, name) for name in sorted(loose)])
 
 
-def _images_below(root: str, folder: str, above: tuple[_Inode, ...]) -> Iterator[str]:
-    """Yield the images below a folder as paths relative to the root."""
-    path = os.path.join(root, folder)
+def _images_below(
+    root: str, folder: str, above: tuple[_Inode, ...], again: list[str]
+) -> list[str]:
+    """Return the images below a folder as paths relative to the root.
+
+    Links wait until the real folders are done, so that it is a link that is left out
+    where two ways lead to one folder; its name is added to `again`.
+    """
+    found: list[str] = []
+    listed: set[_Inode] = set()
+    folders, links = [(folder, above)], list[tuple[str, tuple[_Inode, ...]]]()
+    while folders or links:
+        folder, above = (folders or links).pop()
+        inode = _inode_below(os.path.join(root, folder), above)
+        if inode in listed:
+            again.append(folder)
+            continue
+        listed.add(inode)
+        names, images, _ = _scan(os.path.join(root, folder))
+        found += [f"{folder}/{image}" for image in images]
+        for name in sorted(names, reverse=True):
+            child = f"{folder}/{name}"
+            is_link = os.path.islink(os.path.join(root, child))
+            (links if is_link else folders).append((child, (*above, inode)))
+    return found
+
+
+def _inode_below(path: str, above: tuple[_Inode, ...]) -> _Inode:
     inode = _inode(path)
     if inode in above:
         raise InputError(
             f"{printable(path)}: this symbolic link leads back to a folder above it; "
             "remove the link"
         )
-    folders, images, _ = _scan(path)
-    for image in images:
-        yield f"{folder}/{image}"
-    for name in folders:
-        yield from _images_below(root, f"{folder}/{name}", (*above, inode))
+    return inode
 
 
 def _scan(path: str) -> tuple[list[str], list[str], int]:
@@ -102,21 +126,20 @@ def _cannot_list(path: str, error: OSError) -> InputError:
     return InputError(f"{printable(path)}: the folder cannot be listed: {reason}")
 
 
-def _warn_left_out(path: str, loose: list[str], empty: list[str]) -> None:
-    if loose:
-        warnings.warn(
-            f"{printable(path)}: {len(loose)} images beside the class folders belong "
-            f"to no class and are left out: {_some(loose)}",
-            CnnfeatWarning,
-            stacklevel=4,
-        )
-    if empty:
-        warnings.warn(
-            f"{printable(path)}: {len(empty)} folders without images are left out: "
-            f"{_some(empty)}",
-            CnnfeatWarning,
-            stacklevel=4,
-        )
+def _warn_left_out(
+    path: str, loose: list[str], empty: list[str], again: list[str]
+) -> None:
+    for names, what in (
+        (loose, "images beside the class folders belong to no class and"),
+        (empty, "folders without images"),
+        (again, "links to folders that are listed already"),
+    ):
+        if names:
+            warnings.warn(
+                f"{printable(path)}: {len(names)} {what} are left out: {_some(names)}",
+                CnnfeatWarning,
+                stacklevel=4,
+            )
 
 
 def _some(names: list[str]) -> str:

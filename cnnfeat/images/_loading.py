@@ -20,7 +20,7 @@ from cnnfeat.images._places import locate
 from cnnfeat.images._pool import Result, Task, WorkerPool
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images._worker import DecodingJob, load_into
-from cnnfeat.machine import usable_cores
+from cnnfeat.machine import most_workers, usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -90,8 +90,8 @@ def load_batches(
     crops : {"center", "ten", "ten-stacked"}
         See `Preprocessing.apply`.
     workers : int
-        Processes; 0 decodes in this one, where `limits.seconds` and
-        `limits.memory_bytes` cannot be kept.
+        Processes, at most `most_workers()`; 0 decodes in this one, where
+        `limits.seconds` and `limits.memory_bytes` cannot be kept.
     first_row : int
         The first image to load, in [0, n_images].
     limits : DecodeLimits
@@ -114,7 +114,7 @@ def load_batches(
         If the workers cannot be started.
     """
     _check("batch_size", batch_size, batch_size >= 1)
-    _check("workers", workers, workers >= 0)
+    _check("workers", workers, 0 <= workers <= most_workers())
     _check("first_row", first_row, 0 <= first_row <= len(image_list))
     _check("crops", crops, crops in N_CROPS)
     _check("decoder", decoder, decoder in DECODERS)

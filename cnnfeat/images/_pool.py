@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -35,6 +36,7 @@ import numpy as np
 from cnnfeat.errors import CnnfeatError
 from cnnfeat.images._reading import Location
 from cnnfeat.images._worker import DecodingJob
+from cnnfeat.interrupts import SIGNALS
 
 # One task in work and one waiting, so that a worker never waits for the parent.
 TASKS_PER_WORKER = 2
@@ -42,6 +44,7 @@ _MAX_ATTEMPTS = 2
 _MAX_FAILED_STARTS = 3
 _START_SECONDS = 120.0
 _REAP_SECONDS = 5.0
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from cnnfeat.images._worker import main; main(*map(int, sys.argv[2:]))"
@@ -172,17 +175,18 @@ class WorkerPool:
         with theirs:
             arguments = json.dumps(sys.path), theirs.fileno(), self._memory_fd
             command = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
-            process = subprocess.Popen(
-                [*command, str(os.getpid())],
-                pass_fds=(theirs.fileno(), self._memory_fd),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                # One thread each: there is a worker for every core.
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                # Out of reach of the terminal's Ctrl-C, which the parent handles.
-                process_group=0,
-            )
+            with _signals_blocked():
+                process = subprocess.Popen(
+                    [*command, str(os.getpid())],
+                    pass_fds=(theirs.fileno(), self._memory_fd),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    # One thread each: there is a worker for every core.
+                    env={**os.environ, **_ONE_THREAD},
+                    # Out of reach of the terminal's Ctrl-C, which the parent handles.
+                    process_group=0,
+                )
         self._workers.append(_Worker(process, ours, slots, stderr, time.monotonic()))
         try:
             ours.send(self._job)
@@ -275,6 +279,20 @@ class WorkerPool:
             if worker.tasks or not worker.is_ready
         ]
         return max(0.0, min(left, default=_START_SECONDS)) + 0.01
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Start processes that no signal to stop reaches, from their first moment on.
+
+    They inherit what is blocked, and ignore it as soon as they can. The parent kills
+    them when it has no more use for them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cannot_start(worker: _Worker, status: int) -> CnnfeatError:

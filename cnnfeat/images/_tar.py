@@ -5,13 +5,17 @@ Labels follow webdataset: `key.jpg` has its class name in `key.cls`, `key.txt` o
 ending at the first dot of the file name. Without such a member the class is the folder
 that the image lies in; without a folder there is none. Rows are sorted by class, then
 path, as in a folder. Only regular members count. A compressed tar gives no way to reach
-one image without reading all before it, and is refused.
+one image without reading all before it, and is refused. So is a damaged or a cut one:
+headers must follow each other up to the two blocks of zeros that end an archive. After
+them only zeros may come, or another whole archive, whose members count as well.
 """
 
 import json
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import IO
 
 from cnnfeat.errors import ImageError, InputError
 from cnnfeat.image_table import ImageTable
@@ -28,6 +32,12 @@ _COMPRESSED = {
     b"\xfd7zXZ": "unxz",
     b"\x28\xb5\x2f\xfd": "unzstd",
 }
+# What tarfile raises at headers that make no sense.
+_DAMAGE = (
+    *(tarfile.TarError, OSError, EOFError, ValueError, OverflowError),
+    *(MemoryError, RecursionError),
+)
+_END_BYTES = 2 * tarfile.BLOCKSIZE  # of the zeros that end an archive
 _Span = tuple[int, int]  # offset and length in bytes
 
 
@@ -37,8 +47,8 @@ def list_tar(path: str) -> ImageTable:
     Raises
     ------
     InputError
-        If the file is compressed, no tar, damaged, holds no images, names one twice, or
-        a label in it cannot be understood.
+        If the file is compressed, no tar, damaged, cut, holds no images, names one
+        twice, or a label in it cannot be understood.
     """
     where, location = printable(path), os.path.abspath(path)
     _refuse_compressed(path)
@@ -73,24 +83,59 @@ def _refuse_compressed(path: str) -> None:
 def _regular_members(path: str) -> dict[str, _Span]:
     """Return offset and length of each regular member, by its name without `./`."""
     members: dict[str, _Span] = {}
+    for member in _members(path):
+        # A sparse member does not lie in one piece.
+        if not member.isreg() or member.issparse():
+            continue
+        name = member.name.removeprefix("./")
+        if name in members:
+            raise InputError(
+                f"{printable(path)}: {printable(name)} is in this tar twice"
+            )
+        members[name] = (member.offset_data, member.size)
+    return members
+
+
+def _members(path: str) -> Iterator[tarfile.TarInfo]:
+    """Yield every member, also those of whole archives that follow the first one."""
+    start: int | None = 0
+    position, size = 0, 0  # position: of the header that comes next
     try:
-        with tarfile.open(path, "r:", errors="surrogateescape") as archive:
-            for member in archive:
-                # A sparse member does not lie in one piece.
-                if not member.isreg() or member.issparse():
-                    continue
-                name = member.name.removeprefix("./")
-                if name in members:
-                    raise InputError(
-                        f"{printable(path)}: {printable(name)} is in this tar twice"
-                    )
-                members[name] = (member.offset_data, member.size)
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            while start is not None:
+                position = file.seek(start)
+                with tarfile.open(
+                    fileobj=file, mode="r:", errors="surrogateescape"
+                ) as archive:
+                    for member in archive:
+                        if archive.offset <= position:
+                            raise tarfile.ReadError("a member of negative size")
+                        position = archive.offset
+                        yield member
+                start = _next_archive(file, position)
+    except _DAMAGE as error:
         raise InputError(
             f"{printable(path)}: neither a folder, a .csv or .tsv manifest, an image "
-            f"nor a whole tar: {error}"
+            f"nor a whole tar: {error} at byte {min(position, size):,}; copy or make "
+            "it again"
         ) from error
-    return members
+
+
+def _next_archive(file: IO[bytes], end: int) -> int | None:
+    """Return where another archive begins after the members that end at `end`.
+
+    tarfile stops without a word at a damaged header, and at the end of the file.
+    """
+    file.seek(end)
+    marker = file.read(_END_BYTES)
+    if marker != bytes(_END_BYTES):
+        raise tarfile.ReadError("damaged or cut")
+    while chunk := file.read(2**20):
+        if rest := chunk.lstrip(b"\0"):
+            position = file.tell() - len(rest)
+            return position - position % tarfile.BLOCKSIZE
+    return None
 
 
 def _is_visible_image(name: str) -> bool:

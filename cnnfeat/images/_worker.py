@@ -23,6 +23,7 @@ from cnnfeat.errors import ImageError
 from cnnfeat.images._decode import DecodeLimits, decode_image
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images._reading import Location
+from cnnfeat.interrupts import SIGNALS
 
 try:
     import resource
@@ -104,7 +105,8 @@ def load_into(
 
 def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:
     """Run a worker: receive its job, then (slot, Location) until the socket closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    for number in SIGNALS:  # the parent decides when to stop
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent(parent_pid)
     with Connection(socket_fd) as connection:
         try:

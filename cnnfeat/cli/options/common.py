@@ -2,7 +2,7 @@
 
 import click
 
-from cnnfeat.cli.options.parsing import parse_device
+from cnnfeat.cli.options.parsing import parse_device, parse_workers
 
 images_arg = click.argument("images", metavar="IMAGES")
 features_arg = click.argument("features_path", metavar="FEATURES.h5")
@@ -36,6 +36,7 @@ workers_opt = click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=None,
+    callback=parse_workers,
     metavar="N",
     help="Processes that decode images; 0: decode in the main process, which cannot "
     "stop an image that takes too long.  [default: as many as pay on this machine]",

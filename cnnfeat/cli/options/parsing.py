@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from cnnfeat.machine import most_workers
+
 
 def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return one decorator that applies several, so that the first is listed first."""
@@ -36,6 +38,16 @@ def parse_device(ctx: Any, param: Any, value: str) -> str:
     """Accept `auto`, `cpu`, `cuda` and `cuda:N`."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         raise click.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N")
+    return value
+
+
+def parse_workers(ctx: Any, param: Any, value: int | None) -> int | None:
+    """Refuse more processes than any machine has a use for."""
+    if value is not None and value > most_workers():
+        raise click.BadParameter(
+            f"{value} processes are more than the {most_workers():,} that are allowed "
+            "on this machine"
+        )
     return value
 
 
