@@ -15,7 +15,7 @@ from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.heads import Head
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
 from cnnfeat.networks import read_seen_images
-from cnnfeat.outputs import check_output, write_output
+from cnnfeat.outputs import check_outputs, write_output
 from cnnfeat.report import plot_confusion_matrix, save_figure
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import (
@@ -95,10 +95,13 @@ def evaluate_head(
     DataError
         If there is no row to score.
     OutputError
-        If an output exists already.
+        If an output exists already, is an input, or both are one file.
     """
-    for path in filter(None, (confusion_path, predictions_path)):
-        check_output(path, overwrite=overwrite)
+    check_outputs(
+        filter(None, (confusion_path, predictions_path)),
+        (head_path, features_path),
+        overwrite=overwrite,
+    )
     head = load_head(head_path)
     with open_features(features_path) as features:
         layers = check_same_provenance(head, features)

@@ -5,7 +5,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,17 +20,27 @@ MIB = 1024 * 1024
 
 
 def check_folder(path: Path) -> None:
-    """Raise OutputError unless a file could be written at `path`.
+    """Raise OutputError unless a file could be written, or replaced, at `path`.
 
     Raises
     ------
     OutputError
-        If the folder is missing or is none, or `path` is itself a folder.
+        If the folder is missing or is none, or what is at `path` is no regular file: a
+        folder, a symbolic link, a device or a pipe.
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder: give the name of a file to write")
     if not path.parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}; create it first")
+    if path.exists() and not path.is_file():
+        raise OutputError(
+            f"{path} is a device or a pipe: give the name of a file to write"
+        )
+    if path.is_symlink():
+        raise OutputError(
+            f"{path} is a symbolic link to {os.path.realpath(path)}: give that path, "
+            "or another"
+        )
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
@@ -46,6 +56,64 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     check_folder(Path(path))
     if not overwrite:
         refuse_existing(Path(path))
+
+
+def check_outputs(
+    outputs: Iterable[str | Path],
+    inputs: Iterable[str | Path],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Raise OutputError unless a command may write all of its outputs.
+
+    Parameters
+    ----------
+    outputs : iterable of path
+        All that the command writes.
+    inputs : iterable of path
+        The files that it reads; names that are no file do no harm.
+    overwrite : bool, default=False
+        Files that exist may be replaced.
+
+    Raises
+    ------
+    OutputError
+        As `refuse_inputs`, and as `check_output` for each; if two outputs are one.
+    """
+    paths = [Path(path) for path in outputs]
+    # First, so that --overwrite is not advised for a file that it would destroy.
+    refuse_inputs(paths, inputs)
+    files: dict[Any, Path] = {}
+    for path in paths:
+        other = files.setdefault(_inode(path) or os.path.realpath(path), path)
+        if other is not path:
+            raise OutputError(
+                f"{other} and {path} are one file: give each output its own"
+            )
+    for path in paths:
+        check_output(path, overwrite=overwrite)
+
+
+def refuse_inputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Raise OutputError if an output is one of the files that the command reads.
+
+    Files are compared, not names: links and other spellings are seen through.
+    """
+    written = {_inode(path): path for path in outputs}
+    written.pop(None, None)  # what does not exist yet is no input
+    for path in inputs if written else ():
+        output = written.get(_inode(path))
+        if output is not None:
+            raise OutputError(f"{output} is read by this command: give another output")
+
+
+def _inode(path: str | Path) -> tuple[int, int] | None:
+    """Return device and inode of what is at `path`; None where there is nothing."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def refuse_existing(path: Path) -> None:

@@ -19,7 +19,7 @@ from cnnfeat.heads import (
     fit_splits,
     warn_of_edges,
 )
-from cnnfeat.outputs import check_output
+from cnnfeat.outputs import check_outputs
 from cnnfeat.splits import Split, draw_split, inner_positions, usable_rows
 from cnnfeat.store import FeatureFile, open_features, save_head
 
@@ -100,10 +100,10 @@ def train_head(
     DataError
         If features are not finite; the row is named.
     OutputError
-        If `output_path` exists already or cannot be written.
+        If `output_path` exists already, is the feature file or cannot be written.
     """
     options = options or TrainOptions()
-    check_output(output_path, overwrite=options.overwrite)
+    check_outputs([output_path], [features_path], overwrite=options.overwrite)
     started = time.monotonic()
     with open_features(features_path) as features:
         names = features.resolve(options.layer)

@@ -196,4 +196,4 @@ def finetune_tiny(images, folder, **changes):
 def test_a_random_classifier_gets_no_share():
     options = FinetuneOptions(interpolate=0.5)
     with pytest.raises(DataError, match=r"--interpolate 0\.5 needs --init"):
-        check_options(options, "w.safetensors")
+        check_options(options, "images", "w.safetensors")

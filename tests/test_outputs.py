@@ -1,13 +1,14 @@
-"""Outputs appear whole or not at all, with the rights of any file; JSON has no NaN."""
+"""Outputs appear whole or not at all, and never in the place of what is no output."""
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cnnfeat.errors import OutputError
-from cnnfeat.outputs import atomic_output, json_safe
+from cnnfeat.outputs import atomic_output, check_outputs, json_safe
 
 
 def test_numbers_that_json_cannot_hold_become_none():
@@ -47,3 +48,69 @@ def test_an_output_has_the_rights_that_the_user_asks_for(tmp_path, umask):
     finally:
         os.umask(before)
     assert (tmp_path / "out.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("spelling", ["same", "dots", "soft", "hard", "folder"])
+def test_an_input_is_no_output_however_it_is_spelled(tmp_path, spelling, overwrite):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = folder / "in.h5"
+    path.write_text("input")
+    os.symlink(path, folder / "soft")
+    os.link(path, folder / "hard")
+    os.symlink(folder, tmp_path / "link")
+    output = {
+        "same": path,
+        "dots": f"{folder}/../data/in.h5",
+        "soft": folder / "soft",
+        "hard": folder / "hard",
+        "folder": tmp_path / "link" / "in.h5",
+    }[spelling]
+    inputs = [tmp_path / "gone", "default", path]
+    with pytest.raises(OutputError, match="is read by this command") as caught:
+        check_outputs([tmp_path / "new", output], inputs, overwrite=overwrite)
+    assert str(output) in str(caught.value) and "--overwrite" not in str(caught.value)
+
+
+def test_outputs_beside_an_input_are_free(tmp_path):
+    (tmp_path / "in.h5").write_text("input")
+    (tmp_path / "old.h5").write_text("input")  # equal, and another file
+    outputs = [tmp_path / "old.h5", tmp_path / "new.h5"]
+    check_outputs(outputs, [tmp_path, tmp_path / "in.h5"], overwrite=True)
+    with pytest.raises(OutputError, match=r"old.h5 exists already: give --overwrite"):
+        check_outputs(outputs, [tmp_path / "in.h5"])
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_outputs_are_two_files(tmp_path, exists, overwrite):
+    path = tmp_path / "x"
+    if exists:
+        path.write_text("old")
+    again = Path(tmp_path, "..", tmp_path.name, "x")
+    with pytest.raises(OutputError, match="are one file"):
+        check_outputs([path, again], [], overwrite=overwrite)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("device", "is a device or a pipe"),
+        ("pipe", "is a device or a pipe"),
+        ("folder", "is a folder"),
+        ("link", "is a symbolic link to .*there.txt: give that path"),
+        ("broken", "is a symbolic link to .*gone: give that path"),
+    ],
+)
+def test_only_regular_files_are_replaced(tmp_path, kind, words, overwrite):
+    (tmp_path / "there.txt").write_text("old")
+    (tmp_path / "link").symlink_to("there.txt")
+    (tmp_path / "broken").symlink_to("gone")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    path = "/dev/null" if kind == "device" else tmp_path / kind
+    with pytest.raises(OutputError, match=words) as caught:
+        check_outputs([path], [], overwrite=overwrite)
+    assert "--overwrite" not in str(caught.value)

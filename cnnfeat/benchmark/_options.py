@@ -1,6 +1,7 @@
 """What a benchmark is asked to do."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnnfeat.protocols import Draw
 
@@ -19,6 +20,12 @@ class DrawOptions(Draw):
     protocol: str = "folder"
     train_sizes: tuple[int, ...] = ()
     splits_file: str | None = None
+
+    @property
+    def files_read(self) -> list[Path]:
+        """The files that say which rows: CSV, published lists."""
+        lists = Path(self.lists_dir).glob("*.txt") if self.lists_dir else ()
+        return [*([Path(self.splits_file)] if self.splits_file else []), *lists]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import OutputError
-from cnnfeat.outputs import check_output, json_safe, write_output
+from cnnfeat.images import image_files
+from cnnfeat.outputs import check_outputs, json_safe, write_output
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import splits_to_csv
 from cnnfeat.store import FeatureFile
@@ -25,22 +26,25 @@ _OWN_NAMES = (
 _SETTINGS = ("scale", "signed_sqrt", "n_components")
 
 
-def check_report_dir(folder: str, *, overwrite: bool) -> None:
-    """Raise OutputError unless a report may be written into `folder`.
+def check_report_dir(features: FeatureFile, options: BenchmarkOptions) -> None:
+    """Raise OutputError unless the report may be written where the options say.
 
     Raises
     ------
     OutputError
-        If a file of a report is there already and `overwrite` is False, or the folder
-        cannot be made.
+        If a file of a report is there already and is not to be replaced, or is read by
+        the benchmark, or the folder cannot be made.
     """
-    path = Path(folder)
+    if options.report_dir is None:
+        return
+    path = Path(options.report_dir)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
-    for own in _own_files(path):
-        check_output(own, overwrite=overwrite)
+        raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
+    read = [features.path, *options.draw.files_read]
+    read += map(Path, image_files(features.table))
+    check_outputs(_own_files(path), read, overwrite=options.overwrite)
 
 
 def _own_files(folder: Path) -> list[Path]:

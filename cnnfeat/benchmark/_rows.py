@@ -11,8 +11,8 @@ from cnnfeat import suffixes
 from cnnfeat.benchmark._options import DrawOptions
 from cnnfeat.errors import CnnfeatWarning, SplitError
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import list_images
-from cnnfeat.outputs import check_output, write_output
+from cnnfeat.images import image_files, list_images
+from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
@@ -236,11 +236,12 @@ def write_splits(
     SplitError
         As `draw_split_sets`.
     OutputError
-        If the output exists already or cannot be written.
+        If the output exists already, is an input or cannot be written.
     """
     draw = draw or DrawOptions()
-    check_output(output_path, overwrite=overwrite)
+    check_outputs([output_path], [source, *draw.files_read], overwrite=overwrite)
     table = _read_table(source)
+    refuse_inputs([output_path], image_files(table))
     usable = usable_rows(table)
     (split_set,) = draw_split_sets(table, usable, draw)
     text = splits_to_csv(split_set.splits, table.paths)

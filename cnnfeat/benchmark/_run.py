@@ -79,10 +79,9 @@ def run_benchmark(
     """
     options = options or BenchmarkOptions()
     get_protocol(options.draw.protocol)
-    if options.report_dir is not None:
-        check_report_dir(options.report_dir, overwrite=options.overwrite)
     with ExitStack() as stack:
         features = stack.enter_context(open_features(features_path))
+        check_report_dir(features, options)
         told: list[str] = []
         with keep_warnings(told):
             origins = _open_origins(features, options, stack, progress)

@@ -47,7 +47,8 @@ def finetune(
     asked = FinetuneOptions(**chosen)
     lines = tuple(stdin_lines(images) or ()) or None  # read once, used twice
     if show_augment_path:
-        draw_augmentations(images, show_augment_path, asked, stdin=lines)
+        others = [output_path] if output_path else []
+        draw_augmentations(images, show_augment_path, asked, stdin=lines, others=others)
     if output_path:
         report = _finetune(images, output_path, asked, lines, quiet=quiet)
         if report is not None:  # this process is the first, or the only one

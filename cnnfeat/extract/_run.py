@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from cnnfeat.errors import CnnfeatWarning
 from cnnfeat.extract._options import ExtractOptions, ExtractReport, Progress
@@ -28,10 +27,10 @@ from cnnfeat.extraction import (
     run,
 )
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, fingerprint_images
+from cnnfeat.images import Batch, fingerprint_images, image_files
 from cnnfeat.interrupts import Interrupted, StopOnSignal
 from cnnfeat.networks import Network
-from cnnfeat.outputs import check_folder, check_output
+from cnnfeat.outputs import check_outputs, refuse_inputs
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import Contents, FeatureWriter, unfinished_run
 
@@ -90,10 +89,11 @@ def extract_features(
         On SIGINT, SIGTERM or SIGHUP; the rows so far are kept for `resume`.
     """
     options = options or ExtractOptions()
-    _check_output(output_path, options)
+    _check_output(output_path, images, options)
     started, seconds = time.monotonic(), StageSeconds()
     with seconds.measure("start"):
         image_list = as_image_list(images, stdin)
+        refuse_inputs([output_path], image_files(image_list))
         earlier = unfinished_run(output_path) if options.resume else {}
         extractor = make_extractor(
             options,
@@ -154,12 +154,13 @@ def _report(
     )
 
 
-def _check_output(output_path: str, options: ExtractOptions) -> None:
-    """Refuse early what the writer would refuse late."""
-    if options.resume or options.overwrite:
-        check_folder(Path(output_path))
-    else:
-        check_output(output_path)
+def _check_output(
+    output_path: str, images: str | ImageTable, options: ExtractOptions
+) -> None:
+    """Refuse early what the writer would refuse late; it knows what may be resumed."""
+    listed = [] if isinstance(images, ImageTable) else [images]
+    may_exist = options.overwrite or options.resume
+    check_outputs([output_path], [options.weights, *listed], overwrite=may_exist)
 
 
 def _warn_of_finetuning(table: ImageTable, network: Network) -> None:

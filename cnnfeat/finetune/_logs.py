@@ -11,9 +11,14 @@ from typing import Any
 
 from cnnfeat.errors import InputError, OutputError
 from cnnfeat.finetune._options import FinetuneOptions
-from cnnfeat.images import augmentation_examples, list_images, read_augmentation
+from cnnfeat.images import (
+    augmentation_examples,
+    image_files,
+    list_images,
+    read_augmentation,
+)
 from cnnfeat.networks import find_architecture
-from cnnfeat.outputs import check_output, failure
+from cnnfeat.outputs import check_output, check_outputs, failure, refuse_inputs
 from cnnfeat.report import plot_contact_sheet, plot_training_curves, save_figure
 from cnnfeat.training import EpochRecord, find_world
 
@@ -97,23 +102,33 @@ def draw_augmentations(
     options: FinetuneOptions,
     *,
     stdin: Iterable[str] | None = None,
+    others: Sequence[str] = (),
 ) -> None:
     """Draw some images, each beside changed copies as the first epochs would see them.
 
-    Of several processes only the first draws.
+    Of several processes only the first draws. `others` are what else the command
+    writes.
 
     Raises
     ------
     InputError
         If none of the first images can be read.
     OutputError
-        If `output_path` exists and `options.overwrite` is False.
+        If `output_path` exists and `options.overwrite` is False, or it is an input or
+        another output.
     """
     if not find_world().is_first:
         return
+    check_outputs(
+        [output_path, *others, *options.logs_written],
+        [images, *options.files_read],
+        overwrite=options.overwrite or options.resume,
+    )
     check_output(output_path, overwrite=options.overwrite)
+    image_list = list_images(images, stdin=stdin)
+    refuse_inputs([output_path], image_files(image_list))
     examples = augmentation_examples(
-        list_images(images, stdin=stdin),
+        image_list,
         read_augmentation(options.augmentation),
         find_architecture(options.model).preprocessing,
         seed=options.seed,

@@ -1,6 +1,5 @@
 """What a run starts from: images, rows, the network with its new classifier."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ from cnnfeat.images import (
     StoredImages,
     canvas,
     default_workers,
-    list_images,
     read_augmentation,
 )
 from cnnfeat.layers import Classifier, find_classifier
@@ -67,11 +65,10 @@ class Material:
 
 
 def read_material(
-    images: str, options: FinetuneOptions, world: World, stdin: Iterable[str] | None
+    image_list: ImageTable, options: FinetuneOptions, world: World
 ) -> Material:
-    """Read images and network; draw the rows; replace the classifier."""
+    """Read the network; draw the rows of the images; replace the classifier."""
     augmentation = read_augmentation(options.augmentation)
-    image_list = list_images(images, stdin=stdin)
     network = load_network(
         options.model,
         weights=options.weights,

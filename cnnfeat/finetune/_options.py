@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnfeat.errors import DataError, OutputError
-from cnnfeat.outputs import check_output
+from cnnfeat.outputs import check_output, check_outputs
 from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
 from cnnfeat.training import TrainingSettings
 
@@ -69,13 +69,24 @@ class FinetuneOptions(TrainingSettings):
         """What `augment` stands for."""
         return self.augment or ("none" if self.train == "head" else "light")
 
+    @property
+    def files_read(self) -> list[str]:
+        """What is read beside the images; some names may be no file."""
+        given = (self.weights, self.init, self.splits_file, self.augmentation)
+        return [name for name in given if name]
+
+    @property
+    def logs_written(self) -> list[str]:
+        """What is written beside the weights."""
+        return [path for path in (self.log_path, self.curves_path) if path]
+
     def fingerprint(self) -> dict[str, Any]:
         """Return the options that decide the weights, as JSON types."""
         chosen = {k: v for k, v in asdict(self).items() if k not in _NO_EFFECT}
         return {**chosen, "exclude_classes": list(self.exclude_classes)}
 
 
-def check_options(options: FinetuneOptions, output_path: str) -> None:
+def check_options(options: FinetuneOptions, images: str, output_path: str) -> None:
     """Refuse what cannot work, before anything is read.
 
     Raises
@@ -84,7 +95,7 @@ def check_options(options: FinetuneOptions, output_path: str) -> None:
         If options are out of range or contradict each other.
     OutputError
         If `output_path` ends neither in `.safetensors` nor in `.pth`, or an output
-        exists unasked or cannot be written.
+        exists unasked, is an input or another output, or cannot be written.
     """
     if suffix_of(output_path) not in SAVED_WEIGHTS:
         raise OutputError(
@@ -110,10 +121,13 @@ def check_options(options: FinetuneOptions, output_path: str) -> None:
         )
     if options.splits_file and (options.train_per_class or options.test_per_class):
         raise DataError("--splits-file names the rows: leave --train-per-class out")
+    # A resumed run adds to its log, and replaces no weights unasked.
+    check_outputs(
+        [output_path, *options.logs_written],
+        [images, *options.files_read],
+        overwrite=options.overwrite or options.resume,
+    )
     check_output(output_path, overwrite=options.overwrite)
-    for path in (options.log_path, options.curves_path):
-        if path and not options.resume:
-            check_output(path, overwrite=options.overwrite)
     folder = Path(output_path).absolute().parent
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{output_path}: the folder {folder} cannot be written to")

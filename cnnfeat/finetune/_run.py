@@ -20,11 +20,11 @@ from cnnfeat.finetune._material import Features, Material, read_material
 from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
-from cnnfeat.images import fingerprint_images
+from cnnfeat.images import fingerprint_images, image_files, list_images
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
-from cnnfeat.outputs import locked_output
+from cnnfeat.outputs import locked_output, refuse_inputs
 from cnnfeat.training import (
     Checkpoint,
     EpochRecord,
@@ -91,11 +91,13 @@ def finetune_network(
         `resume`.
     """
     options = options or FinetuneOptions()
-    check_options(options, output_path)
+    check_options(options, images, output_path)
     started = time.monotonic()
     world = find_world(options.device)
     with _claimed(output_path, options, world.is_first) as part:
-        material = read_material(images, options, world, stdin)
+        image_list = list_images(images, stdin=stdin)
+        refuse_inputs([output_path, *options.logs_written], image_files(image_list))
+        material = read_material(image_list, options, world)
         checkpoint = Checkpoint(part, _fingerprint(material, options))
         with joined(world, material.network.device):
             run, features = prepare_run(material, options, world)

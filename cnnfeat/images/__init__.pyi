@@ -33,6 +33,7 @@ from ._pixel_store import (
 )
 from ._places import (
     fingerprint_images as fingerprint_images,
+    image_files as image_files,
     locate as locate,
 )
 from ._preprocessing import (

@@ -83,6 +83,11 @@ def locate(table: ImageTable, row: int) -> Location:
     return Location(file or os.path.join(table.root, table.paths[row]))
 
 
+def image_files(table: ImageTable) -> set[str]:
+    """Return the files that hold a table's images: one an image, or the tar."""
+    return {locate(table, row).path for row in range(len(table))}
+
+
 def fingerprint_images(table: ImageTable) -> str:
     """Return the table's fingerprint with the sizes of its files.
 

@@ -8,8 +8,8 @@ import numpy as np
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.extraction import run
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, list_images
-from cnnfeat.outputs import check_output, write_output
+from cnnfeat.images import Batch, image_files, list_images
+from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
 
@@ -106,12 +106,14 @@ def predict_images(
         As their names say.
     """
     options = options or PredictOptions()
-    if output_path:
-        check_output(output_path, overwrite=options.overwrite)
+    outputs = [output_path] if output_path else []
+    check_outputs(outputs, [model_path, images], overwrite=options.overwrite)
     image_list = list_images(images, stdin=stdin)
+    refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
     _warn_of_images_seen(model_path, classifier, image_list)
     with classifier.extractor:
+        refuse_inputs(outputs, [classifier.extractor.network.weights.source])
         sink = _predict_all(classifier, image_list, options, progress)
     report = PredictReport(
         model=str(model_path),

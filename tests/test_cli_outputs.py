@@ -1,0 +1,151 @@
+"""No command writes over what it reads, over another output, or over no file."""
+
+import os
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from made_features import write_features
+
+from cnnfeat.cli.main import cli
+from cnnfeat.errors import OutputError
+from cnnfeat.predict import PredictOptions, predict_images
+
+# Whatever their bytes: a command is refused before it reads them.
+FILES = ("head.h5", "w.safetensors", "ranges.toml", "images.tar")
+INPUTS_AS_OUTPUTS = (
+    "extract list.csv -o list.csv",
+    "extract images -o images/ant/0.png",
+    "extract images.tar -o images.tar",
+    "extract images --weights w.safetensors -o w.safetensors",
+    "extract list.csv -o images/bee/1.png",
+    "train-svm features.h5 -o features.h5",
+    "train-softmax features.h5 -o features.h5",
+    "evaluate head.h5 features.h5 --predictions features.h5",
+    "evaluate head.h5 features.h5 --predictions head.h5",
+    "evaluate head.h5 features.h5 --confusion features.h5",
+    "evaluate head.h5 features.h5 --confusion head.h5",
+    "benchmark features.h5 --splits-file report/splits.csv --report report",
+    "benchmark features.h5 --report pictures",
+    "splits features.h5 --train-per-class 1 -o features.h5",
+    "splits features.h5 --train-per-class 1 -o class0/000.png",
+    "splits list.csv --train-per-class 1 -o list.csv",
+    "splits images --train-per-class 1 -o images/ant/0.png",
+    "splits features.h5 --protocol mit67 --lists lists -o lists/TrainImages.txt",
+    "finetune images --weights w.safetensors -o w.safetensors",
+    "finetune images -o new.pth --init head.h5 --log-file head.h5",
+    "finetune images -o new.pth --splits-file splits.csv --curves splits.csv",
+    "finetune images -o new.pth --augment ranges.toml --log-file ranges.toml",
+    "finetune list.csv -o new.pth --log-file list.csv",
+    "finetune images -o new.pth --curves images/ant/0.png",
+    "finetune images --show-augment images/ant/0.png",
+    "finetune images --augment ranges.toml --show-augment ranges.toml",
+    "predict head.h5 images -o head.h5",
+    "predict head.h5 list.csv -o list.csv",
+    "predict head.h5 images -o images/ant/0.png",
+)
+ONE_FILE_TWICE = (
+    "evaluate head.h5 features.h5 --predictions new --confusion new",
+    "finetune images -o new.pth --log-file new.pth",
+    "finetune images -o new.pth --log-file new --curves new",
+    "finetune images -o new.pth --show-augment new.pth",
+    "finetune images -o new.pth --curves new --show-augment new",
+)
+TO_ODD_PLACES = (
+    "extract images -o {}",
+    "extract images -o {} --resume",
+    "train-svm features.h5 -o {}",
+    "evaluate head.h5 features.h5 --predictions {}",
+    "evaluate head.h5 features.h5 --confusion {}",
+    "splits features.h5 --train-per-class 1 -o {}",
+    "finetune images -o {}",
+    "finetune images -o new.pth --log-file {}",
+    "finetune images -o new.pth --log-file {} --resume",
+    "finetune images --show-augment {}",
+    "predict head.h5 images -o {}",
+)
+
+
+@pytest.fixture
+def folder(image_dir, tmp_path, monkeypatch) -> Path:
+    """The current folder, with one of each input."""
+    for name in FILES:
+        (tmp_path / name).write_bytes(b"hand-made")
+    names = [f"images/{one}/{k}.png" for one in ("ant", "bee") for k in range(4)]
+    (tmp_path / "list.csv").write_text("\n".join(["path", *names]))
+    write_features(tmp_path / "features.h5", n_per_class=2)
+    lists = ("report/splits.csv", "splits.csv", "lists/TrainImages.txt")
+    for name in (*lists, "class0/000.png", "pictures/table.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("hand-made")
+    # An image of the feature file under a name that a report writes.
+    os.link(tmp_path / "class0" / "000.png", tmp_path / "pictures" / "confusion.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def refusal(folder: Path, line: str) -> str:
+    """Return the one line that refuses a command, which leaves everything as it was."""
+    before = contents(folder)
+    result = CliRunner().invoke(cli, line.split())
+    assert result.exit_code == 1, result.output
+    assert contents(folder) == before
+    (told,) = result.stderr.splitlines()
+    return told
+
+
+@pytest.mark.parametrize("line", INPUTS_AS_OUTPUTS)
+def test_an_input_is_never_an_output(folder, line):
+    assert "is read by this command" in refusal(folder, f"{line} --overwrite")
+
+
+def test_an_image_is_no_output_of_a_resumed_extraction(folder):
+    line = "extract images -o images/ant/0.png --resume"
+    assert "is read by this command" in refusal(folder, line)
+
+
+@pytest.mark.parametrize("overwrite", ["", " --overwrite"])
+@pytest.mark.parametrize("line", ONE_FILE_TWICE)
+def test_two_outputs_are_never_one_file(folder, line, overwrite):
+    assert "are one file" in refusal(folder, line + overwrite)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("line", TO_ODD_PLACES)
+def test_what_is_no_regular_file_stays(folder, line, kind):
+    (folder / "odd").mkdir()
+    odd = folder / "odd" / "x.pth"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to(folder / "there")
+    (folder / "there").write_text("hand-made")
+    again = "" if "--resume" in line else " --overwrite"
+    told = refusal(folder, line.format("odd/x.pth") + again)
+    assert "symbolic link to" in told if kind == "link" else "a pipe" in told
+    assert "--overwrite" not in told
+    assert odd.is_symlink() if kind == "link" else odd.is_fifo()
+
+
+def test_the_weights_behind_a_head_are_not_written_over(folder, monkeypatch):
+    classifier = MagicMock()
+    classifier.seen.among.return_value = np.empty(0, np.int64)
+    classifier.extractor.network.weights.source = str(folder / "w.safetensors")
+    monkeypatch.setattr("cnnfeat.predict._run.read_classifier", lambda *_: classifier)
+    with pytest.raises(OutputError, match="is read by this command"):
+        predict_images(
+            "head.h5",
+            "images",
+            PredictOptions(overwrite=True),
+            output_path="w.safetensors",
+        )
+    assert (folder / "w.safetensors").read_bytes() == b"hand-made"
