@@ -80,7 +80,7 @@ def run_benchmark(
     options = options or BenchmarkOptions()
     get_protocol(options.draw.protocol)
     if options.report_dir is not None:
-        check_report_dir(options.report_dir, overwrite=options.overwrite)
+        check_report_dir(options.report_dir, options)
     with ExitStack() as stack:
         features = stack.enter_context(open_features(features_path))
         told: list[str] = []
