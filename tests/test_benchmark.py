@@ -147,7 +147,7 @@ def test_the_command_prints_json(features_path):
     assert record["comparisons"][0]["difference"] >= 0
 
 
-@pytest.mark.parametrize("name", ["table.md", "splits-7.csv", "confusion.png"])
+@pytest.mark.parametrize("name", ["table.md", "splits.csv", "confusion.png"])
 def test_a_report_is_not_replaced_unasked(features_path, tmp_path, name):
     folder = tmp_path / "report"
     folder.mkdir()
@@ -160,8 +160,88 @@ def test_a_report_is_not_replaced_unasked(features_path, tmp_path, name):
     assert (folder / name).read_text() == "mine"
     assert run(*arguments, "--overwrite").exit_code == 0
     assert (folder / "notes.txt").read_text() == "mine too"
-    # Nothing of the earlier report is left among the files of the new one.
-    assert name != "splits-7.csv" or not (folder / name).exists()
+
+
+def test_only_what_the_earlier_report_made_is_removed(features_path, tmp_path):
+    folder = tmp_path / "report"
+    first = options(train_per_class=None, train_sizes=(2, 8), report_dir=str(folder))
+    before = set(run_benchmark(features_path, first).files)
+    mine = {
+        folder / name for name in ("splits-7.csv", "splits_old.csv", "splits.csv.1")
+    }
+    for path in mine:
+        path.write_text("mine")
+    again = options(report_dir=str(folder), overwrite=True, C=(1.0,))
+    after = set(run_benchmark(features_path, again).files)
+    assert before - after == {
+        *("splits-2.csv", "splits-8.csv", "learning_curve.png", "c_curve.png"),
+    }
+    assert {path.name for path in folder.iterdir()} == after | {p.name for p in mine}
+    assert {path.read_text() for path in mine} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"files": ["splits-7.csv"]',
+        '["splits-7.csv"]',
+        '{"files": ["splits-7.csv"], "rows": []}',
+        "[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_record_that_is_not_a_reports_removes_nothing(
+    features_path, tmp_path, record
+):
+    mine = tmp_path / "splits-7.csv"
+    mine.write_text("mine")
+    data = record if isinstance(record, bytes) else record.encode()
+    (tmp_path / "results.json").write_bytes(data)
+    asked = options(report_dir=str(tmp_path), overwrite=True, C=(1.0,))
+    run_benchmark(features_path, asked)
+    assert mine.read_text() == "mine"
+
+
+def test_a_record_names_no_file_that_is_not_a_reports(features_path, tmp_path):
+    folder = tmp_path / "report"
+    run_benchmark(features_path, options(report_dir=str(folder), C=(1.0,)))
+    record = json.loads((folder / "results.json").read_text())
+    record["files"] += ["notes.txt", "../f.h5", "splits-1.csv", "splits-2.csv", 3]
+    (folder / "results.json").write_text(json.dumps(record))
+    (folder / "notes.txt").write_text("mine")
+    (folder / "splits-1.csv").symlink_to("notes.txt")
+    (folder / "splits-2.csv").mkdir()
+    run_benchmark(
+        features_path, options(report_dir=str(folder), C=(1.0,), overwrite=True)
+    )
+    assert features_path.exists()
+    assert (folder / "splits-1.csv").read_text() == "mine"
+    assert (folder / "splits-2.csv").is_dir()
+
+
+def test_the_file_of_splits_is_neither_removed_nor_replaced(features_path, tmp_path):
+    first = options(
+        train_per_class=None, train_sizes=(2, 8), report_dir=str(tmp_path), C=(1.0,)
+    )
+    run_benchmark(features_path, first)
+    given = tmp_path / "splits-8.csv"
+    text = given.read_bytes()
+    copy = tmp_path / "splits_mine.csv"
+    copy.write_bytes(text)
+    arguments = ("benchmark", features_path, "--C", "1", "--quiet", "--overwrite")
+    arguments = (*arguments, "--report", tmp_path, "--splits-file")
+    for path in (given, copy):
+        assert run(*arguments, path).exit_code == 0
+        assert given.read_bytes() == copy.read_bytes() == text
+    ours = tmp_path / "splits.csv"
+    ours.write_bytes(before := ours.read_bytes() + b"\n")
+    (tmp_path / "link.csv").symlink_to(ours)
+    for path in (ours, tmp_path / "link.csv"):
+        result = run(*arguments, path)
+        assert result.exit_code == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert "is read by this command: give another output" in result.stderr
+        assert ours.read_bytes() == before
 
 
 @pytest.mark.parametrize(

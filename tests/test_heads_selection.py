@@ -1,5 +1,7 @@
 """C is chosen inside the training rows; many splits at once equal each alone."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,33 @@ def tight(monkeypatch):
         return estimator(settings, seed).set_params(tol=1e-10)
 
     monkeypatch.setattr(HeadSettings, "estimator", closer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "C", "d"),
+    [
+        *(("softmax", 1e20, 6), ("softmax", 1e7, 300), ("softmax", 1e100, 6)),
+        *(("svm", 1e20, 300), ("svm", 1e38, 6), ("svm", 1e38, 300)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::cnnfeat.errors.ConvergenceWarning")
+def test_a_fit_that_is_not_finite_is_refused_and_never_chosen(kind, C, d):
+    X, y = make_images(d)
+    rows = TrainingRows(np.arange(len(y)), draw_inner(y))
+
+    def fit(*grid):
+        settings = HeadSettings(kind, "l2", C=grid, device="cpu")
+        return fit_splits(X, y, [rows], settings)[0]
+
+    at = re.escape(f"{C:g}")
+    with pytest.raises(DataError, match=f"has no finite weights at C = {at}: lower"):
+        fit(C)
+    with pytest.raises(DataError, match="no finite weights at any C from"):
+        fit(C, 3 * C)
+    both, alone = fit(0.01, 1.0, C), fit(0.01, 1.0)
+    assert both.linear.C == alone.linear.C
+    assert both.validation == (*alone.validation, 0.0)
+    np.testing.assert_array_equal(both.linear.coef, alone.linear.coef)
 
 
 @pytest.mark.parametrize("kind", ["svm", "softmax"])

@@ -239,6 +239,10 @@ def replace(name, data):
         (replace("/features/fc7", np.ones((3, 6), "f4")), "fc7 has 3 rows"),
         (replace("/features/fc7", np.ones((N, 6), "f8")), "damaged.*float64"),
         (replace("/images/label", np.full(N, 3, "i4")), "labels go from 3 to 3"),
+        (replace("/images/label", np.full(N, -2, "i4")), "labels go from -2 to -1"),
+        (replace("/images/label", np.full(N, 2**32, "i8")), "int64, holds what is not"),
+        (replace("/images/label", np.full(N, 2**32 - 2, "u4")), "uint32, holds what"),
+        (replace("/images/label", np.full(N, 0.5)), "float64, holds what is not int32"),
         (replace("/images/path", np.ones(N)), "damaged"),
     ],
 )

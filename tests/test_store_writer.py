@@ -19,6 +19,7 @@ from store_rows import (
 )
 
 from cnnfeat.errors import (
+    CnnfeatWarning,
     DataError,
     LayerError,
     OutputError,
@@ -206,6 +207,32 @@ def test_an_empty_batch_changes_nothing(tmp_path):
         empty = {"fc7:pre": np.zeros((0, 5)), "conv1": np.zeros((0, 3, 2, 4))}
         writer.write(4, empty, np.zeros(0, bool), [])
         assert writer.rows_done == 4
+
+
+def test_values_too_small_for_float16_are_told_once(tmp_path):
+    rows = features(0, 4)
+    rows["conv1"][:2, 0] = 1e-9
+    rows["conv1"][:, 1] = 0
+    rows["conv1"][3, 2] = np.nan  # rows that fail do not count
+    half = contents(dtype="float16")
+    with (
+        FeatureWriter(tmp_path / "f.h5", half, fingerprint=JOB) as writer,
+        pytest.warns(CnnfeatWarning) as seen,
+    ):
+        writer.write(0, rows, np.ones(4, bool), [""] * 4)
+        writer.write(4, rows, np.ones(4, bool), [""] * 4)
+    (one,) = seen
+    expected = "layer 'conv1': 33.3 % of a batch's values that are not zero"
+    assert str(one.message).startswith(expected)
+
+
+@pytest.mark.parametrize(("dtype", "n_small"), [("float16", 1), ("float32", 120)])
+def test_a_few_small_values_and_those_of_float32_are_not_told(tmp_path, dtype, n_small):
+    rows = features(0, 5)
+    rows["conv1"].reshape(-1)[:n_small] = 1e-9
+    asked = contents(dtype=dtype)
+    with FeatureWriter(tmp_path / "f.h5", asked, fingerprint=JOB) as writer:
+        writer.write(0, rows, np.ones(5, bool), [""] * 5)  # a warning is an error here
 
 
 # -- rows ------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Writing a benchmark down: tables, every split's rows, figures and one HTML page."""
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cnnfeat.benchmark._figures import report_figures
-from cnnfeat.benchmark._options import BenchmarkOptions
+from cnnfeat.benchmark._options import BenchmarkOptions, DrawOptions
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import OutputError
@@ -16,13 +18,15 @@ from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import splits_to_csv
 from cnnfeat.store import FeatureFile
 
-# Every name that a report may write: none is replaced unasked, and with --overwrite
-# none of an earlier report is left among those of a new one.
+# Every name that a report may write, beside those of its splits.
 _OWN_NAMES = (
-    *("results.json", "results.csv", "table.md", "index.html", "splits*.csv"),
+    *("results.json", "results.csv", "table.md", "index.html"),
     *("accuracy_by_layer.png", "learning_curve.png", "c_curve.png", "confusion.png"),
     *("per_class_accuracy.png", "confused_pairs.png"),
 )
+_SPLITS_NAME = re.compile(r"splits(-\d+)?\.csv")
+# What the results.json of every report has, and hardly another program's.
+_OWN_FIELDS = {"protocol", "metric", "rows", "split_sets", "provenance", "files"}
 _SETTINGS = ("scale", "signed_sqrt", "n_components")
 
 
@@ -32,8 +36,8 @@ def check_report_dir(features: FeatureFile, options: BenchmarkOptions) -> None:
     Raises
     ------
     OutputError
-        If a file of a report is there already and is not to be replaced, or is read by
-        the benchmark, or the folder cannot be made.
+        If a file that the report may write is there already and is not to be replaced,
+        or is read by the benchmark, or the folder cannot be made.
     """
     if options.report_dir is None:
         return
@@ -44,12 +48,35 @@ def check_report_dir(features: FeatureFile, options: BenchmarkOptions) -> None:
         raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
     read = [features.path, *options.draw.files_read]
     read += map(Path, image_files(features.table))
-    check_outputs(_own_files(path), read, overwrite=options.overwrite)
+    names = (*_OWN_NAMES, *_splits_names(options.draw))
+    check_outputs([path / name for name in names], read, overwrite=options.overwrite)
 
 
-def _own_files(folder: Path) -> list[Path]:
-    """Return what is in `folder` under a name that a report writes."""
-    return sorted(path for name in _OWN_NAMES for path in folder.glob(name))
+def _splits_names(draw: DrawOptions) -> list[str]:
+    """Return the names that `_splits` will give."""
+    sizes = set(draw.train_sizes)
+    if draw.splits_file is not None or len(sizes) < 2:
+        return ["splits.csv"]
+    return [f"splits-{size}.csv" for size in sorted(sizes)]
+
+
+def _earlier_files(folder: Path) -> Iterator[Path]:
+    """Yield the files that the report in `folder` says it made and are still there.
+
+    None where its results.json is missing, damaged, or not a report's.
+    """
+    try:
+        told = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(told, dict) or not told.keys() >= _OWN_FIELDS:
+        return
+    names = told["files"] if isinstance(told["files"], list) else []
+    for name in map(str, names):
+        path = folder / name
+        is_ours = name in _OWN_NAMES or _SPLITS_NAME.fullmatch(name)
+        if is_ours and path.is_file() and not path.is_symlink():
+            yield path
 
 
 def publish(
@@ -70,15 +97,22 @@ def publish(
     figures = report_figures(report, features)
     names = (*texts, *(f"{name}.png" for name in figures), "index.html", "results.json")
     report = replace(report, files=names)
-    texts["results.json"] = json.dumps(json_safe(report.to_dict()), indent=1) + "\n"
+    read = {os.path.realpath(path) for path in options.draw.files_read}
+    outdated = [
+        path
+        for path in (_earlier_files(folder) if options.overwrite else ())
+        if path.name not in names and os.path.realpath(path) not in read
+    ]
     for name, text in texts.items():
         write_output(folder / name, text.encode("utf-8"), overwrite=True)
     for name, figure in figures.items():
         write_output(folder / f"{name}.png", figure.png, overwrite=True)
     save_html(_page(report, list(figures.values())), folder / "index.html")
-    for path in _own_files(folder):
-        if path.name not in names:
-            path.unlink()
+    for path in outdated:
+        path.unlink(missing_ok=True)
+    # Last: until then the earlier one still tells which files are of a report.
+    record = json.dumps(json_safe(report.to_dict()), indent=1) + "\n"
+    write_output(folder / "results.json", record.encode("utf-8"), overwrite=True)
     return report
 
 

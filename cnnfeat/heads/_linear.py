@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,18 @@ class LinearFit:
     side: str
     objective: float
     start: Tensor = field(repr=False)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the objective and all weights are numbers, and float32 holds these.
+
+        Heads keep float32.
+        """
+        largest = np.finfo(np.float32).max
+        parts = (self.coef, self.intercept)
+        # NaN is not at most anything.
+        fits = all(bool((np.abs(part) <= largest).all()) for part in parts)
+        return fits and math.isfinite(self.objective)
 
     def predict(self, X: Tensor | RowSource) -> NDArray[Any]:
         """Return the classes (n,) of features X (n, d), as they are in `classes`."""

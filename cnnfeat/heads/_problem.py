@@ -167,12 +167,14 @@ class TrainingProblem:
         tol : float, optional
             In place of the formulation's.
         verify : bool
-            Check the tolerance in float64, and go on where it does not hold.
+            Check the tolerance in float64, and go on where it does not hold; refuse
+            weights that are not finite, which are otherwise the caller's affair.
 
         Raises
         ------
         DataError
-            If C is not a finite number above 0, or a matrix over the memory budget.
+            If C is not a finite number above 0, a matrix over the memory budget, or
+            the weights of a verified fit are not finite.
 
         Warns
         -----
@@ -190,7 +192,10 @@ class TrainingProblem:
         )
         if not found.converged:
             self._warn(found, tol)
-        return self._to_fit(found, C)
+        fit = self._to_fit(found, C)
+        if verify and not fit.is_finite:
+            raise DataError(not_finite(formulation.name, f"C = {C:g}"))
+        return fit
 
     def can_start(self, other: TrainingProblem) -> bool:
         """Whether weights of a fit to these rows are a start for fits to `other`.
@@ -272,6 +277,14 @@ class TrainingProblem:
             HeadConvergenceWarning,
             stacklevel=4,
         )
+
+
+def not_finite(name: str, at: str) -> str:
+    """Return the words for fits of an estimator that came out as NaN or infinity."""
+    return (
+        f"{name} has no finite weights at {at}: lower --C, or scale the features "
+        "(--scale l2)"
+    )
 
 
 def block_of(K: Tensor, rows: NDArray[np.int64]) -> Tensor:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnfeat.errors import CnnfeatWarning
-from cnnfeat.heads._problem import TrainingProblem
+from cnnfeat.errors import CnnfeatWarning, DataError
+from cnnfeat.heads._problem import TrainingProblem, not_finite
 from cnnfeat.heads._transform import row_blocks
 from cnnfeat.heads._validation import check_grid
 from cnnfeat.metrics import mean_per_class_accuracy
@@ -43,7 +43,8 @@ class CChoice:
     grid : tuple of float
         Ascending.
     scores : tuple of float
-        Mean per-class accuracy on the validation rows, one for each of the grid.
+        Mean per-class accuracy on the validation rows, one for each of the grid; 0
+        where the fit is not finite, which is never chosen.
     start : Tensor of shape (p, k), optional
         Weights that a fit at C to all training rows may start from.
     """
@@ -84,7 +85,8 @@ def select_C(
     Raises
     ------
     DataError
-        For a bad grid, or inner training rows of fewer than two classes.
+        For a bad grid, inner training rows of fewer than two classes, or where no fit
+        is finite.
     """
     grid, (train, validation) = check_grid(grid), inner
     inside = problem.take(train)
@@ -93,15 +95,21 @@ def select_C(
     names, index = np.unique(y, return_inverse=True)
     tol = max(problem.formulation.tol, SELECTION_TOL)
     scores: list[float] = []
-    starts: list[Tensor] = []
-    for C in grid:
+    starts: dict[int, Tensor] = {}  # of the fits that are finite
+    for place, C in enumerate(grid):
         # From a smaller C the active sets shrink to the right ones: see `_start`.
-        start = starts[-1] if starts else None
+        start = starts[max(starts)] if starts else None
         found = inside.fit(C, start=start, tol=tol, verify=False)
-        starts.append(found.start)
+        if not found.is_finite:
+            scores.append(0.0)
+            continue
+        starts[place] = found.start
         correct = found.predict(X_validation) == y
         scores.append(mean_per_class_accuracy(index, correct, len(names)))
-    best = int(np.argmax(scores))  # the first of equals: the smallest C
+    if not starts:
+        at = f"any C from {grid[0]:g} to {grid[-1]:g}"
+        raise DataError(not_finite(problem.formulation.name, at))
+    best = max(starts, key=scores.__getitem__)  # the first of equals: the smallest C
     start = starts[best] if inside.can_start(problem) else None
     return CChoice(grid[best], grid, tuple(scores), start)
 

@@ -11,6 +11,7 @@ the active sets shrink to the right ones, coming from a hard margin they wander.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -70,7 +71,9 @@ def _ridge(
     H = rows.weighted_gram(loss.row_weights(state))
     # The mean of 2 C ‖x‖² says how hard the margin is, whatever the features' scale.
     strength = float(H.diagonal().sum()) / rows.n
-    factor = min(1.0, FIRST_STRENGTH / strength) if strength > 0 else 1.0
+    # One that overflows would make a factor of 0, and a path without end.
+    has_path = 0 < strength < math.inf
+    factor = min(1.0, FIRST_STRENGTH / strength) if has_path else 1.0
     # Less than half a step of the path is not worth a problem of its own.
     if factor * PATH_RATIO**0.5 >= 1:
         factor = 1.0

@@ -67,10 +67,14 @@ class FeatureFile:
         self.provenance = read_attributes(file["/provenance"])
         self.layers = read_layers(file)
         self._check_lengths()
+        labels = file["/images/label"][:]
+        # A table cuts them down to int32, where others would pass for another class.
+        if labels.dtype.kind not in "iu" or np.any(labels.astype(np.int32) != labels):
+            raise DataError(f"/images/label, {labels.dtype}, holds what is not int32")
         self.table = ImageTable(
             root=str(file.attrs["root"]),
             paths=read_strings(file, "/images/path"),
-            labels=file["/images/label"][:],
+            labels=labels,
             class_names=read_strings(file, "/classes"),
             ok=file["/images/ok"][:],
         )

@@ -60,6 +60,20 @@ def _refuse_overflow(name: str, array: np.ndarray, paths: Sequence[str]) -> None
         )
 
 
+def underflow_share(array: np.ndarray, stored: np.ndarray, ok: np.ndarray) -> float:
+    """Return the share of an array's non-zero values that are stored as zero.
+
+    Parameters
+    ----------
+    array, stored : ndarray of shape (m, ...), floating
+        Rows before and after `as_stored`.
+    ok : ndarray of shape (m,), dtype=bool
+        Rows that count.
+    """
+    before = np.count_nonzero(array if ok.all() else array[ok])
+    return 1 - np.count_nonzero(stored) / before if before else 0.0
+
+
 def cut_reason(text: str) -> bytes:
     """Return `text` in UTF-8, cut at a character to the length that is stored."""
     data = " ".join(text.split()).encode("utf-8", "replace")

@@ -8,6 +8,7 @@ those of a run that was never interrupted.
 """
 
 import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import OutputError, ProvenanceError, ShapeError
+from cnnfeat.errors import CnnfeatWarning, OutputError, ProvenanceError, ShapeError
 from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
@@ -30,7 +31,12 @@ from cnnfeat.store._journal import (
     journal_path,
     read_journal,
 )
-from cnnfeat.store._rows import as_stored, check_layers, cut_reason
+from cnnfeat.store._rows import (
+    as_stored,
+    check_layers,
+    cut_reason,
+    underflow_share,
+)
 from cnnfeat.store._skeleton import (
     Contents,
     create_skeleton,
@@ -38,6 +44,9 @@ from cnnfeat.store._skeleton import (
     mark_complete,
     open_for_rows,
 )
+
+# Of a batch's values that are not zero: more of them stored as zero is told.
+_UNDERFLOW_TOLD = 0.01
 
 
 class FeatureWriter:
@@ -90,6 +99,7 @@ class FeatureWriter:
         self.failures: dict[int, str] = {}
         self._committed = 0
         self._closed = False
+        self._told_underflow = False
         self._overwrite = overwrite
         self._part = self.path.with_name(self.path.name + ".part")
         self._new = self.path.with_name(self.path.name + ".part.new")
@@ -202,6 +212,11 @@ class FeatureWriter:
             If a value is too large for float16; names the layer and the image.
         OutputError
             If the disk is full or gone; rows committed so far stay for `resume`.
+
+        Warns
+        -----
+        CnnfeatWarning
+            Once, if float16 turns many values into zero.
         """
         ok, errors = np.array(ok, dtype=bool), list(errors)
         stop = self._check_rows(start, ok, errors)
@@ -215,6 +230,7 @@ class FeatureWriter:
             name: as_stored(spec, features[name], ok, paths)
             for name, spec in self._layers.items()
         }
+        self._warn_of_underflow(features, stored, ok)
         assert self._file is not None
         try:
             for name, rows in stored.items():
@@ -229,6 +245,26 @@ class FeatureWriter:
             {start + int(k): errors[k] for k in np.flatnonzero(~ok).tolist()}
         )
         self.rows_done = stop
+
+    def _warn_of_underflow(
+        self,
+        features: Mapping[str, np.ndarray],
+        stored: Mapping[str, np.ndarray],
+        ok: np.ndarray,
+    ) -> None:
+        for name, rows in stored.items():
+            if self._told_underflow or rows.dtype != np.float16:
+                continue
+            share = underflow_share(features[name], rows, ok)
+            if share > _UNDERFLOW_TOLD:
+                self._told_underflow = True
+                warnings.warn(
+                    f"layer {name!r}: {100 * share:.3g} % of a batch's values that are "
+                    "not zero are too small for float16 and are stored as zero; give "
+                    "--dtype float32",
+                    CnnfeatWarning,
+                    stacklevel=3,
+                )
 
     def _check_rows(self, start: int, ok: np.ndarray, errors: Sequence[str]) -> int:
         stop = start + len(ok)
