@@ -1,11 +1,13 @@
 """The start of a separable problem: the plane's minimum, the path, fewer steps."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from cnnfeat.heads import LinearSVM
+from cnnfeat.heads import LinearSVM, _search
 from cnnfeat.heads._active_set import worth_exact
 from cnnfeat.heads._losses import Logistic, SquaredHinge
 from cnnfeat.heads._newton import Stopping, minimise
@@ -53,13 +55,16 @@ def test_no_point_near_the_one_found_in_the_plane_is_lower(seed, cost, c, logist
     best, scores = search_plane(plane)
     torch.testing.assert_close(scores, rows.forward(best))
     start = objective(rows, loss, penalty, W + D)
+    assert (objective(rows, loss, penalty, best) <= start * (1 + 1e-12)).all()
+    # Random directions can take more steps than the solver, which goes on, allows.
+    with patch.object(_search, "PLANE_STEPS", 50):
+        best, _ = search_plane(plane)
     found = objective(rows, loss, penalty, best)
-    assert (found <= start * (1 + 1e-12)).all()
     for t, u in [(0.2, 0), (-0.2, 0), (0, 0.2), (0, -0.2), (0.1, -0.1)]:
         other = best + t * D
         other[-1] += u
         near = objective(rows, loss, penalty, other)
-        assert logistic or (near >= found * (1 - 2e-2)).all()
+        assert (near >= found * (1 - 2e-3)).all()
 
 
 def test_value_and_step_of_the_plane_are_those_of_the_objective():
