@@ -14,6 +14,7 @@ from cnnfeat.benchmark import BenchmarkOptions, DrawOptions, run_benchmark
 from cnnfeat.cli.main import cli
 from cnnfeat.heads import FeatureTransform, LinearSVM
 from cnnfeat.metrics import evaluate_scores
+from cnnfeat.outputs import locked_output
 from cnnfeat.splits import read_splits
 from cnnfeat.store import open_features
 
@@ -160,6 +161,20 @@ def test_a_report_is_not_replaced_unasked(features_path, tmp_path, name):
     assert (folder / name).read_text() == "mine"
     assert run(*arguments, "--overwrite").exit_code == 0
     assert (folder / "notes.txt").read_text() == "mine too"
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_one_benchmark_at_a_time_writes_a_report(features_path, tmp_path, more):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    arguments = ("benchmark", features_path, *DRAWN, "--quiet", "--report", folder)
+    with locked_output(folder / "results.json"):
+        result = run(*arguments, *more)
+        assert result.exit_code == 1
+        assert "another process is writing results.json" in result.stderr
+        assert [path.name for path in folder.iterdir()] == ["results.json.lock"]
+    assert run(*arguments, *more).exit_code == 0
+    assert not (folder / "results.json.lock").exists()
 
 
 def test_only_what_the_earlier_report_made_is_removed(features_path, tmp_path):

@@ -1,5 +1,6 @@
 """Writing a benchmark down: tables, every split's rows, figures and one HTML page."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import OutputError
 from cnnfeat.images import image_files
-from cnnfeat.outputs import check_outputs, json_safe, write_output
+from cnnfeat.outputs import check_outputs, json_safe, locked_output, write_output
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import splits_to_csv
 from cnnfeat.store import FeatureFile
@@ -30,16 +31,21 @@ _OWN_FIELDS = {"protocol", "metric", "rows", "split_sets", "provenance", "files"
 _SETTINGS = ("scale", "signed_sqrt", "n_components")
 
 
-def check_report_dir(features: FeatureFile, options: BenchmarkOptions) -> None:
-    """Raise OutputError unless the report may be written where the options say.
+@contextlib.contextmanager
+def claimed_report_dir(
+    features: FeatureFile, options: BenchmarkOptions
+) -> Iterator[None]:
+    """Let no other process write the report, if one is asked for, in this block.
 
     Raises
     ------
     OutputError
         If a file that the report may write is there already and is not to be replaced,
-        or is read by the benchmark, or the folder cannot be made.
+        or is read by the benchmark; if the folder cannot be made, or another process
+        writes a report into it.
     """
     if options.report_dir is None:
+        yield
         return
     path = Path(options.report_dir)
     try:
@@ -49,7 +55,12 @@ def check_report_dir(features: FeatureFile, options: BenchmarkOptions) -> None:
     read = [features.path, *options.draw.files_read]
     read += map(Path, image_files(features.table))
     names = (*_OWN_NAMES, *_splits_names(options.draw))
-    check_outputs([path / name for name in names], read, overwrite=options.overwrite)
+    # Locked before it is looked at: the other process may be about to fill it.
+    with locked_output(path / "results.json"):
+        check_outputs(
+            [path / name for name in names], read, overwrite=options.overwrite
+        )
+        yield
 
 
 def _splits_names(draw: DrawOptions) -> list[str]:

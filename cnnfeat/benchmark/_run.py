@@ -17,7 +17,7 @@ from cnnfeat.benchmark._compare import find_pairs
 from cnnfeat.benchmark._measure import head_settings, measure_layer
 from cnnfeat.benchmark._notices import keep_warnings
 from cnnfeat.benchmark._options import BenchmarkOptions
-from cnnfeat.benchmark._publish import check_report_dir, publish
+from cnnfeat.benchmark._publish import claimed_report_dir, publish
 from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
 from cnnfeat.benchmark._summary import BenchmarkReport
@@ -81,7 +81,7 @@ def run_benchmark(
     get_protocol(options.draw.protocol)
     with ExitStack() as stack:
         features = stack.enter_context(open_features(features_path))
-        check_report_dir(features, options)
+        stack.enter_context(claimed_report_dir(features, options))
         told: list[str] = []
         with keep_warnings(told):
             origins = _open_origins(features, options, stack, progress)
