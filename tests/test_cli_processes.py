@@ -83,25 +83,26 @@ def test_with_torchruns_store_whoever_fails_first_speaks(monkeypatch):
     assert told == [True, False, False]
 
 
-def test_one_line_when_one_of_two_fails_in_mid_run(colour_dir, tmp_path):
-    """The first cannot write its log; the other one waits for it in a collective."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [
-            *(*launcher, "--nproc-per-node", "2", "-m", "cnnfeat"),
-            *("finetune", str(colour_dir), "-o", str(tmp_path / "w.pth"), "--resume"),
-            *("--log-file", str(tmp_path / "missing" / "log.jsonl")),
-            *("--model", "squeezenet1_1", "--weights", "random", "--batch-size", "4"),
-            *("--device", "cpu", "--workers", "0", "--quiet"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+def test_one_line_when_one_of_two_fails_in_mid_run(colour_dir, tmp_path, small_files):
+    """The first cannot write a checkpoint; the other waits for it in a collective."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", "2", "-m", "cnnfeat"),
+        *("finetune", str(colour_dir), "-o", str(tmp_path / "w.pth"), "--resume"),
+        *("--model", "squeezenet1_1", "--weights", "random", "--batch-size", "4"),
+        *("--device", "cpu", "--workers", "0", "--quiet"),
+    ]
+    with small_files:  # a limit that child processes inherit
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        )
     assert done.returncode != 0
     ours = [line for line in done.stderr.splitlines() if line.startswith("cnnfeat: ")]
-    assert len(ours) == 1 and "log.jsonl: cannot be written" in ours[0]
+    assert len(ours) == 1 and ": cannot be written: " in ours[0]
     assert "RuntimeError" not in done.stderr
     assert not (tmp_path / "w.pth").exists()
