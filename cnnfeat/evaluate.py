@@ -3,6 +3,8 @@
 Joins `store`, `heads`, `metrics` and, for the confusion matrix, `report`.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import warnings
@@ -11,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from cnnfeat import heads, networks, report
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.heads import Head
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
-from cnnfeat.networks import read_seen_images
 from cnnfeat.outputs import check_outputs, write_output
-from cnnfeat.report import plot_confusion_matrix, save_figure
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import (
     FeatureFile,
@@ -122,7 +122,7 @@ def evaluate_head(
 
 
 def score_rows(
-    head: Head, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
+    head: heads.Head, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
 ) -> np.ndarray:
     """Return the head's scores of some rows, read block by block.
 
@@ -138,7 +138,7 @@ def score_rows(
     return scores
 
 
-def _rows_to_score(head: Head, features: FeatureFile, rows: str) -> np.ndarray:
+def _rows_to_score(head: heads.Head, features: FeatureFile, rows: str) -> np.ndarray:
     """Return the rows (int64, ascending) of images that can and may be scored."""
     usable = features.ok & (_labels_by_name(head, features) >= 0)
     if rows == "heldout" and is_trained_from(head, features):
@@ -146,7 +146,9 @@ def _rows_to_score(head: Head, features: FeatureFile, rows: str) -> np.ndarray:
     return np.flatnonzero(usable)
 
 
-def _warn_of_images_seen(head: Head, features: FeatureFile, rows: np.ndarray) -> None:
+def _warn_of_images_seen(
+    head: heads.Head, features: FeatureFile, rows: np.ndarray
+) -> None:
     """Say so when the head or its network was trained on images that are scored."""
     for seen, what in (
         (
@@ -154,7 +156,7 @@ def _warn_of_images_seen(head: Head, features: FeatureFile, rows: np.ndarray) ->
             "are training images of the head",
         ),
         (
-            read_seen_images(features.provenance),
+            networks.read_seen_images(features.provenance),
             "are among those that the network was fine-tuned on",
         ),
     ):
@@ -167,7 +169,7 @@ def _warn_of_images_seen(head: Head, features: FeatureFile, rows: np.ndarray) ->
             )
 
 
-def _labels_by_name(head: Head, features: FeatureFile) -> np.ndarray:
+def _labels_by_name(head: heads.Head, features: FeatureFile) -> np.ndarray:
     """Return each row's class as an index into the head's; -1 where it knows none."""
     index = {name: k for k, name in enumerate(head.class_names)}
     # The last entry serves label -1, which indexes from the end.
@@ -184,7 +186,9 @@ def _why_nothing(head_path: str, features_path: str, rows: str) -> str:
     return f"{features_path} has no image of a class that {head_path} knows"
 
 
-def _report(head: Head, result: Scores, rows: str, n_left_out: int) -> EvaluationReport:
+def _report(
+    head: heads.Head, result: Scores, rows: str, n_left_out: int
+) -> EvaluationReport:
     n_correct = int(np.trace(result.confusion))
     names = head.class_names
     per_class = zip(names, result.per_class_accuracy.tolist(), strict=True)
@@ -224,4 +228,6 @@ def _write_predictions(
 
 
 def _draw_confusion(path: str, class_names: tuple[str, ...], result: Scores) -> None:
-    save_figure(plot_confusion_matrix(result.confusion, class_names), path)
+    report.save_figure(
+        report.plot_confusion_matrix(result.confusion, class_names), path
+    )

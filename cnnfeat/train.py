@@ -4,21 +4,16 @@ Joins `store` (features in, head out), `splits` (which rows) and `heads` (transf
 choice of C, fit). Nothing here looks at a row that is not a training row.
 """
 
+from __future__ import annotations
+
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from cnnfeat import heads
 from cnnfeat.errors import SplitError
-from cnnfeat.heads import (
-    Head,
-    HeadFit,
-    HeadSettings,
-    TrainingRows,
-    fit_splits,
-    warn_of_edges,
-)
 from cnnfeat.outputs import check_outputs
 from cnnfeat.splits import Split, draw_split, inner_positions, usable_rows
 from cnnfeat.store import FeatureFile, open_features, save_head
@@ -158,7 +153,7 @@ def _fit(
     names: tuple[str, ...],
     split: Split,
     options: TrainOptions,
-) -> HeadFit:
+) -> heads.HeadFit:
     """Choose C inside the training rows, then fit to all of them."""
     settings = head_settings(options)
     X = features.read(names, split.train)
@@ -166,20 +161,22 @@ def _fit(
     inner = None
     if settings.chooses_C:
         inner = inner_positions(features.table, split.train, seed=options.seed)
-    (fit,) = fit_splits(
+    (fit,) = heads.fit_splits(
         X,
         features.labels[split.train],
-        [TrainingRows(np.arange(len(X)), inner, options.seed)],
+        [heads.TrainingRows(np.arange(len(X)), inner, options.seed)],
         settings,
         [features.layers[name].n_features for name in names],
     )
-    warn_of_edges([(f"{options.kind} on {'+'.join(names)}", fit.linear.C, fit.grid)])
+    heads.warn_of_edges(
+        [(f"{options.kind} on {'+'.join(names)}", fit.linear.C, fit.grid)]
+    )
     return fit
 
 
-def head_settings(options: TrainOptions) -> HeadSettings:
+def head_settings(options: TrainOptions) -> heads.HeadSettings:
     """Return what the options say of the head."""
-    return HeadSettings(
+    return heads.HeadSettings(
         kind=options.kind,
         scale=options.scale,
         signed_sqrt=options.signed_sqrt,
@@ -190,7 +187,7 @@ def head_settings(options: TrainOptions) -> HeadSettings:
     )
 
 
-def _validation(fit: HeadFit) -> dict[str, float]:
+def _validation(fit: heads.HeadFit) -> dict[str, float]:
     """Return the mean per-class accuracy inside the training rows of each C."""
     if fit.choice is None:
         return {}
@@ -202,9 +199,9 @@ def _to_head(
     features: FeatureFile,
     names: tuple[str, ...],
     split: Split,
-    fit: HeadFit,
+    fit: heads.HeadFit,
     options: TrainOptions,
-) -> Head:
+) -> heads.Head:
     return fit.to_head(
         [features.class_names[label] for label in fit.linear.classes],
         training_paths=tuple(features.paths[row] for row in split.train),

@@ -57,6 +57,24 @@ def test_help_and_usage_errors_import_nothing_heavy(arguments):
     assert _modules_after(arguments) == set()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "extract missing -o missing.h5",
+        "predict missing.h5 missing",
+        "evaluate missing.h5 missing.h5",
+        "train-svm missing.h5 -o h.h5",
+        "train-softmax missing.h5 -o h.h5",
+        "benchmark missing.h5",
+        "splits missing.h5 -o s.csv",
+        "info missing.h5",
+    ],
+)
+def test_what_is_missing_is_told_before_torch_is_imported(arguments):
+    heavy = {"torch", "torchvision", "timm", "sklearn"}
+    assert not heavy & _modules_after(arguments.split())
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_a_transcript(name):
     result = CliRunner().invoke(cli, [name, "--help"])

@@ -4,17 +4,19 @@ Their features are files beside the feature file, extracted from the same images
 and used again while those images are the same.
 """
 
+from __future__ import annotations
+
 import os
 
+from cnnfeat import extract
 from cnnfeat.errors import InputError, ProvenanceError
-from cnnfeat.extract import ExtractOptions, Progress, extract_features
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import fingerprint_images, relist_images
 from cnnfeat.store import FeatureFile, open_features
 
 
 def baseline_features(
-    features: FeatureFile, baseline: str, progress: Progress | None = None
+    features: FeatureFile, baseline: str, progress: extract.Progress | None = None
 ) -> FeatureFile:
     """Open the baseline's feature file, after extracting it where it is missing.
 
@@ -35,7 +37,7 @@ def baseline_features(
     """
     path = features.path.with_suffix(f".baseline-{baseline}.h5")
     if not path.exists():
-        extract_features(
+        extract.extract_features(
             _images_of(features),
             str(path),
             _options(features, baseline),
@@ -89,12 +91,12 @@ def _images_of(features: FeatureFile) -> ImageTable:
     return images
 
 
-def _options(features: FeatureFile, baseline: str) -> ExtractOptions:
+def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
     """Return the options that give the baseline, all else as in the file."""
     if baseline == "pixels":
-        return ExtractOptions(model="pixels", resume=True)
+        return extract.ExtractOptions(model="pixels", resume=True)
     specs = features.layers.values()
-    return ExtractOptions(
+    return extract.ExtractOptions(
         model=features.provenance["model"],
         weights="random",
         layers=tuple(spec.name for spec in specs),

@@ -1,16 +1,18 @@
 """The figures of a benchmark's report; classes and images are the best row's."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cnnfeat import images
 from cnnfeat.benchmark._published import published_references
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import InputError
-from cnnfeat.images import read_thumbnail, relist_images
 from cnnfeat.report import (
     ConfusedPair,
     ReportFigure,
@@ -157,7 +159,7 @@ def _series(label: str, cells: list[Cell | None], report: BenchmarkReport) -> Se
     )
 
 
-def _c_curve(report: BenchmarkReport) -> "Figure":
+def _c_curve(report: BenchmarkReport) -> Figure:
     """Draw the best cell of each head, C as chosen most often."""
     best_of: dict[str, Cell] = {}
     for cell in _main(report):
@@ -230,12 +232,12 @@ def _reader(
 ) -> Callable[[Sequence[int]], list[np.ndarray]]:
     """Return what gives small images of rows, uint8 (h, w, 3); none that are gone."""
     try:
-        images = relist_images(features.table)
+        table = images.relist_images(features.table)
     except InputError:
         return lambda rows: []
 
     def read(rows: Sequence[int]) -> list[np.ndarray]:
-        found = (read_thumbnail(images, row) for row in rows)
+        found = (images.read_thumbnail(table, row) for row in rows)
         return [image for image in found if image is not None]
 
     return read

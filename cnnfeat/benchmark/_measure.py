@@ -6,11 +6,14 @@ choice of C see the training rows of their own split alone, so that each split's
 is that of the split by itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cnnfeat import heads
 from cnnfeat.benchmark._layer_rows import (
     LayerRows,
     open_rows,
@@ -21,7 +24,6 @@ from cnnfeat.benchmark._notices import convergence_of
 from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._results import Cell, SplitResult, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, used_rows
-from cnnfeat.heads import HeadFit, HeadSettings, TrainingRows, fit_splits
 from cnnfeat.metrics import Scores, evaluate_scores
 from cnnfeat.store import FeatureFile
 
@@ -98,18 +100,18 @@ def measure_layer(
 
 def _fit(
     read: _Layer, kind: str, split_set: SplitSet, options: BenchmarkOptions
-) -> list[HeadFit]:
+) -> list[heads.HeadFit]:
     """Return one fit a split; positions in X stand for rows of the file."""
     inner = split_set.inner_positions()
     rows = [
-        TrainingRows(
+        heads.TrainingRows(
             read.positions(split.train), inner[number] if inner else None, seed
         )
         for number, (split, seed) in enumerate(
             zip(split_set.splits, split_set.seeds, strict=True)
         )
     ]
-    return fit_splits(
+    return heads.fit_splits(
         read.X,
         read.features.labels[read.rows],
         rows,
@@ -118,9 +120,9 @@ def _fit(
     )
 
 
-def head_settings(kind: str, options: BenchmarkOptions) -> HeadSettings:
+def head_settings(kind: str, options: BenchmarkOptions) -> heads.HeadSettings:
     """Return what the options say of heads of this kind."""
-    return HeadSettings(
+    return heads.HeadSettings(
         kind=kind,
         scale=options.scale,
         signed_sqrt=options.signed_sqrt,
@@ -137,7 +139,9 @@ def memory_budget(options: BenchmarkOptions) -> int | None:
     return None if options.memory_mib is None else options.memory_mib * _MIB
 
 
-def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: list[HeadFit]) -> Cell:
+def _cell(
+    read: _Layer, kind: str, split_set: SplitSet, fits: list[heads.HeadFit]
+) -> Cell:
     labels = read.features.labels
     classes = classes_of([split_set], labels)
     results: list[SplitResult] = []
@@ -165,7 +169,7 @@ def _cell(read: _Layer, kind: str, split_set: SplitSet, fits: list[HeadFit]) -> 
 
 
 def _score(
-    fit: HeadFit, X: np.ndarray | LayerRows, y: np.ndarray, classes: np.ndarray
+    fit: heads.HeadFit, X: np.ndarray | LayerRows, y: np.ndarray, classes: np.ndarray
 ) -> Scores:
     """Score test rows; a class that a split does not train never wins."""
     trained = fit.linear.classes
@@ -177,7 +181,7 @@ def _score(
     return evaluate_scores(scores, y, len(classes))
 
 
-def _result(fit: HeadFit, scored: Scores, n_train: int, seed: int) -> SplitResult:
+def _result(fit: heads.HeadFit, scored: Scores, n_train: int, seed: int) -> SplitResult:
     return SplitResult(
         seed=seed,
         n_train=n_train,

@@ -1,5 +1,7 @@
 """Running a benchmark from a feature file to its report."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnfeat import heads, networks
 from cnnfeat.benchmark._baselines import (
     baseline_features,
     baseline_layers,
@@ -22,8 +25,6 @@ from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import CnnfeatWarning
-from cnnfeat.heads import warn_of_edges
-from cnnfeat.networks import read_seen_images
 from cnnfeat.protocols import get_protocol
 from cnnfeat.splits import usable_rows
 from cnnfeat.store import FeatureFile, open_features
@@ -92,7 +93,7 @@ def run_benchmark(
         with keep_warnings(told):
             _warn_of_images_seen(features, split_sets)
             cells = _measure(origins, split_sets, options, progress)
-            warn_of_edges(
+            heads.warn_of_edges(
                 [
                     (cell.name, one.C, one.C_grid)
                     for cell in cells
@@ -203,7 +204,9 @@ def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) 
     tested = np.unique(
         np.concatenate([split.test for one in split_sets for split in one.splits])
     )
-    n_seen = len(read_seen_images(features.provenance).among(features.table, tested))
+    n_seen = len(
+        networks.read_seen_images(features.provenance).among(features.table, tested)
+    )
     if n_seen:
         warnings.warn(
             f"{n_seen} of {len(tested)} test images are among those that the network "

@@ -1,19 +1,20 @@
 """Features as arrays in memory, for notebooks and scripts."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnnfeat import extraction, networks
 from cnnfeat.extract._options import ExtractOptions
 from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
     refuse_failures,
 )
-from cnnfeat.extraction import ArraySink, run
 from cnnfeat.image_table import ImageTable
-from cnnfeat.networks import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class FeatureArrays:
 
 
 def extract_arrays(
-    network: Network | str,
+    network: networks.Network | str,
     images: str | ImageTable,
     layers: Sequence[str] = (),
     *,
@@ -76,7 +77,7 @@ def extract_arrays(
     """
     options = replace(options or ExtractOptions(), layers=tuple(layers))
     given = None
-    if isinstance(network, Network):
+    if isinstance(network, networks.Network):
         given = network
     else:
         options = replace(options, model=network)
@@ -86,8 +87,8 @@ def extract_arrays(
             image_list, workers=options.workers, decoder=options.decoder
         )
         extractor.plan(source)
-        sink = ArraySink(len(image_list), extractor.specs)
-        run(
+        sink = extraction.ArraySink(len(image_list), extractor.specs)
+        extraction.run(
             source,
             extractor,
             sink,

@@ -6,12 +6,15 @@ work; the fingerprint is the part of it that must be the same for one run to go 
 another stopped.
 """
 
+from __future__ import annotations
+
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from cnnfeat import extraction, networks
 from cnnfeat.errors import CnnfeatWarning
 from cnnfeat.extract._options import ExtractOptions, ExtractReport, Progress
 from cnnfeat.extract._work import (
@@ -19,17 +22,9 @@ from cnnfeat.extract._work import (
     make_extractor,
     refuse_failures,
 )
-from cnnfeat.extraction import (
-    Extractor,
-    ImageSource,
-    StageSeconds,
-    return_memory,
-    run,
-)
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, fingerprint_images, image_files
 from cnnfeat.interrupts import Interrupted, StopOnSignal
-from cnnfeat.networks import Network
 from cnnfeat.outputs import check_outputs, refuse_inputs
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import Contents, FeatureWriter, unfinished_run
@@ -48,7 +43,7 @@ def extract_features(
     output_path: str,
     options: ExtractOptions | None = None,
     *,
-    network: Network | None = None,
+    network: networks.Network | None = None,
     stdin: Iterable[str] | None = None,
     progress: Progress | None = None,
     command: str = "",
@@ -90,7 +85,7 @@ def extract_features(
     """
     options = options or ExtractOptions()
     _check_output(output_path, images, options)
-    started, seconds = time.monotonic(), StageSeconds()
+    started, seconds = time.monotonic(), extraction.StageSeconds()
     with seconds.measure("start"):
         image_list = as_image_list(images, stdin)
         refuse_inputs([output_path], image_files(image_list))
@@ -109,7 +104,7 @@ def extract_features(
             )
             extractor.plan(source)
             writer = _open_writer(output_path, source, extractor, options, command)
-            return_memory()
+            extraction.return_memory()
 
         def tell(batch: Batch) -> None:
             refuse_failures(batch, image_list, options)
@@ -125,11 +120,11 @@ def extract_features(
 
 
 def _report(
-    extractor: Extractor,
+    extractor: extraction.Extractor,
     writer: FeatureWriter,
     n_resumed: int,
     elapsed: float,
-    seconds: StageSeconds,
+    seconds: extraction.StageSeconds,
 ) -> ExtractReport:
     table, network = writer.contents.table, extractor.network
     n_images, n_failed = len(table), len(writer.failures)
@@ -163,7 +158,7 @@ def _check_output(
     check_outputs([output_path], [options.weights, *listed], overwrite=may_exist)
 
 
-def _warn_of_finetuning(table: ImageTable, network: Network) -> None:
+def _warn_of_finetuning(table: ImageTable, network: networks.Network) -> None:
     """Say so when the weights were fine-tuned on some of the images."""
     n_seen = len(SeenImages.of_weights(network.weights.metadata).among(table))
     if n_seen:
@@ -178,8 +173,8 @@ def _warn_of_finetuning(table: ImageTable, network: Network) -> None:
 
 def _open_writer(
     path: str,
-    source: ImageSource,
-    extractor: Extractor,
+    source: extraction.ImageSource,
+    extractor: extraction.Extractor,
     options: ExtractOptions,
     command: str,
 ) -> FeatureWriter:
@@ -209,16 +204,16 @@ def _open_writer(
 
 
 def _run(
-    source: ImageSource,
-    extractor: Extractor,
+    source: extraction.ImageSource,
+    extractor: extraction.Extractor,
     writer: FeatureWriter,
-    seconds: StageSeconds,
+    seconds: extraction.StageSeconds,
     done: Callable[[Batch], None],
 ) -> None:
     """Take every row that is not in the file yet through the network."""
     n_images = source.n_images
     with StopOnSignal() as stop:
-        run(
+        extraction.run(
             source,
             extractor,
             writer,

@@ -1,15 +1,16 @@
 """What both kinds of extraction are made of: images, and an extractor for them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 
 import numpy as np
 
+from cnnfeat import extraction, networks
 from cnnfeat.errors import ImageError
 from cnnfeat.extract._options import ExtractOptions
-from cnnfeat.extraction import Extractor
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, list_images
-from cnnfeat.networks import Network, NetworkRequest
 
 
 def as_image_list(
@@ -23,11 +24,11 @@ def as_image_list(
 
 def make_extractor(
     options: ExtractOptions,
-    network: Network | None = None,
+    network: networks.Network | None = None,
     *,
     engine: str | None = None,
     batch_size: int | None = None,
-) -> Extractor:
+) -> extraction.Extractor:
     """Return the extractor that the options describe, not opened.
 
     Parameters
@@ -38,11 +39,11 @@ def make_extractor(
     engine, batch_size : str and int, optional
         Where the options leave the choice: what an earlier part of the run used.
     """
-    request = NetworkRequest(
+    request = networks.NetworkRequest(
         options.model, options.weights, options.weights_seed, options.device
     )
     is_open = options.engine == "auto"
-    return Extractor(
+    return extraction.Extractor(
         network or request,
         options.layers,
         pool=options.pool,

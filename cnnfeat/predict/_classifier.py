@@ -3,23 +3,16 @@
 A head file says itself which network, weights, layer and preprocessing it belongs to.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from cnnfeat import suffixes
+from cnnfeat import extraction, heads, layers, networks, suffixes
 from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
-from cnnfeat.extraction import Extractor
-from cnnfeat.heads import Head, to_probabilities
-from cnnfeat.layers import ROOT
-from cnnfeat.networks import (
-    Network,
-    NetworkRequest,
-    load_network,
-    read_weights_metadata,
-)
 from cnnfeat.predict._report import PredictOptions
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
@@ -33,7 +26,7 @@ class Classifier:
     `scores` turns into (m, k); `seen` are the images it was trained on.
     """
 
-    extractor: Extractor
+    extractor: extraction.Extractor
     layers: tuple[str, ...]
     class_names: tuple[str, ...]
     scores: Callable[[np.ndarray], np.ndarray]
@@ -58,23 +51,23 @@ def read_classifier(path: str, options: PredictOptions) -> Classifier:
 
 def _read_weights(path: str, options: PredictOptions) -> Classifier:
     """Return the fine-tuned network: its class scores are the features."""
-    name = options.model or read_weights_metadata(path).get("model")
+    name = options.model or networks.read_weights_metadata(path).get("model")
     if not name:
         raise WeightsError(
             f"{path}: cnnfeat did not write it, so it does not say of which network it "
             "is; give --model NAME"
         )
-    network = load_network(name, weights=path, device=options.device)
+    network = networks.load_network(name, weights=path, device=options.device)
     names = network.weights.class_names
     if not names:
         raise WeightsError(f"{path} does not name its {network.n_classes} classes")
     return Classifier(
-        extractor=Extractor(
-            network, [ROOT], engine=options.engine, batch_size=options.batch_size
+        extractor=extraction.Extractor(
+            network, [layers.ROOT], engine=options.engine, batch_size=options.batch_size
         ),
-        layers=(ROOT,),
+        layers=(layers.ROOT,),
         class_names=names,
-        scores=to_probabilities,
+        scores=heads.to_probabilities,
         kind="weights",
         score="probability",
         seen=SeenImages.of_weights(network.weights.metadata),
@@ -89,11 +82,11 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
             f"{path}: its layers are pooled in {len(pools)} ways ({', '.join(pools)}), "
             "which one extraction does not give; use `cnnfeat evaluate`"
         )
-    layers = tuple(spec.layer for spec in head.layer_specs)
+    names = tuple(spec.layer for spec in head.layer_specs)
     told = head.provenance
-    extractor = Extractor(
+    extractor = extraction.Extractor(
         _network_of(head, path, options),
-        layers,
+        names,
         pool=pools.pop(),
         crops=told.get("crops", "center"),
         precision=told.get("precision", "fp32"),
@@ -102,7 +95,7 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
     )
     return Classifier(
         extractor=extractor,
-        layers=layers,
+        layers=names,
         class_names=head.class_names,
         scores=head.probabilities if head.kind == "softmax" else head.scores,
         kind=head.kind,
@@ -113,7 +106,9 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
     )
 
 
-def _network_of(head: Head, path: str, options: PredictOptions) -> Network:
+def _network_of(
+    head: heads.Head, path: str, options: PredictOptions
+) -> networks.Network:
     """Load the network that the head's features came from, and check that it is."""
     told = head.provenance
     if "model" not in told or "weights_sha256" not in told:
@@ -123,7 +118,7 @@ def _network_of(head: Head, path: str, options: PredictOptions) -> Network:
             f"{path} was trained on features of {told['model']!r}, not "
             f"{options.model!r}; leave --model out"
         )
-    network = NetworkRequest.of_provenance(told, options.device).load()
+    network = networks.NetworkRequest.of_provenance(told, options.device).load()
     record = network.weights
     for field, found, wanted in (
         ("weights_sha256", record.sha256, told["weights_sha256"]),

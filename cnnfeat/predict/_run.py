@@ -1,12 +1,14 @@
 """The classes of images, computed as their features are extracted."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cnnfeat import extraction
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.extraction import run
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, image_files, list_images
 from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
@@ -154,7 +156,7 @@ def _predict_all(
         if progress:
             progress(batch.stop, len(image_list), sink.n_failed)
 
-    run(source, extractor, sink, done=done)
+    extraction.run(source, extractor, sink, done=done)
     return sink
 
 
