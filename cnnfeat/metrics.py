@@ -162,46 +162,6 @@ def mean_std(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), std
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The mean of paired differences, its standard error, and how many pairs."""
-
-    mean: float
-    standard_error: float
-    n_splits: int
-
-
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:
-    """Compare two rows of a table over the same splits.
-
-    The pairs share their split, so that what makes a split hard cancels. The standard
-    error is s / sqrt(n) of the differences. Splits of one data set share images, which
-    makes it somewhat too small (Nadeau and Bengio, Machine Learning 2003).
-
-    Parameters
-    ----------
-    a, b : sequences of the same number of float
-        Results, split by split.
-
-    Returns
-    -------
-    Difference
-        Of a - b. The standard error is NaN for a single pair.
-
-    Raises
-    ------
-    ShapeError
-        If the two differ in length.
-    DataError
-        If there are no pairs.
-    """
-    if len(a) != len(b):
-        raise ShapeError(f"{len(a)} and {len(b)} results are not pairs")
-    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    mean, std = mean_std(differences.tolist())
-    return Difference(mean, std / len(differences) ** 0.5, len(differences))
-
-
 def wilson_interval(
     n_correct: int, n_images: int, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import warnings
 
 import h5py
@@ -188,11 +189,41 @@ def test_any_two_rows_are_compared_over_their_splits(features_path):
         )
         assert one.difference == pytest.approx((a - b).mean(), abs=1e-15)
         assert one.difference >= 0
-        error = (a - b).std(ddof=1) / 3**0.5
-        assert one.standard_error == pytest.approx(error, abs=1e-15)
+        # Six of twelve images a class train, or three: the larger share counts.
+        share = (
+            1.0
+            if cells[better].train_per_class == cells[than].train_per_class == 6
+            else 3.0
+        )
+        error = (a - b).std(ddof=1) * (1 / 3 + share) ** 0.5
+        if math.isnan(one.standard_error):  # one and the same difference in each split
+            assert error == pytest.approx(0, abs=1e-12)
+        else:
+            assert one.standard_error == pytest.approx(error, abs=1e-15)
+            assert one.p_value <= one.p_holm <= 1
         assert one.n_splits == 3
         alike = cells[better].train_per_class == cells[than].train_per_class
         assert one.same_test_rows == alike  # 9 or 6 test images a class are left
+
+
+def test_on_one_split_the_images_are_counted(features_path):
+    report = run_benchmark(
+        features_path, options(n_splits=1, heads=("svm", "softmax"), C=(1.0,))
+    )
+    cells = {cell.name: cell for cell in report.cells}
+    found = report.comparisons()
+    assert len(found) == 6
+    for one in found:
+        # The counts of disagreements add up to the difference of the two results.
+        a, b = (
+            cells[name].values("mean_per_class_accuracy")[0]
+            for name in (one.better, one.than)
+        )
+        assert one.difference == pytest.approx(a - b, abs=1e-12)
+        assert one.low <= one.difference <= one.high
+        assert one.test == "signs of images"
+        assert one.n_family == 6
+    assert any(one.difference > 0.2 and one.p_value < 0.1 for one in found)
 
 
 def test_the_rows_asked_for_are_compared_and_shown(features_path):

@@ -11,7 +11,6 @@ from cnnfeat.errors import DataError, ShapeError
 from cnnfeat.metrics import (
     evaluate_scores,
     mean_std,
-    paired_difference,
     wilson_interval,
 )
 
@@ -96,19 +95,6 @@ def test_mean_and_sample_deviation():
     assert math.isnan(std)
     with pytest.raises(DataError, match="no results"):
         mean_std([])
-
-
-def test_pairs_cancel_what_they_share():
-    rng = np.random.default_rng(0)
-    hardness = rng.normal(size=5)
-    a, b = hardness + np.array([0.1, 0.2, 0.3, 0.2, 0.2]), hardness
-    difference = paired_difference(a, b)
-    assert difference.mean == pytest.approx(0.2)
-    assert difference.standard_error == pytest.approx(0.0707106 / 5**0.5, rel=1e-5)
-    assert difference.n_splits == 5
-    assert math.isnan(paired_difference([1.0], [0.5]).standard_error)
-    with pytest.raises(ShapeError, match="not pairs"):
-        paired_difference([1.0], [0.5, 0.5])
 
 
 def test_wilson_interval_against_published_and_solved_values():

@@ -3,18 +3,29 @@
 Rows are paired by the seed of their splits: at one training size the pairs share their
 training and test rows. Across sizes the smaller training rows are among the larger
 (`cnnfeat.splits.draw_split`), and the test rows may differ; each result says so.
+Which row is best is known only once all are measured, so p-values are adjusted for the
+whole family of comparisons and not for those with the best row alone.
 """
 
+import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.errors import InputError
-from cnnfeat.metrics import paired_difference
-from cnnfeat.report import Column, MeanStd, Table
+from cnnfeat.report import Column, Table
+from cnnfeat.significance import (
+    Difference,
+    holm,
+    image_difference,
+    split_difference,
+)
 
 _NAMED = 6  # how many rows an error lists
 
@@ -25,13 +36,21 @@ Pair = tuple[TableRow, TableRow]
 class Comparison:
     """The mean difference of two rows over splits, as a fraction.
 
-    `standard_error` is that of the mean, NaN for a single split.
+    `standard_error`, the 95 % interval (`low`, `high`), `p_value` and `test` are those
+    of `cnnfeat.significance`, NaN and "" where nothing can be said. `p_holm` is the
+    p-value adjusted for the `n_family` comparisons made together.
     """
 
     better: str
     than: str
     difference: float
     standard_error: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+    n_family: int
+    test: str
     n_splits: int
     same_test_rows: bool
 
@@ -89,6 +108,8 @@ def compare_all(
 ) -> list[Comparison]:
     """Return every two cells whose splits match, the better one of each named first.
 
+    Those between the same two training sizes are one family.
+
     Parameters
     ----------
     cells : sequence of Cell
@@ -97,33 +118,86 @@ def compare_all(
     test_rows : dict
         For each training size, what tells one split's test rows from another's.
     """
+    families = defaultdict(list)
+    for a, b in combinations(cells, 2):
+        if a.seeds == b.seeds:
+            sizes = a.train_per_class, b.train_per_class
+            families[sizes].append((a, b))
     return [
-        compare_cells(a, b, metric, test_rows)
-        for a, b in combinations(cells, 2)
-        if a.seeds == b.seeds
+        one
+        for pairs in families.values()
+        for one in compare_family(pairs, metric, test_rows)
     ]
 
 
-def compare_cells(
+def compare_family(
+    pairs: Sequence[tuple[Cell, Cell]],
+    metric: str,
+    test_rows: dict[int | None, list[bytes]],
+) -> list[Comparison]:
+    """Return the comparisons of pairs of cells, as one family of tests."""
+    found = [_compare_cells(a, b, metric, test_rows) for a, b in pairs]
+    adjusted = holm([one.p_value for one in found])
+    return [
+        replace(one, p_holm=p, n_family=len(found))
+        for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _compare_cells(
     a: Cell, b: Cell, metric: str, test_rows: dict[int | None, list[bytes]]
 ) -> Comparison:
-    """Return the comparison of two cells on the same splits."""
     if b.mean_std(metric).mean > a.mean_std(metric).mean:
         a, b = b, a
-    pairs = paired_difference(a.values(metric), b.values(metric))
     same = test_rows[a.train_per_class] == test_rows[b.train_per_class]
+    found = _difference(a, b, metric, same)
     return Comparison(
-        a.name, b.name, pairs.mean, pairs.standard_error, pairs.n_splits, same
+        better=a.name,
+        than=b.name,
+        difference=found.mean,
+        standard_error=found.standard_error,
+        low=found.low,
+        high=found.high,
+        p_value=found.p_value,
+        p_holm=found.p_value,
+        n_family=1,
+        test=found.test,
+        n_splits=len(a.splits),
+        same_test_rows=same,
+    )
+
+
+def _difference(a: Cell, b: Cell, metric: str, same_test_rows: bool) -> Difference:
+    values = a.values(metric), b.values(metric)
+    if len(a.splits) > 1:
+        shares = [split.n_test / split.n_train for split in (*a.splits, *b.splits)]
+        return split_difference(*values, max(shares))
+    if not same_test_rows or metric == "top_5_accuracy":
+        return Difference.untested(values[0][0] - values[1][0])
+    wrong_a, wrong_b = set(a.mistakes), set(b.mistakes)
+    rows_a, rows_b = ({row for row, _, _ in wrong} for wrong in (wrong_a, wrong_b))
+    n_classes = len(a.confusion)
+    only_a = [true for row, true, _ in wrong_b if row not in rows_a]
+    only_b = [true for row, true, _ in wrong_a if row not in rows_b]
+    return image_difference(
+        a.confusion.sum(axis=1),
+        *(np.bincount(true, minlength=n_classes) for true in (only_a, only_b)),
+        per_class=metric == "mean_per_class_accuracy",
     )
 
 
 def comparison_table(comparisons: Sequence[Comparison], caption: str) -> Table:
-    """Return comparisons for people: percentage points ± standard error."""
+    """Return comparisons for people, in percentage points.
+
+    `p (Holm)` is a dash where the splits cannot tell.
+    """
     rows: list[dict[str, Any]] = [
         {
             "better": one.better,
             "than": one.than,
-            "difference": MeanStd(one.difference, one.standard_error),
+            "difference": one.difference,
+            "interval": _interval(one),
+            "p_holm": one.p_holm,
             "n_splits": one.n_splits,
             "test": "the same" if one.same_test_rows else "not the same",
         }
@@ -132,9 +206,23 @@ def comparison_table(comparisons: Sequence[Comparison], caption: str) -> Table:
     columns = [
         Column("better", "row"),
         Column("than", "against"),
-        Column("difference", "difference ± standard error", percent=True, digits=2),
-        Column("n_splits", "splits"),
+        Column("difference", "difference", percent=True),
+        Column("interval", "95 % interval"),
+        Column("p_holm", "p (Holm)", digits=2),
     ]
     if not all(one.same_test_rows for one in comparisons):
         columns.append(Column("test", "test images"))
-    return Table(rows, columns, caption)
+    n_splits = {one.n_splits for one in comparisons}
+    tests = {one.test for one in comparisons if one.test}
+    how = [f"{n} splits" if n > 1 else "1 split" for n in sorted(n_splits)]
+    families = {one.n_family for one in comparisons}
+    over = f"p over {' and '.join(map(str, sorted(families)))} comparisons"
+    return Table(
+        rows, columns, f"{caption} ({'; '.join([*how, *sorted(tests), over])})"
+    )
+
+
+def _interval(one: Comparison) -> str:
+    if math.isnan(one.low):
+        return "–"
+    return f"{100 * one.low:.1f} to {100 * one.high:.1f}"

@@ -8,7 +8,7 @@ from cnnfeat.benchmark._compare import (
     Comparison,
     Pair,
     compare_all,
-    compare_cells,
+    compare_family,
     comparison_table,
 )
 from cnnfeat.benchmark._published import published_beside, published_rows
@@ -92,23 +92,22 @@ class BenchmarkReport:
 
     def best_table(self) -> Table:
         """Return the best row against every other of its training size."""
-        best, metric, tests = self.best, self.protocol.metric, self._test_rows()
+        best = self.best
+        size_of = {cell.name: cell.train_per_class for cell in self.cells}
         rows = [
-            compare_cells(best, cell, metric, tests)
-            for cell in self.cells
-            if cell is not best and cell.train_per_class == best.train_per_class
+            one
+            for one in self.comparisons()
+            if best.name in (one.better, one.than)
+            and size_of[one.better] == size_of[one.than]
         ]
-        return comparison_table(rows, "The best row, paired over the same splits")
+        return comparison_table(rows, "The best row against the others")
 
     def asked_table(self) -> Table:
-        """Return the comparisons that were asked for."""
+        """Return the comparisons that were asked for, a family of their own."""
         cell_of = {cell.name: cell for cell in self.cells}
-        metric, tests = self.protocol.metric, self._test_rows()
-        rows = [
-            compare_cells(cell_of[a.name], cell_of[b.name], metric, tests)
-            for a, b in self.asked
-        ]
-        return comparison_table(rows, "As asked, paired over the same splits")
+        pairs = [(cell_of[a.name], cell_of[b.name]) for a, b in self.asked]
+        rows = compare_family(pairs, self.protocol.metric, self._test_rows())
+        return comparison_table(rows, "As asked")
 
     def tables(self) -> list[Table]:
         """Return the tables that have rows."""
