@@ -316,7 +316,7 @@ def test_published_numbers_stand_below_ours_as_printed():
     shown = {(row["head"], row["layer"]): column.show(row[column.key]) for row in rows}
     assert len(rows) == len(protocol.published)
     assert shown["svm with dropout", "6"] == "86.91 ± 0.7"
-    assert shown["softmax", "6"] == "84.30"
+    assert shown["softmax", "6"] == "84.30 ± 1.6"
     assert published_rows(protocol, [cell("svm", 15)]) == []
 
 
@@ -330,6 +330,8 @@ def test_the_best_published_number_of_each_measured_head_is_drawn():
         (one.mean for one in both), reverse=True
     )
     assert len(both) == 4
+    (best, *_) = published_references(get_protocol("caltech101-zf"), [cell("softmax")])
+    assert best.label == "ZF, softmax, whole network: 86.5 ± 0.5"
 
 
 # -- layers larger than the memory budget ----------------------------------------------

@@ -82,12 +82,14 @@ def test_the_table_of_the_design():
     ("protocol", "layer", "head", "percent", "accuracy", "std"),
     [
         ("caltech101-decaf", "6", "svm with dropout", "86.91 ± 0.7", 0.8691, 0.007),
-        ("caltech101-decaf", "6", "softmax", "84.30", 0.843, None),
-        ("caltech101-decaf", "7", "softmax with dropout", "85.68", 0.8568, None),
+        ("caltech101-decaf", "6", "softmax", "84.30 ± 1.6", 0.843, 0.016),
+        ("caltech101-decaf", "5", "softmax", "63.29 ± 6.6", 0.6329, 0.066),
+        ("caltech101-decaf", "7", "svm with dropout", "85.51 ± 0.9", 0.8551, 0.009),
         ("caltech101-zf", "1", "svm", "44.8 ± 0.7", 0.448, 0.007),
         ("caltech101-zf", "7", "softmax", "85.4 ± 0.4", 0.854, 0.004),
-        ("caltech256-zf", "7", "softmax", "72.6", 0.726, None),
-        ("sun397", "6", "softmax", "40.94", 0.4094, None),
+        ("caltech256-zf", "7", "softmax", "72.6 ± 0.1", 0.726, 0.001),
+        ("caltech256-zf", "4", "svm", "51.3 ± 0.1", 0.513, 0.001),
+        ("sun397", "6", "softmax", "40.94 ± 0.3", 0.4094, 0.003),
         ("mit67", "first fully connected", "svm", "58.44", 0.5844, None),
         ("cub200", "6", "softmax", "58.75", 0.5875, None),
     ],
@@ -102,6 +104,31 @@ def test_published_numbers(protocol, layer, head, percent, accuracy, std):
     assert result.accuracy == pytest.approx(accuracy)
     assert result.std == (None if std is None else pytest.approx(std))
     assert result.source.startswith(("DeCAF", "ZF", "Razavian"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "layer", "percents"),
+    [
+        ("caltech101-zf", "whole network", ["83.8 ± 0.5", "86.5 ± 0.5"]),
+        (
+            "caltech256-zf",
+            "whole network",
+            ["65.7 ± 0.2", "70.6 ± 0.2", "72.7 ± 0.4", "74.2 ± 0.3"],
+        ),
+        (
+            "caltech256-zf",
+            "whole network, not pretrained",
+            ["9.0", "22.5", "31.2", "38.8"],
+        ),
+    ],
+)
+def test_zf_s_own_headline_has_a_number_for_every_training_size(
+    protocol, layer, percents
+):
+    found = get_protocol(protocol)
+    rows = [one for one in found.published if one.layer == layer]
+    assert [one.percent for one in rows] == percents
+    assert tuple(one.train_per_class for one in rows) == found.train_sizes
 
 
 def test_an_unknown_protocol_is_answered_with_names():

@@ -68,4 +68,5 @@ def published_references(protocol: Protocol, cells: Sequence[Cell]) -> list[Refe
 
 def _label(result: PublishedResult) -> str:
     paper = result.source.split(",")[0]
-    return f"{paper}, {result.head}, layer {result.layer}: {result.percent}"
+    layer = f"layer {result.layer}" if result.layer.isdigit() else result.layer
+    return f"{paper}, {result.head}, {layer}: {result.percent}"

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from cnnfeat.errors import SplitError
 from cnnfeat.protocols._published import (
+    CUB_BOXES,
     DECAF_CALTECH101,
     DECAF_CUB200,
+    DECAF_ONE_SHOT,
     DECAF_SUN397,
+    MIT67_HEAD,
     RAZAVIAN_MIT67,
     ZF_CALTECH101,
     ZF_CALTECH256,
@@ -99,6 +102,7 @@ _TABLE = (
         train_sizes=(30,),
         n_splits=5,
         published=DECAF_CALTECH101,
+        notes=(DECAF_ONE_SHOT,),
     ),
     Protocol(
         "caltech101-zf",
@@ -162,6 +166,7 @@ _TABLE = (
         n_splits=1,
         lists="mit67",
         published=RAZAVIAN_MIT67,
+        notes=(MIT67_HEAD,),
     ),
     Protocol(
         "cub200",
@@ -172,6 +177,7 @@ _TABLE = (
         lists="cub200",
         metric="accuracy",
         published=DECAF_CUB200,
+        notes=(CUB_BOXES,),
     ),
     Protocol(
         "scene15",
