@@ -30,8 +30,10 @@ from cnnfeat.machine import usable_cores
 # Crops in one pass, by device. On a CPU the activations of eight still fit its caches,
 # those of 32 do not; a GPU needs many to be busy.
 CROPS_AT_ONCE = {"cpu": 8, "cuda": 256}
-# OpenVINO starts in 3 to 10 s: it pays for runs that take the eager engine longer.
-_PAYS_FROM_SECONDS = 8.0
+# OpenVINO's first start on a network takes 7 s more than eager, the later ones 0.5 s
+# (benchmarks/extract.py). Between the two: a first run may lose a few seconds that the
+# next one wins back.
+_PAYS_FROM_SECONDS = 5.0
 # Multiply-accumulates that a core does in a second, eager: between the 9 and 33 billion
 # of efficientnet_lite0 (depthwise layers) and VGG-16.
 _MACS_A_CORE_SECOND = 2e10
