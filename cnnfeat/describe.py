@@ -6,6 +6,9 @@ from typing import Any
 # Rooms, not names from them: describing a head file must not wait for torch.
 from cnnfeat import layers, networks, store, suffixes
 
+# Whose names say that they are of tokens, for files that do not.
+_TOKEN_FAMILIES = ("vit_", "deit", "eva", "beit", "cait", "test_vit")
+
 
 def describe_file(path: str) -> dict[str, Any]:
     """Return what a feature, head or weights file holds, as JSON can hold it.
@@ -17,7 +20,26 @@ def describe_file(path: str) -> dict[str, Any]:
     """
     if suffixes.suffix_of(path) in suffixes.WEIGHTS:
         return networks.weights_summary(path)
-    return store.file_summary(path)
+    summary = store.file_summary(path)
+    notes = [
+        f"{layer['name']}: --pool {layer['pool']} of an earlier version took all "
+        "tokens, those before the patches among them; extract again for the patches "
+        "alone"
+        for layer in summary["layers"]
+        if _is_of_all_tokens(summary["provenance"], layer)
+    ]
+    return {**summary, "notes": notes} if notes else summary
+
+
+def _is_of_all_tokens(provenance: dict[str, str], layer: dict[str, Any]) -> bool:
+    """Say whether an earlier version averaged a transformer's tokens.
+
+    It wrote nothing down of tokens; the model's name has to tell.
+    """
+    is_pooled = layer["pool"] in ("avg", "max") and len(layer["shape"]) == 1
+    model = provenance.get("model", "").removeprefix("timm/")
+    is_earlier = "averaged_tokens" not in provenance
+    return is_earlier and is_pooled and model.startswith(_TOKEN_FAMILIES)
 
 
 def describe_layers(model: str) -> list[dict[str, Any]]:

@@ -23,11 +23,17 @@ class LayerSpec:
     shape : tuple of int
         Shape of one image's features, after pooling.
     pool : str
-        `none`, `avg`, `max` or `pyramid`.
+        `none`, `avg`, `max` or `pyramid`; of tokens also `cls`, `cls+mean`, `patches`
+        or `registers`.
     before_nonlinearity : bool
         True where the tap stands before the non-linearity (`fc7:pre`).
     dtype : str
         `float32` or `float16`.
+    token_grid : tuple of int or None
+        (h, w) of the patches that tokens stand for; None where the layer has no tokens,
+        nothing is known of them, or an earlier version wrote the file.
+    n_prefix_tokens : int or None
+        Tokens before the patches, likewise. Averages leave them out.
 
     Raises
     ------
@@ -41,6 +47,8 @@ class LayerSpec:
     pool: str = "none"
     before_nonlinearity: bool = False
     dtype: str = "float32"
+    token_grid: tuple[int, int] | None = None
+    n_prefix_tokens: int | None = None
 
     def __post_init__(self) -> None:
         # HDF5 reads "/" as a path and "." as this group.
@@ -73,12 +81,27 @@ class LayerSpec:
             "pool": self.pool,
             "before_nonlinearity": self.before_nonlinearity,
             "dtype": self.dtype,
+            **(
+                {}
+                if self.token_grid is None
+                else {
+                    "token_grid": list(self.token_grid),
+                    "n_prefix_tokens": self.n_prefix_tokens,
+                }
+            ),
         }
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "LayerSpec":
         """Return the spec that `to_dict` wrote down."""
-        return cls(**{**fields, "shape": tuple(fields["shape"])})
+        grid = fields.get("token_grid")
+        return cls(
+            **{
+                **fields,
+                "shape": tuple(fields["shape"]),
+                "token_grid": None if grid is None else tuple(grid),
+            }
+        )
 
 
 def mark_non_finite(

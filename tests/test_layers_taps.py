@@ -11,6 +11,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnnfeat.errors import LayerError
 from cnnfeat.layers import (
+    Tap,
     Tapper,
     pool_activation,
     pooled_shape,
@@ -127,7 +128,10 @@ def test_reduce_runs_in_the_hook_on_values_not_yet_overwritten(tiny_network):
     images = _images(3, side=32)
     whole = _tap(tiny_network, ["features.0"], images)["features.0"]
     pooled = _tap(
-        tiny_network, ["features.0"], images, lambda tap, a: pool_activation(a, "avg")
+        tiny_network,
+        ["features.0"],
+        images,
+        lambda tap, a: pool_activation(a, "avg", tap),
     )
     _assert_close(pooled["features.0"], whole.mean((2, 3)))
     view = _tap(tiny_network, ["features.0"], images, lambda tap, a: a[:, :2])
@@ -157,38 +161,45 @@ def test_a_second_tapper_may_live_beside_the_first(tiny_network):
     assert deep["classifier"].shape == (2, 5)
 
 
+def _tap_of(*shape, channels_last=False):
+    return Tap("layer", "layer", shape=shape, channels_last=channels_last)
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 7, 5), (1, 3, 1, 1), (2, 4, 2, 3)])
 @pytest.mark.parametrize("pool", ["none", "avg", "max", "pyramid"])
 def test_pooled_shape_tells_what_pooling_returns(shape, pool):
     activation = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = pool_activation(activation, pool)
-    assert tuple(found.shape[1:]) == pooled_shape(shape[1:], pool)
-    last = pool_activation(activation.permute(0, 2, 3, 1), pool, channels_last=True)
-    assert torch.equal(last, found if pool != "none" else found.permute(0, 2, 3, 1))
+    tap = _tap_of(*shape[1:])
+    found = pool_activation(activation, pool, tap)
+    assert tuple(found.shape[1:]) == pooled_shape(tap, pool)
+    turned = activation.permute(0, 2, 3, 1)
+    tap = _tap_of(*turned.shape[1:], channels_last=True)
+    last = pool_activation(turned, pool, tap)
+    assert torch.equal(last, found if pool != "none" else turned)
 
 
 def test_pooling_takes_means_and_maxima_over_positions():
-    maps = torch.arange(32.0).reshape(1, 2, 4, 4)
-    assert pool_activation(maps, "avg").tolist() == [[7.5, 23.5]]
-    assert pool_activation(maps, "max").tolist() == [[15, 31]]
-    pyramid = pool_activation(maps, "pyramid")[0].tolist()
+    maps, tap = torch.arange(32.0).reshape(1, 2, 4, 4), _tap_of(2, 4, 4)
+    assert pool_activation(maps, "avg", tap).tolist() == [[7.5, 23.5]]
+    assert pool_activation(maps, "max", tap).tolist() == [[15, 31]]
+    pyramid = pool_activation(maps, "pyramid", tap)[0].tolist()
     assert pyramid[:2] == [15, 31]
     assert pyramid[2:10] == [5, 7, 13, 15, 21, 23, 29, 31]
     assert pyramid[10:] == list(range(32))
     tokens = torch.tensor([[[1.0, 5], [3, 1]]])  # (1, t=2, c=2)
-    assert pool_activation(tokens, "avg").tolist() == [[2, 3]]
-    assert pool_activation(tokens, "max").tolist() == [[3, 5]]
+    assert pool_activation(tokens, "avg", _tap_of(2, 2)).tolist() == [[2, 3]]
+    assert pool_activation(tokens, "max", _tap_of(2, 2)).tolist() == [[3, 5]]
     flat = torch.ones(2, 3)
-    assert pool_activation(flat, "pyramid") is flat
+    assert pool_activation(flat, "pyramid", _tap_of(3)) is flat
 
 
 def test_pooling_that_does_not_apply_is_refused():
     with pytest.raises(LayerError, match="pyramid does not apply"):
-        pool_activation(torch.ones(1, 4, 3), "pyramid")
+        pool_activation(torch.ones(1, 4, 3), "pyramid", _tap_of(4, 3))
     with pytest.raises(LayerError, match="unknown pooling 'sum': expected one of none"):
-        pooled_shape((3, 2, 2), "sum")
-    with pytest.raises(LayerError, match="does not apply to an activation of shape"):
-        pooled_shape((2, 3, 4, 5), "avg")
+        pooled_shape(_tap_of(3, 2, 2), "sum")
+    with pytest.raises(LayerError, match="does not apply to layer, an activation of"):
+        pooled_shape(_tap_of(2, 3, 4, 5), "avg")
 
 
 def test_channels_last_activations_are_known():
@@ -196,7 +207,7 @@ def test_channels_last_activations_are_known():
     names = ["features.0.0", "features.1", "features.7", "permute"]
     taps = resolve_layers(network, names)
     assert [tap.channels_last for tap in taps] == [False, True, True, False]
-    assert pooled_shape(taps[1].shape, "avg", taps[1].channels_last) == (96,)
+    assert pooled_shape(taps[1], "avg") == (96,)
     convnext = load_network("timm/convnext_atto", weights="random", device="cpu")
     (tap,) = resolve_layers(convnext, ["stages.0.blocks.0"])
     assert not tap.channels_last

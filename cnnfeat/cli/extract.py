@@ -18,6 +18,7 @@ from cnnfeat.cli.reports import echo_extraction
 @options.extraction.weights_seed_opt
 @options.extraction.network_layers_opt
 @options.extraction.pool_opt
+@options.extraction.tokens_opt
 @options.extraction.crops_opt
 @options.common.device_opt
 @options.extraction.forward_batch_opt
@@ -47,6 +48,8 @@ def extract(
     from cnnfeat.extract import ExtractOptions, extract_features
 
     options.parsing.refuse_together(chosen, "resume", "overwrite")
+    is_pooled = chosen["pool"] != ExtractOptions.pool
+    options.parsing.refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")
     with progress_bar("extract", quiet=quiet) as progress:
         report = extract_features(
             images,

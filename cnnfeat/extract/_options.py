@@ -13,7 +13,8 @@ class ExtractOptions:
     """How features are extracted; the defaults are those of `cnnfeat extract`.
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
-    hand; `layers=()` is the layer before the classifier.
+    hand; `layers=()` is the layer before the classifier, and with `tokens`, which go
+    in place of `pool`, the last layer that has tokens.
     """
 
     model: str = "efficientnet_lite0"
@@ -21,6 +22,7 @@ class ExtractOptions:
     weights_seed: int = 0
     layers: tuple[str, ...] = ()
     pool: str = "none"
+    tokens: str | None = None
     crops: str = "center"
     device: str = "auto"
     batch_size: int | None = None

@@ -47,6 +47,7 @@ def make_extractor(
         network or request,
         options.layers,
         pool=options.pool,
+        tokens=options.tokens,
         crops=options.crops,
         precision=options.precision,
         engine=engine if engine and is_open else options.engine,

@@ -1,6 +1,7 @@
 """A network and its taps as one thing: pixels in, rows of features out."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from cnnfeat._version import __version__
-from cnnfeat.errors import DataError
+from cnnfeat.errors import CnnfeatWarning, DataError, LayerError
 from cnnfeat.extraction._engines import Engine
 from cnnfeat.extraction._interfaces import Source
 from cnnfeat.extraction._planning import Planner
@@ -19,7 +20,14 @@ from cnnfeat.extraction._tap_module import TapModule, stored_shape
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Preprocessing, check_decoder
 from cnnfeat.layer_spec import LayerSpec
-from cnnfeat.layers import Tap, resolve_layers, tapped_macs
+from cnnfeat.layers import (
+    TOKEN_POOLS,
+    Tap,
+    check_has_tokens,
+    last_tokens,
+    resolve_layers,
+    tapped_macs,
+)
 from cnnfeat.networks import Network, NetworkRequest
 
 
@@ -46,6 +54,9 @@ class Extractor:
     layers : sequence of str, default=()
         As for `resolve_layers`; () is the layer before the classifier.
     pool : {"none", "avg", "max", "pyramid"}
+        Over the positions of the image; tokens before the patches are left out.
+    tokens : {"cls", "mean", "cls+mean", "patches", "registers", "all"}, optional
+        Of a transformer, in place of `pool`; () then is the last layer with tokens.
     crops : {"center", "ten", "ten-stacked"}
         Ten are averaged, or stacked along a first axis.
     precision : {"fp32", "bf16", "fp16"}
@@ -66,6 +77,7 @@ class Extractor:
         layers: Sequence[str] = (),
         *,
         pool: str = "none",
+        tokens: str | None = None,
         crops: str = "center",
         precision: str = "fp32",
         engine: str = "eager",
@@ -73,7 +85,8 @@ class Extractor:
     ) -> None:
         self._network = network
         self.layers = tuple(layers)
-        self.pool = pool
+        self.pool = pool if tokens is None else TOKEN_POOLS[tokens]
+        self.tokens = tokens
         self.crops = crops
         self.precision = precision
         self.engine = engine
@@ -95,7 +108,7 @@ class Extractor:
         if self._opened is None:
             wanted = self._network
             network = wanted.load() if isinstance(wanted, NetworkRequest) else wanted
-            taps = resolve_layers(network, self.layers)
+            taps = self._taps(network)
             module = TapModule(
                 network,
                 taps,
@@ -105,6 +118,22 @@ class Extractor:
             )
             self._opened = _Opened(network, taps, module)
         return self._opened
+
+    def _taps(self, network: Network) -> list[Tap]:
+        """Return the taps of the layers asked for, fit for what is asked of them."""
+        if self.tokens is None:
+            taps = resolve_layers(network, self.layers)
+            _warn_of_unknown_tokens(taps, self.pool)
+            return taps
+        default = last_tokens(network)
+        if not self.layers and default is None:
+            raise LayerError(
+                f"--tokens: {network.name!r} is not known to have tokens; use --pool"
+            )
+        taps = resolve_layers(network, self.layers or [str(default)])
+        for tap in taps:
+            check_has_tokens(tap)
+        return taps
 
     @property
     def network(self) -> Network:
@@ -126,6 +155,8 @@ class Extractor:
                 shape=stored_shape(tap, self.pool, self.crops),
                 pool=self.pool,
                 before_nonlinearity=tap.before_nonlinearity,
+                token_grid=tap.tokens.grid if tap.tokens else None,
+                n_prefix_tokens=tap.tokens.n_prefix if tap.tokens else None,
             )
             for tap in self._open().taps
         )
@@ -239,6 +270,8 @@ class Extractor:
             "weights_seed": "" if record.seed is None else str(record.seed),
             "preprocessing": json.dumps(record.preprocessing.to_dict(), sort_keys=True),
             "crops": self.crops,
+            # Earlier versions averaged over all tokens, and do not say so.
+            "averaged_tokens": "patches",
             "precision": self.precision,
             "device": device.type,
             "device_name": _device_name(device),
@@ -259,6 +292,17 @@ class Extractor:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _warn_of_unknown_tokens(taps: Sequence[Tap], pool: str) -> None:
+    for tap in taps:
+        if pool in ("avg", "max") and len(tap.shape) == 2 and tap.tokens is None:
+            warnings.warn(
+                f"layer {tap.name!r}: it is not known which of its {tap.shape[0]} "
+                f"tokens are patches, so --pool {pool} takes all of them",
+                CnnfeatWarning,
+                stacklevel=5,
+            )
 
 
 def _device_name(device: torch.device) -> str:

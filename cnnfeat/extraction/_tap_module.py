@@ -22,7 +22,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 def stored_shape(tap: Tap, pool: str, crops: str) -> tuple[int, ...]:
     """Return the shape of one image's features; stacked crops are its first axis."""
-    shape = pooled_shape(tap.shape, pool, channels_last=tap.channels_last)
+    shape = pooled_shape(tap, pool)
     return (N_CROPS[crops], *shape) if crops == "ten-stacked" else shape
 
 
@@ -33,7 +33,8 @@ class TapModule(nn.Module):
     ----------
     network : Network
     taps : sequence of Tap
-    pool : {"none", "avg", "max", "pyramid"}
+    pool : str
+        As for `pool_activation`.
     crops : {"center", "ten", "ten-stacked"}
         "ten" averages over the crops in float32 (Krizhevsky et al. 2012, section 4.1,
         average predictions over ten patches; here features).
@@ -67,9 +68,7 @@ class TapModule(nn.Module):
         self._tapper = Tapper(
             network,
             taps,
-            reduce=lambda tap, activation: pool_activation(
-                activation, pool, channels_last=tap.channels_last
-            ),
+            reduce=lambda tap, activation: pool_activation(activation, pool, tap),
         )
 
     def forward(self, images_nhwc: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,9 @@ from ._names import (
     resolve_layers as resolve_layers,
 )
 from ._pooling import (
+    SPATIAL_POOLS as SPATIAL_POOLS,
+    TOKEN_POOLS as TOKEN_POOLS,
+    check_has_tokens as check_has_tokens,
     pool_activation as pool_activation,
     pooled_shape as pooled_shape,
 )
@@ -24,6 +27,10 @@ from ._table import (
 )
 from ._taps import (
     Tapper as Tapper,
+)
+from ._tokens import (
+    Tokens as Tokens,
+    last_tokens as last_tokens,
 )
 from ._tracing import (
     ROOT as ROOT,

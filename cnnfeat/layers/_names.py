@@ -16,6 +16,7 @@ from torch import nn
 
 from cnnfeat.errors import LayerError
 from cnnfeat.layers._classifier import default_layer
+from cnnfeat.layers._tokens import Tokens, tokens_of
 from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
 
@@ -49,6 +50,9 @@ class Tap:
         The axes are (h, w, c) instead of (c, h, w).
     overwritten : bool
         The network writes over the tensor later in the pass, so it has to be copied.
+    tokens : Tokens or None
+        Which of the axis of tokens (t, c) are patches; None where there is no such
+        axis, or nothing is known about it.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Tap:
     shape: tuple[int, ...] = ()
     channels_last: bool = False
     overwritten: bool = False
+    tokens: Tokens | None = None
 
     @property
     def address(self) -> str:
@@ -194,11 +199,13 @@ def _taps_of(
             continue
         label = stem if single else f"{stem}[{element}]"
         tap = Tap(label, call.name, number, element or None, side or "out")
-        taps.append(_complete(tap, tensor, suffix=":in" if side else ""))
+        taps.append(_complete(network, tap, tensor, suffix=":in" if side else ""))
     return taps
 
 
-def _complete(tap: Tap, tensor: TracedTensor, suffix: str = "") -> Tap:
+def _complete(
+    network: Network, tap: Tap, tensor: TracedTensor, suffix: str = ""
+) -> Tap:
     return replace(
         tap,
         name=tap.name + suffix,
@@ -206,6 +213,7 @@ def _complete(tap: Tap, tensor: TracedTensor, suffix: str = "") -> Tap:
         shape=tensor.shape[1:],
         channels_last=tensor.channels_last,
         overwritten=tensor.overwritten,
+        tokens=tokens_of(network, tensor.shape[1:]),
     )
 
 
@@ -219,8 +227,8 @@ def _paper_tap(network: Network, name: str, module: str, side: str) -> Tap:
             "ask for it without ':pre'"
         )
     if side:
-        return _complete(Tap(name, module, side="in"), call.input)
-    return _complete(Tap(name, module), next(iter(call.outputs.values())))
+        return _complete(network, Tap(name, module, side="in"), call.input)
+    return _complete(network, Tap(name, module), next(iter(call.outputs.values())))
 
 
 def _named_tap(network: Network, name: str, match: re.Match[str]) -> Tap:
@@ -241,7 +249,7 @@ def _named_tap(network: Network, name: str, match: re.Match[str]) -> Tap:
             f"layer {name!r}: its first axis is not the images' (shape {tensor.shape} "
             "for one image), so it has no row for each; tap the module around it"
         )
-    return _complete(Tap(name, stem, number, element, side), tensor)
+    return _complete(network, Tap(name, stem, number, element, side), tensor)
 
 
 def _choose_output(

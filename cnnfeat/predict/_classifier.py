@@ -93,6 +93,7 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         engine=options.engine,
         batch_size=options.batch_size,
     )
+    _check_averages(extractor, head, path)
     return Classifier(
         extractor=extractor,
         layers=names,
@@ -104,6 +105,22 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         decoder=told.get("decoder", "pil"),
         trained_engine=told.get("engine", ""),
     )
+
+
+def _check_averages(
+    extractor: extraction.Extractor, head: heads.Head, path: str
+) -> None:
+    """Refuse a head on averages over all tokens, which earlier versions made."""
+    for spec, told in zip(extractor.specs, head.layer_specs, strict=True):
+        if spec.pool in ("avg", "max") and spec.n_prefix_tokens not in (
+            None,
+            told.n_prefix_tokens,
+        ):
+            raise ProvenanceError(
+                f"{path}: it was trained on {spec.name} pooled over all tokens, the "
+                f"{spec.n_prefix_tokens} before the patches among them; this version "
+                "pools the patches: extract and train again"
+            )
 
 
 def _network_of(

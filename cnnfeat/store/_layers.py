@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import h5py
 
@@ -38,6 +39,11 @@ def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:
     if not isinstance(dataset, h5py.Dataset):
         raise StoreError(f"/features/{name} is not a dataset")
     attrs = dataset.attrs
+    tokens: dict[str, Any] = {}
+    if "token_grid" in attrs:
+        height, width = (int(side) for side in attrs["token_grid"])
+        tokens["token_grid"] = (height, width)
+        tokens["n_prefix_tokens"] = int(attrs["n_prefix_tokens"])
     return LayerSpec(
         name=name,
         layer=str(attrs["layer"]),
@@ -45,6 +51,7 @@ def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:
         pool=str(attrs["pool"]),
         before_nonlinearity=bool(attrs["before_nonlinearity"]),
         dtype=str(dataset.dtype),
+        **tokens,
     )
 
 

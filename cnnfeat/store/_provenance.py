@@ -68,11 +68,15 @@ def _matching(spec: LayerSpec, features: FeatureFile) -> str:
     if not candidates:
         there = ", ".join(found.layer for found in features.layers.values())
         raise _mismatch(features, "layer", there, spec.layer, "--layer")
-    for field, option in (
+    fields = [
         ("before_nonlinearity", "--layer"),
         ("pool", "--pool"),
         ("shape", "--pool"),
-    ):
+    ]
+    if spec.pool in ("avg", "max"):
+        # Files of an earlier version have averages over all tokens, and None here.
+        fields.append(("n_prefix_tokens", "--tokens"))
+    for field, option in fields:
         wanted = getattr(spec, field)
         matching = [found for found in candidates if getattr(found, field) == wanted]
         if not matching:

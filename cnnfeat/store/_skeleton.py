@@ -121,6 +121,9 @@ def create_skeleton(path: Path, contents: Contents) -> None:
             dataset.attrs["shape"] = np.array(spec.shape, dtype=np.int64)
             dataset.attrs["pool"] = spec.pool
             dataset.attrs["before_nonlinearity"] = np.bool_(spec.before_nonlinearity)
+            if spec.token_grid is not None and spec.n_prefix_tokens is not None:
+                dataset.attrs["token_grid"] = np.array(spec.token_grid, dtype=np.int64)
+                dataset.attrs["n_prefix_tokens"] = np.int64(spec.n_prefix_tokens)
     fsync_path(path)
     fsync_path(path.parent)
 

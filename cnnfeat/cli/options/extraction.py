@@ -50,7 +50,14 @@ pool_opt = click.option(
     type=click.Choice(["none", "avg", "max", "pyramid"]),
     default=ExtractOptions.pool,
     show_default=True,
-    help="Pool each spatial activation; pyramid: 1x1, 2x2 and 4x4 maxima.",
+    help="Pool each spatial activation, of a transformer its patches; pyramid: 1x1, "
+    "2x2 and 4x4 maxima.",
+)
+tokens_opt = click.option(
+    "--tokens",
+    type=click.Choice(["cls", "mean", "cls+mean", "patches", "registers", "all"]),
+    help="In place of --pool, which tokens of a transformer to keep. mean: of the "
+    "patches alone; patches: all, as a grid.",
 )
 crops_opt = click.option(
     "--crops",
