@@ -31,7 +31,8 @@ class LinearSVM(LinearHead):
         class's rows in its own problem, not among the rest, as LIBLINEAR does.
     tol : float, default 1e-6
         Stop where the duality gap is at most `tol` times the objective, for every
-        class, checked in float64. The gap equals ½‖gradient‖² for this problem.
+        class, checked in float64. The gap equals ½‖gradient‖² for this problem. Weights
+        are then rounded to the features' dtype: docs/solver.md says what that adds.
     max_iter : int, default 200
         Newton steps; a `HeadConvergenceWarning` says when they did not suffice.
     solver : {"auto", "primal", "gram"}
