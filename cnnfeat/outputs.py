@@ -1,10 +1,12 @@
 """Where outputs may go, and how they appear: whole, or not at all."""
 
 import contextlib
+import errno
 import math
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -26,21 +28,31 @@ def check_folder(path: Path) -> None:
     ------
     OutputError
         If the folder is missing or is none, or what is at `path` is no regular file: a
-        folder, a symbolic link, a device or a pipe.
+        folder, a symbolic link, a device or a pipe; or if the name is too long.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError(f"{path} is a folder: give the name of a file to write")
-    if not path.parent.is_dir():
+    try:
+        os.lstat(_temporary_name(path))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # the longest name that is needed is too long
+        raise failure(path, error) from error
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: there is no folder {path.parent}; create it first")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(
             f"{path} is a device or a pipe: give the name of a file to write"
         )
-    if path.is_symlink():
+    if os.path.islink(path):
         raise OutputError(
             f"{path} is a symbolic link to {os.path.realpath(path)}: give that path, "
             "or another"
         )
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
@@ -173,14 +185,53 @@ def prove_space(path: Path, n_bytes: int) -> None:
     OSError
         If they do not fit; nothing is left.
     """
+    file = open_own(path, "xb")
     try:
-        with path.open("wb") as file:
+        with file:
             for start in range(0, n_bytes, MIB):
                 file.write(bytes(min(MIB, n_bytes - start)))
             file.flush()
             os.fsync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
+
+
+def open_own(path: Path, mode: str, *, buffering: int = -1) -> IO[Any]:
+    """Open a file of ours that stands beside an output, and nothing in its place.
+
+    Whoever made the folder may have put something else there: a symbolic link is not
+    followed, and a pipe or a device is not waited for.
+
+    Parameters
+    ----------
+    path : Path
+    mode : str
+        As for `open`, in bytes.
+    buffering : int, default=-1
+        As for `open`.
+
+    Raises
+    ------
+    OSError
+        As `open`, and for all but regular files.
+    """
+    return open(path, mode, buffering=buffering, opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Return the descriptor of a regular file, for `open`."""
+    # Windows has none of these, and no pipes among its files.
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+        flags |= getattr(os, flag, 0)
+    name = os.path.basename(path)
+    if os.path.islink(path):  # for the message: O_NOFOLLOW is what holds
+        reason = f"{name} is a symbolic link, which is not followed: remove it"
+        raise OSError(errno.ELOOP, reason, path)
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{name} is not a regular file: remove it", path)
+    return descriptor
 
 
 def fsync_path(path: Path) -> None:
@@ -243,7 +294,7 @@ def locked_output(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f"{path.name}.lock")
     try:
-        file = lock.open("ab")
+        file = open_own(lock, "ab")
     except OSError as error:
         raise failure(path, error) from error
     with file:
@@ -283,7 +334,7 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     check_output(path, overwrite=overwrite)
     # Named before it is made: a signal in between finds it in the `finally`.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = _temporary_name(path)
     try:
         temporary.touch(exist_ok=False)
         rights = temporary.stat().st_mode

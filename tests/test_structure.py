@@ -8,16 +8,17 @@ from structure import PACKAGE
 
 LEAVES = {
     *("errors", "suffixes", "channel", "outputs", "machine", "interrupts"),
-    *("image_table", "layer_spec", "seen", "splits", "metrics"),
+    *("image_table", "layer_spec", "seen", "splits", "metrics", "readback", "shown"),
     "significance",
 }
 # Leaf -> the leaves that it may import.
 LEAF_IMPORTS = {
     **{leaf: set() for leaf in ("errors", "suffixes", "channel")},
+    **{leaf: set() for leaf in ("readback", "shown")},
     **{leaf: {"errors"} for leaf in ("outputs", "machine", "interrupts", "metrics")},
     **{leaf: {"errors"} for leaf in ("image_table", "layer_spec", "significance")},
     "seen": {"errors", "image_table"},
-    "splits": {"errors", "image_table"},
+    "splits": {"errors", "image_table", "readback", "shown"},
 }
 # Room -> the rooms that it may import besides the leaves (docs/architecture.md).
 ROOM_IMPORTS = {

@@ -94,7 +94,7 @@ def extract_features(
             options,
             network,
             engine=earlier.get("engine"),
-            batch_size=int(earlier.get(_BATCH_SIZE, 0)) or None,
+            batch_size=_size_of(earlier),
         )
     with extractor:
         _warn_of_finetuning(image_list, extractor.network)
@@ -117,6 +117,12 @@ def extract_features(
             writer.finish()
         elapsed = time.monotonic() - started
         return _report(extractor, writer, n_resumed, elapsed, seconds)
+
+
+def _size_of(earlier: dict[str, str]) -> int | None:
+    """Return the batch size of an earlier part of the run, if it tells one."""
+    text = earlier.get(_BATCH_SIZE, "")
+    return int(text) if text.isdecimal() and 0 < len(text) < 9 else None
 
 
 def _report(

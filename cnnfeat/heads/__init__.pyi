@@ -6,6 +6,8 @@ from ._fitting import (
 )
 from ._formulation import Formulation as Formulation
 from ._head import (
+    HEAD_KINDS as HEAD_KINDS,
+    SCALES as SCALES,
     Head as Head,
     ScalerValue as ScalerValue,
     to_probabilities as to_probabilities,
