@@ -317,6 +317,15 @@ def test_an_unknown_data_set_offers_the_nearest():
         ('unpacks_to = "caltech-101"', 'unpacks_to = "../x"', "leaves its folder"),
         ("n_images = 9144", "", "n_images"),
         ("n_images = 9144", "n_images = ", "damaged recipe"),
+        ("n_images = 9144", 'n_images = "many"', "n_images: expected a whole number"),
+        ("n_images = 9144", "n_images = 0", "n_images: .* from 1, found 0"),
+        ("size = 137414764", "size = -1", r"files\[0\]/size: .* found -1"),
+        ('md5 = "3138', 'md5 = "313', r"files\[0\]/md5: expected 32 hexadecimal"),
+        ('nested = ["', 'nested = [1, "', r"files\[0\]/nested\[0\]: expected text"),
+        ('class_folders = "top"', 'class_folders = "any"', "one of top, leaf"),
+        ('name = "caltech101"', 'names = "caltech101"', "name is missing"),
+        ("[[files]]", "[files]", "files: expected a list"),
+        ("n_classes = 102", "n_classes = 102\nextra = 1", "extra is unknown"),
     ],
 )
 def test_a_damaged_recipe_is_refused(old, new, match):

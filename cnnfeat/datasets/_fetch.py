@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cnnfeat.datasets._recipe import FileRecipe
 from cnnfeat.errors import DownloadError
+from cnnfeat.outputs import open_own
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file name, the bytes so far, and all bytes where known."""
@@ -124,7 +125,7 @@ def _fetch_once(
                 f"{file.url}: expected {file.size} bytes, the server announces "
                 f"{total}; the file may have changed, see its official page"
             )
-        with part.open("ab" if resumed else "wb") as out:
+        with open_own(part, "ab" if resumed else "wb") as out:
             while block := response.read(_BLOCK):
                 out.write(block)
                 done += len(block)

@@ -133,7 +133,7 @@ def _claimed(
         yield part
         return
     with locked_output(Path(output_path)):
-        if part.exists() and not (options.resume or options.overwrite):
+        if os.path.lexists(part) and not (options.resume or options.overwrite):
             raise OutputError(
                 f"{part}: an interrupted run is there: give --resume to go on with it "
                 "or --overwrite to start anew"

@@ -7,6 +7,7 @@ torchvision's v2 functionals on uint8 tensors.
 
 import json
 import math
+import os
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -142,7 +143,7 @@ def read_augmentation(choice: str) -> Augmentation:
     if choice in PRESETS:
         return {"none": Augmentation(), "light": LIGHT, "classic": CLASSIC}[choice]
     path = Path(choice)
-    if path.suffix not in (".toml", ".json") or not path.is_file():
+    if path.suffix not in (".toml", ".json") or not os.path.isfile(path):
         raise InputError(
             f"--augment {choice}: expected {', '.join(PRESETS)}, or a .toml or .json "
             "file of ranges that is there"
@@ -150,7 +151,7 @@ def read_augmentation(choice: str) -> Augmentation:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     known = [field.name for field in fields(Augmentation)]
     unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else ["it"]

@@ -95,7 +95,7 @@ class NetworkRequest:
         then tells whether they are the same.
         """
         source = told.get("weights", "default")
-        is_there = source == "random" or Path(source).is_file()
+        is_there = source == "random" or os.path.isfile(source)
         weights, seed = source if is_there else "default", told.get("weights_seed")
         return cls(told["model"], weights, int(seed or 0), device)
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from cnnfeat.errors import WeightsError
 from cnnfeat.networks._weights import file_digest, read_state_dict
 from cnnfeat.outputs import atomic_output, failure
 from cnnfeat.seen import SeenImages
@@ -82,10 +82,6 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     state, metadata = read_state_dict(path)
-    training = metadata.get("training_paths", [])
-    heldout = metadata.get("heldout_paths", [])
-    if not isinstance(training, list) or not isinstance(heldout, list):
-        raise WeightsError(f"{path}: its cnnfeat metadata is damaged")
     told = {k: v for k, v in metadata.items() if not k.endswith("_paths")}
     return {
         "kind": "weights",
@@ -94,8 +90,8 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
         "sha256": file_digest(path),
         **told,
         "n_classes": len(metadata.get("class_names", [])) or None,
-        "n_training": len(training) or None,
-        "n_heldout": len(heldout) or None,
+        "n_training": len(metadata.get("training_paths", [])) or None,
+        "n_heldout": len(metadata.get("heldout_paths", [])) or None,
         "path": str(path),
         "n_bytes": path.stat().st_size,
     }
@@ -113,7 +109,7 @@ def read_seen_images(provenance: Mapping[str, str]) -> SeenImages:
         A feature file's or a head's.
     """
     path = Path(provenance.get("weights", ""))
-    if suffix_of(path) not in SAVED_WEIGHTS or not path.is_file():
+    if suffix_of(path) not in SAVED_WEIGHTS or not os.path.isfile(path):
         return SeenImages("", ())
     if file_digest(path) != provenance.get("weights_sha256"):
         return SeenImages("", ())

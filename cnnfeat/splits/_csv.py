@@ -109,7 +109,7 @@ def _is_index(text: str) -> bool:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if reason := why_unreadable(path):
-        raise SplitError(f"{path} {reason}")
+        raise SplitError(f"{path}: {reason}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)

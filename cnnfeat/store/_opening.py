@@ -44,7 +44,7 @@ def open_hdf5(path: Path) -> h5py.File:
     """
     reason = why_unreadable(path)
     if reason is not None:
-        raise StoreError(f"{path} {reason}")
+        raise StoreError(f"{path}: {reason}")
     if path.stat().st_size == 0:
         raise StoreError(f"{path} is empty: make it again")
     try:
