@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 
 Rng = np.random.Generator
+# What h5py and NumPy raise where a change is not possible.
+_REFUSED = (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError)
 _LINKS = ("soft", "loop", "dangling", "external", "virtual", "elsewhere", "group")
 
 
@@ -23,7 +25,7 @@ def damage_file(path: Path, rng: Rng) -> str:
             change = _CHANGES[rng.integers(len(_CHANGES))]
             try:
                 done.append(f"{change.__name__} {change(file, rng)}")
-            except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            except _REFUSED as error:
                 done.append(f"{change.__name__}: not possible ({error})")
     return "; ".join(done)
 

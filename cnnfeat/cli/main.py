@@ -5,6 +5,7 @@ this one and its short help texts.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from cnnfeat._version import __version__
 from cnnfeat.cli import processes, signals
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
 from cnnfeat.interrupts import Interrupted, Stopped
+from cnnfeat.shown import visible_text
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
 COMMANDS = {
@@ -51,11 +53,15 @@ class _OneLineError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""
-        click.echo(f"cnnfeat: {' '.join(self.message.split())}", err=True)
+        click.echo(f"cnnfeat: {_one_line(self.message)}", file, err=file is None)
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported on use and whose errors are one line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, `~` in them as a shell would have read it."""
+        return super().parse_args(ctx, list(map(_expand_home, args)))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of a day's work."""
@@ -116,6 +122,21 @@ def _one_line_errors() -> Iterator[None]:
         raise
 
 
+def _expand_home(argument: str) -> str:
+    """Return an argument with the user's folder for `~`.
+
+    Shells leave it alone in `--output=~/x.h5`, and programs that start us know nothing
+    of it. A file of that very name stays what is meant.
+    """
+    option, equals, value = argument.partition("=")
+    if not (equals and option.startswith("--")):
+        option, equals, value = "", "", argument
+    is_home = value == "~" or value.startswith("~/")
+    if not is_home or os.path.lexists(value):
+        return argument
+    return f"{option}{equals}{os.path.expanduser(value)}"
+
+
 def _did_you_mean(name: str) -> str:
     from difflib import get_close_matches
 
@@ -123,9 +144,14 @@ def _did_you_mean(name: str) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def _one_line(message: str) -> str:
+    """Return a message on one line; a terminal obeys nothing of the names in it."""
+    return visible_text(" ".join(message.split()))
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     if processes.is_first():
-        click.echo(f"cnnfeat: warning: {' '.join(str(message).split())}", err=True)
+        click.echo(f"cnnfeat: warning: {_one_line(str(message))}", err=True)
 
 
 @click.group(
@@ -167,7 +193,7 @@ def run() -> None:
         cli(standalone_mode=False)
     except click.ClickException as error:
         if processes.is_first_to_fail():
-            error.show()
+            _show(error)
         sys.exit(error.status if isinstance(error, _OneLineError) else error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("cnnfeat: interrupted", err=True)
@@ -187,6 +213,14 @@ def run() -> None:
             err=True,
         )
         sys.exit(_EXIT_ERROR)
+
+
+def _show(error: click.ClickException) -> None:
+    """Write an error to stderr; a terminal obeys nothing of what it quotes."""
+    text = io.StringIO()
+    error.show(text)
+    for line in text.getvalue().removesuffix("\n").split("\n"):
+        click.echo(visible_text(line), err=True)
 
 
 def _drop_stdout() -> None:

@@ -4,7 +4,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnfeat.cli.output import echo_failures, echo_record, echo_table
+from cnnfeat.cli.output import (
+    echo_csv,
+    echo_failures,
+    echo_line,
+    echo_record,
+    echo_table,
+)
 
 if TYPE_CHECKING:  # the verbs behind these import torch
     from cnnfeat.benchmark import BenchmarkReport
@@ -64,7 +70,7 @@ def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -
     """
     for cell in report.cells if verbose else ():
         for index, split in enumerate(cell.splits):
-            click.echo(
+            echo_line(
                 f"cnnfeat: {cell.name}, split {index}: {split.n_train} rows, C = "
                 f"{split.C:.3g}: solved on the {split.solver} side in {split.n_iter} "
                 "Newton steps",
@@ -92,7 +98,7 @@ def echo_predictions(
         del record["predictions"]
         echo_record({"output": output_path, **record}, as_json=False)
     else:
-        click.echo(report.to_csv(), nl=False)
+        echo_csv(report.to_csv())
 
 
 def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:

@@ -1,4 +1,8 @@
 from ._base import LinearHead as LinearHead
+from ._choices import (
+    HEAD_KINDS as HEAD_KINDS,
+    SCALES as SCALES,
+)
 from ._fitting import (
     HeadFit as HeadFit,
     TrainingRows as TrainingRows,
@@ -6,8 +10,6 @@ from ._fitting import (
 )
 from ._formulation import Formulation as Formulation
 from ._head import (
-    HEAD_KINDS as HEAD_KINDS,
-    SCALES as SCALES,
     Head as Head,
     ScalerValue as ScalerValue,
     to_probabilities as to_probabilities,

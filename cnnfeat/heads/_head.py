@@ -19,10 +19,6 @@ from cnnfeat.layer_spec import LayerSpec
 if TYPE_CHECKING:
     from cnnfeat.heads._transform import FeatureTransform
 
-# Here, where torch is not needed: a file is held against them when it is opened.
-HEAD_KINDS = ("svm", "softmax")
-SCALES = ("mean-norm", "l2", "standard", "none")
-
 ScalerValue = np.ndarray | float | int | bool | str
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads._base import LinearHead
-from cnnfeat.heads._head import HEAD_KINDS
+from cnnfeat.heads._choices import HEAD_KINDS
 from cnnfeat.heads._softmax import Softmax
 from cnnfeat.heads._svm import LinearSVM
 from cnnfeat.heads._transform import FeatureTransform

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnfeat.errors import DataError, ShapeError
-from cnnfeat.heads._head import SCALES
+from cnnfeat.heads._choices import SCALES
 from cnnfeat.heads._rows import BLOCK_BYTES, RowSource
 
 MEAN_NORM = 20.0  # R-CNN's target

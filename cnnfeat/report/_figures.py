@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from cnnfeat.outputs import write_output
 from cnnfeat.report._palette import DPI
+from cnnfeat.shown import visible_text
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -34,7 +35,7 @@ def new_axes(
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, wrap=True, parse_math=False)
+        axes.set_title(visible_text(title), wrap=True, parse_math=False)
     return figure, axes
 
 

@@ -6,13 +6,16 @@ where people read it. A mean with its spread is a `MeanStd`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from cnnfeat.shown import csv_text, visible_text
+
+_MARKS = re.compile(r"[\\|`*<>\[\]&]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +138,10 @@ class Table:
         return f"{self.caption}\n{body}" if self.caption else body
 
     def to_markdown(self) -> str:
-        """Return a GitHub table; bars and line ends inside cells are escaped."""
+        """Return a GitHub table; bars, markup and line ends in cells are escaped."""
         headings, rows, numeric = self.cells()
         marks = ["--:" if right else "---" for right in numeric]
-        escaped = [[_escape_bar(cell) for cell in line] for line in (headings, *rows)]
+        escaped = [[_escape(cell) for cell in line] for line in (headings, *rows)]
         lines = [escaped[0], marks, *escaped[1:]]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.caption}\n\n{body}" if self.caption else body
@@ -155,21 +158,14 @@ class Table:
             for one in columns
             if any(isinstance(row.get(one.key), MeanStd) for row in mappings)
         }
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
         heads = (
             [c.key, f"{c.key}_std"] if c.key in spread else [c.key] for c in columns
         )
-        writer.writerow([key for group in heads for key in group])
+        lines = [[key for group in heads for key in group]]
         for row in mappings:
-            writer.writerow(
-                [
-                    cell
-                    for one in columns
-                    for cell in _csv_cells(row.get(one.key), one.key in spread)
-                ]
-            )
-        return out.getvalue()
+            cells = [_csv_cells(row.get(one.key), one.key in spread) for one in columns]
+            lines.append([cell for group in cells for cell in group])
+        return csv_text(lines)
 
 
 def _csv_cells(value: Any, spread: bool) -> list[Any]:
@@ -200,11 +196,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _one_line(cell: str) -> str:
-    return " ".join(cell.split())
+    return visible_text(" ".join(cell.split()))
 
 
-def _escape_bar(cell: str) -> str:
-    return _one_line(cell).replace("\\", "\\\\").replace("|", "\\|")
+def _escape(cell: str) -> str:
+    """Return a cell of Markdown: names stay text, whatever marks are in them."""
+    return _MARKS.sub(r"\\\g<0>", _one_line(cell))
 
 
 def _width(cell: str) -> int:
