@@ -295,6 +295,15 @@ def test_a_field_that_differs_is_named(tmp_path, field):
         check_same_provenance(make_head(), features)
 
 
+def test_text_that_no_json_reader_takes_is_text(tmp_path):
+    changed = {**PROVENANCE, "decoder": "[" * 9999}
+    with (
+        write_features(tmp_path / "f.h5", provenance=changed) as features,
+        pytest.raises(ProvenanceError, match="decoder is"),
+    ):
+        check_same_provenance(make_head(), features)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

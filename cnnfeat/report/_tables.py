@@ -135,7 +135,7 @@ class Table:
         ]
         rule = "  ".join("─" * width for width in widths)
         body = "\n".join([padded[0], rule, *padded[1:]])
-        return f"{self.caption}\n{body}" if self.caption else body
+        return f"{visible_text(self.caption)}\n{body}" if self.caption else body
 
     def to_markdown(self) -> str:
         """Return a GitHub table; bars, markup and line ends in cells are escaped."""

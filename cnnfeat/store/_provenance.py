@@ -1,10 +1,9 @@
 """Whether a head and a feature file go together."""
 
-import json
-
 from cnnfeat.errors import ProvenanceError
 from cnnfeat.heads import Head
 from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.readback import Malformed, parse_json
 from cnnfeat.store._features import FeatureFile
 
 # What must agree, and the option that sets it. The decoder counts because decoders
@@ -100,6 +99,6 @@ def _mismatch(
 def _canonical(text: str) -> object:
     """Return JSON as its value, so that the order of its keys does not matter."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text, "")
+    except Malformed:
         return text

@@ -68,7 +68,7 @@ class Array:
     below : str, optional
         Name of the length that whole numbers stay under.
     unique : bool
-        No entry is there twice.
+        No text is there twice.
     optional : bool
         A file may do without.
     at_least : int
@@ -105,7 +105,7 @@ class Array:
             values = self._native(dataset[()])
             self._check_values(where, values, lengths)
         if self.unique:
-            refuse_repeats(where, values if is_text else values.tolist())
+            refuse_repeats(where, values)
         return values
 
     def _native(self, values: np.ndarray) -> np.ndarray:
@@ -170,14 +170,8 @@ class Schema:
     attributes: Mapping[str, Record | Entries]
     arrays: Mapping[str, Array] = has(default_factory=dict)
 
-    def read(self, file: h5py.File, lengths: Lengths | None = None) -> dict[str, Any]:
+    def read(self, file: h5py.File) -> dict[str, Any]:
         """Return what a file holds, by the names of the table.
-
-        Parameters
-        ----------
-        file : h5py.File
-        lengths : dict of str to int, optional
-            Lengths that are known already; those of the file are added.
 
         Returns
         -------
@@ -191,7 +185,7 @@ class Schema:
             Names the first field that is missing or is something else.
         """
         refuse_other_files(file)
-        lengths = {} if lengths is None else lengths
+        lengths: Lengths = {}
         found: dict[str, Any] = {}
         for name, attributes in self.attributes.items():
             group = find(file, name, h5py.Group, "a group")
