@@ -144,7 +144,7 @@ class Table:
         escaped = [[_escape(cell) for cell in line] for line in (headings, *rows)]
         lines = [escaped[0], marks, *escaped[1:]]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{self.caption}\n\n{body}" if self.caption else body
+        return f"{_escape(self.caption)}\n\n{body}" if self.caption else body
 
     def to_csv(self) -> str:
         """Return CSV for programs: keys as headings, fractions at full precision.
