@@ -214,6 +214,9 @@ def edit(path, change):
         change(file)
 
 
+COMPOSED = [("a", "i4")]
+
+
 def replace(name, data):
     def change(file):
         attrs = dict(file[name].attrs)
@@ -240,6 +243,8 @@ def replace(name, data):
         (lambda f: f.attrs.__setitem__("root", 3), "root: expected text, found 3"),
         (lambda f: f["provenance"].attrs.__setitem__("model", 3), "/provenance/model"),
         (lambda f: f["provenance"].attrs.__setitem__("preprocessing", "{"), "not JSON"),
+        (lambda f: f.attrs.create("root", np.zeros((), COMPOSED)), "root: .*neither"),
+        (replace("/images/label", np.zeros(N, COMPOSED)), "neither number nor"),
         (replace("/images/ok", np.ones(3, bool)), r"/images/ok: .*\(31,\).*\(3,\)"),
         (replace("/images/ok", np.ones(N)), "/images/ok: .*true or false.*float64"),
         (replace("/images/ok", np.full(N, 2)), "/images/ok: .*0 to 1, found 2 to 2"),

@@ -51,6 +51,7 @@ PROVENANCE = Record(
 )
 
 Lengths = dict[str, int]
+_PLAIN = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM}
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class Array:
         check_shape(dataset, self.shape, lengths)
         if len(dataset) < self.at_least:
             fail(where, f"{self.at_least} or more entries", Described(len(dataset)))
+        if not _is_plain(dataset.id):
+            fail(where, _TOLD[self.kind], _Unread())
         dtype = dataset.dtype
         is_text = h5py.check_string_dtype(dtype) is not None
         is_ours = is_text or (dtype.kind in self.kind and dtype.itemsize <= 8)
@@ -214,12 +217,29 @@ def read_attributes(member: h5py.HLObject, field: Field) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in sorted(member.attrs):
         try:
-            value = member.attrs[name]
+            is_plain = _is_plain(member.attrs.get_id(name))
+            value = member.attrs[name] if is_plain else _Unread()
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise Malformed(f"{member.name}/{name} cannot be read") from error
         values[name] = value.tolist() if hasattr(value, "tolist") else value
     checked: dict[str, Any] = field.check(str(member.name).rstrip("/"), values)
     return checked
+
+
+class _Unread:
+    """Stands for what is neither number nor text."""
+
+    def __repr__(self) -> str:
+        return "neither number nor text"
+
+
+def _is_plain(stored: Any) -> bool:
+    """Return whether an attribute or dataset holds numbers or text.
+
+    HDF5 has no need of care with these; damaged descriptions of composed types end the
+    process when they are read.
+    """
+    return stored.get_type().get_class() in _PLAIN
 
 
 def refuse_other_files(file: h5py.File) -> None:
