@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -121,6 +122,17 @@ def test_a_broken_download_resumes_where_it_stopped(server, tmp_path):
     fetch_file(recipe_of(server), tmp_path / "file.bin", **FAST)
     assert server.requests == ["bytes=1000-"]
     assert (tmp_path / "file.bin").read_bytes() == PAYLOAD
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_stands_in_for_the_part_is_not_written_to(server, tmp_path, kind):
+    (tmp_path / "mine").write_bytes(b"mine")
+    part = tmp_path / "file.bin.part"
+    part.symlink_to("mine") if kind == "link" else os.mkfifo(part)
+    with pytest.raises(DownloadError, match=r"file\.bin\.part is .*: remove it"):
+        fetch_file(recipe_of(server), tmp_path / "file.bin", **FAST)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert len(server.requests) == 1
 
 
 def test_a_complete_part_of_unknown_size_is_taken_on_416(server, tmp_path):

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from cnnfeat.datasets._recipe import FileRecipe
 from cnnfeat.errors import DownloadError
@@ -125,7 +126,7 @@ def _fetch_once(
                 f"{file.url}: expected {file.size} bytes, the server announces "
                 f"{total}; the file may have changed, see its official page"
             )
-        with open_own(part, "ab" if resumed else "wb") as out:
+        with _open_part(part, "ab" if resumed else "wb") as out:
             while block := response.read(_BLOCK):
                 out.write(block)
                 done += len(block)
@@ -137,6 +138,14 @@ def _fetch_once(
         raise ConnectionError(f"broke off after {done} of {total} bytes")
     if total is None and file.size is not None and done < file.size:
         raise ConnectionError(f"broke off after {done} of {file.size} bytes")
+
+
+def _open_part(part: Path, mode: str) -> IO[bytes]:
+    """Open the kept part; what stands in its place mends itself by no second try."""
+    try:
+        return open_own(part, mode)
+    except OSError as error:
+        raise DownloadError(f"{part}: cannot be written: {error.strerror}") from error
 
 
 def _starts_at(response: http.client.HTTPResponse, start: int) -> bool:
