@@ -224,13 +224,17 @@ def _open_regular(path: str, flags: int) -> int:
     for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
         flags |= getattr(os, flag, 0)
     name = os.path.basename(path)
-    if os.path.islink(path):  # for the message: O_NOFOLLOW is what holds
+    # Looked at first for the message; the flags hold where it changes in between.
+    if os.path.islink(path):
         reason = f"{name} is a symbolic link, which is not followed: remove it"
         raise OSError(errno.ELOOP, reason, path)
+    not_regular = OSError(errno.EINVAL, f"{name} is not a regular file: remove it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise not_regular
     descriptor = os.open(path, flags, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, f"{name} is not a regular file: remove it", path)
+        raise not_regular
     return descriptor
 
 
