@@ -103,6 +103,19 @@ def test_packed_datasets_are_read(path):
         assert (file.paths[30], file.labels[4]) == ("30.png", -1)
 
 
+@pytest.mark.parametrize("seed", ["", "0", "17"])
+def test_weights_of_a_seed_or_of_none_are_known(path, seed):
+    edit(path, lambda file: file["provenance"].attrs.__setitem__("weights_seed", seed))
+    with open_features(path) as file:
+        assert file.provenance["weights_seed"] == seed
+
+
+def test_a_seed_that_is_no_number_is_named(path):
+    edit(path, lambda file: file["provenance"].attrs.__setitem__("weights_seed", "-x"))
+    with pytest.raises(StoreError, match="/provenance/weights_seed: expected a whole"):
+        open_features(path)
+
+
 @pytest.mark.parametrize("read", [open_features, load_head, file_summary])
 def test_pipes_and_long_names_are_no_files(tmp_path, read):
     os.mkfifo(tmp_path / "pipe.h5")

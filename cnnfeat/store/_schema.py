@@ -45,7 +45,7 @@ PROVENANCE = Record(
     required={},
     optional={
         "preprocessing": Json(Entries(), as_text=True),
-        "weights_seed": Text(pattern=r"\d{1,18}", told="a whole number"),
+        "weights_seed": Text(pattern=r"\d{0,18}", told="a whole number or nothing"),
     },
     others=Text(),
 )
