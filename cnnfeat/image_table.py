@@ -6,12 +6,15 @@ text; where the bytes lie is `cnnfeat.images`' affair.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from cnnfeat.errors import DataError
+
+DIGEST = ".digest"  # str (n_images,): of each image's bytes; empty where not known
+TUNED_ON = ".tuned_on"  # bool (n_images,): the network was fine-tuned on the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +110,22 @@ class ImageTable:
         """
         return absolute_path(self.root, self.paths[row])
 
+    def with_digests(self, digests: Sequence[str]) -> "ImageTable":
+        """Return the table with the digest of each image's bytes, "" where unknown."""
+        column = np.array(digests, dtype=object)
+        return replace(self, columns={**self.columns, DIGEST: column})
+
+    def with_tuned_on(self, rows: np.ndarray) -> "ImageTable":
+        """Return the table with the rows that its features' network was tuned on."""
+        column = np.zeros(len(self), dtype=bool)
+        column[rows] = True
+        return replace(self, columns={**self.columns, TUNED_ON: column})
+
+    def digests(self, rows: np.ndarray) -> tuple[str, ...]:
+        """Return what is known of the digests of some rows; "" for the others."""
+        known = self.columns.get(DIGEST)
+        return ("",) * len(rows) if known is None else tuple(known[rows].tolist())
+
     def fingerprint(self, n_bytes: Iterable[int] = ()) -> str:
         """Return a SHA-256 (64 hex digits) over paths, labels and classes.
 
@@ -122,6 +141,11 @@ class ImageTable:
         digest.update(self.labels.astype("<i4").tobytes())
         digest.update(np.fromiter(n_bytes, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+
+def are_others(digest: str, other: str) -> bool:
+    """Tell whether two digests are known and stand for different images."""
+    return "" not in (digest, other) and digest != other
 
 
 def absolute_path(root: str, path: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -203,3 +204,73 @@ def test_wrong_usage(colour_dir, arguments, message):
 def test_predictions_have_finite_scores(tuned, colour_dir):
     report = predict_images(str(tuned), str(colour_dir), OPTIONS)
     assert np.isfinite([one.scores for one in report.predictions]).all()
+
+
+def test_copies_of_training_images_are_told_under_any_name(tuned, colour_dir, tmp_path):
+    metadata = load_network("squeezenet1_1", weights=tuned).weights.metadata
+    trained, heldout = metadata["training_paths"], metadata["heldout_paths"]
+    for k, name in enumerate([*trained[:3], heldout[0]]):
+        shutil.copy(colour_dir / name, tmp_path / f"{k}.png")
+    with pytest.warns(CnnfeatWarning, match="3 of 4 images are among those that"):
+        predict_images(str(tuned), str(tmp_path), OPTIONS)
+
+
+def test_other_images_of_the_same_names_are_not_told(tuned, tmp_path, recwarn):
+    metadata = load_network("squeezenet1_1", weights=tuned).weights.metadata
+    path = tmp_path / metadata["training_paths"][0]
+    path.parent.mkdir()
+    write_image(path, seed=99)
+    predict_images(str(tuned), str(tmp_path), OPTIONS)
+    assert [str(one.message) for one in recwarn] == []
+
+
+@pytest.fixture
+def head_of_tuned(tuned, colour_dir, tmp_path, monkeypatch):
+    """A head on features of weights that were named from their own folder."""
+    monkeypatch.chdir(tuned.parent)
+    features, head = tmp_path / "f.h5", tmp_path / "h.h5"
+    where = ("--model", "squeezenet1_1", "--weights", tuned.name, "--device", "cpu")
+    layer = ("--layer", "features.1", "--pool", "avg", "--workers", 0, "--quiet")
+    invoke("extract", colour_dir, "-o", features, *where, *layer)
+    draw = ("--train-per-class", 2, "--test-per-class", 1, "--seed", 5, "--C", 1)
+    assert invoke("train-svm", features, "-o", head, *draw).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    return features, head
+
+
+def test_relative_weights_keep_their_warnings_from_another_folder(
+    head_of_tuned, colour_dir
+):
+    features, head = head_of_tuned
+    scored = invoke("evaluate", head, features, "--rows", "all")
+    assert "12 of the scored images are among those that the network" in scored.stderr
+    drawn = ("--train-per-class", 2, "--splits", 20, "--C", 1, "--quiet")
+    measured = invoke("benchmark", features, *drawn)
+    assert "12 of 24 test images are among those that the network" in measured.stderr
+    with pytest.warns(CnnfeatWarning, match=r"1[2-8] of 24 images are among those"):
+        predict_images(str(head), str(colour_dir), OPTIONS)
+
+
+def test_feature_files_know_what_their_network_was_tuned_on(head_of_tuned, tuned):
+    features, head = head_of_tuned
+    hidden = tuned.rename(tuned.with_suffix(".hidden"))
+    try:
+        scored = invoke("evaluate", head, features, "--rows", "all")
+    finally:
+        hidden.rename(tuned)
+    assert "12 of the scored images are among those that the network" in scored.stderr
+
+
+def test_weights_that_are_gone_start_no_download(
+    head_of_tuned, tuned, colour_dir, monkeypatch
+):
+    _, head = head_of_tuned
+    monkeypatch.setattr(
+        "cnnfeat.networks._downloads.fetch_url", lambda *_: pytest.fail("download")
+    )
+    hidden = tuned.rename(tuned.with_suffix(".hidden"))
+    try:
+        with pytest.raises(WeightsError, match=r"tuned\.safetensors.: no such file"):
+            predict_images(str(head), str(colour_dir), OPTIONS)
+    finally:
+        hidden.rename(tuned)

@@ -330,3 +330,12 @@ def test_a_figure_that_is_no_png_is_refused():
 def test_a_path_with_surrogates_does_not_stop_the_report(tmp_path):
     save_html(ReportPage("t", summary="a\udcffb"), tmp_path / "page.html")
     assert "a\\udcffb" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_training_curves_mark_the_epoch_that_was_kept():
+    """Of two equal ones that of the lower loss, which the curves need not know."""
+    figure = plot_training_curves(
+        [2, 1, 0.5], validation_accuracy=[0.3, 0.6, 0.6], best_epoch=3
+    )
+    labels = texts(figure.axes[1].get_legend().get_texts())
+    assert "best: 60.0 % (epoch 3)" in labels

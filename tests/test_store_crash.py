@@ -19,6 +19,8 @@ from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import FeatureWriter, open_features, unfinished_run
 from cnnfeat.store._journal import encode_line, read_journal
 
+STAMPS = np.arange(N, dtype=np.uint64)
+
 
 @pytest.mark.parametrize(("committed", "written"), [(0, 0), (0, 4), (9, 9), (9, 20)])
 def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path, committed, written):
@@ -32,6 +34,7 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path, committed, written
         write(writer, committed, N)
         writer.finish()
     assert writer.failures[3] == "bad image 3"
+    assert writer.digests == [f"{k:032x}" if k % 5 != 3 else "" for k in range(N)]
     assert datasets(tmp_path / "f.h5") == datasets(tmp_path / "once.h5")
     assert leftovers(tmp_path) == ["f.h5", "once.h5"]
 
@@ -191,6 +194,27 @@ def test_a_failing_disk_keeps_the_committed_rows(tmp_path, monkeypatch):
             writer.commit()
         monkeypatch.undo()
     with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
+        assert writer.rows_done == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"root": "/others"}, "root was '/images' and is now '/others'"),
+        ({"stamps": STAMPS + (STAMPS >= 11)}, "image 12, now bée/011.png, is"),
+        ({"n": N - 1, "stamps": STAMPS[:-1]}, "23 images were listed, now 22"),
+    ],
+)
+def test_other_images_are_not_resumed_and_the_first_is_named(tmp_path, changes, match):
+    output = tmp_path / "f.h5"
+    with FeatureWriter(output, contents(stamps=STAMPS), fingerprint=JOB) as writer:
+        write(writer, 0, 9)
+        writer.commit()
+    other = contents(**{"stamps": STAMPS, **changes})
+    with pytest.raises(ProvenanceError, match=match):
+        FeatureWriter(output, other, fingerprint=JOB, resume=True)
+    again = contents(stamps=STAMPS)
+    with FeatureWriter(output, again, fingerprint=JOB, resume=True) as writer:
         assert writer.rows_done == 9
 
 

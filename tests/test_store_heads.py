@@ -123,6 +123,7 @@ def heads(draw):
         class_names=classes,
         scaler=draw(st.dictionaries(names, st.one_of(scalars, arrays), max_size=3)),
         training_paths=tuple(draw(st.lists(names, max_size=3))),
+        training_digests=tuple(draw(st.lists(names, max_size=3))),
         heldout_paths=tuple(draw(st.lists(names, max_size=3))),
         layer_specs=specs,
         hyperparameters=draw(
@@ -302,3 +303,35 @@ def test_the_digest_of_the_images_decides_where_there_is_one(tmp_path):
         assert is_trained_from(make_head(provenance=digest), features)
         other = make_head(provenance={**digest, "images_sha256": "2"})
         assert not is_trained_from(other, features)
+
+
+def test_other_images_of_the_same_names_are_not_the_training_images(tmp_path):
+    head = make_head(training_digests=("d0",))
+    rows = {"bée/0.png": "d0", "bée/1.png": "d1", "ant/1.png": "d2"}
+    for changed, expected in [
+        ({}, True),
+        ({"ant/1.png": "other"}, True),  # not trained on
+        ({"bée/0.png": "other"}, False),
+        ({"bée/0.png": ""}, True),  # not known
+    ]:
+        path = tmp_path / "f.h5"
+        path.unlink(missing_ok=True)
+        with write_features(path) as features:
+            told = {**rows, **changed}
+            features.table = features.table.with_digests(
+                [told.get(name, "") for name in features.paths]
+            )
+            assert is_trained_from(head, features) == expected
+
+
+def test_files_of_the_first_versions_have_no_digests(tmp_path):
+    with write_features(tmp_path / "f.h5") as features:
+        rows = np.arange(features.n_images)
+        assert set(features.table.digests(rows)) == {""}
+    save_head(tmp_path / "head.h5", make_head(training_digests=("d0",)))
+    for name, dataset in (("f.h5", "images/digest"), ("head.h5", "training/digest")):
+        with h5py.File(tmp_path / name, "r+") as file:
+            del file[dataset]
+    assert load_head(tmp_path / "head.h5").training_digests == ()
+    with open_features(tmp_path / "f.h5") as features:
+        assert set(features.table.digests(rows)) == {""}

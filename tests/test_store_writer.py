@@ -47,6 +47,8 @@ def test_a_finished_file_holds_what_was_written(tmp_path):
         assert file["/images/path"].asstr()[3] == "bée/003.png"
         assert file["/images/error"].asstr()[3] == "bad image 3"
         assert file["/images/error"].asstr()[4] == ""
+        assert file["/images/digest"].asstr()[4] == f"{4:032x}"
+        assert file["/images/digest"].asstr()[3] == ""
         assert file["/images/label"].dtype == np.int32
         np.testing.assert_array_equal(file["/images/ok"][:], good)
         expected = np.where(good[:, None, None, None], features(0, N)["conv1"], 0)
@@ -101,6 +103,7 @@ def test_only_raw_rows_and_one_flag_change_after_the_start(tmp_path):
             for name in (
                 "images/ok",
                 "images/error",
+                "images/digest",
                 "features/conv1",
                 "features/fc7:pre",
             ):

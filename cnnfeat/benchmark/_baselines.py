@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from cnnfeat import extract
 from cnnfeat.errors import InputError, ProvenanceError
-from cnnfeat.image_table import ImageTable
+from cnnfeat.image_table import ImageTable, are_others
 from cnnfeat.images import fingerprint_images, relist_images
 from cnnfeat.store import FeatureFile, open_features
 
@@ -53,7 +55,21 @@ def baseline_features(
                 f"{path} does not go with {features.path}: {field} is {found!r}, "
                 f"expected {wanted!r}; remove it, and it will be made anew"
             )
+    _refuse_other_contents(features, opened)
     return opened
+
+
+def _refuse_other_contents(features: FeatureFile, opened: FeatureFile) -> None:
+    """Refuse a baseline of an image that was another one then, of equal size."""
+    rows = np.arange(features.n_images)
+    ours, theirs = features.table.digests(rows), opened.table.digests(rows)
+    for path, one, other in zip(features.paths, ours, theirs, strict=True):
+        if are_others(one, other):
+            opened.close()
+            raise ProvenanceError(
+                f"{opened.path} does not go with {features.path}: {path} was changed "
+                "in between; extract both anew"
+            )
 
 
 def _fields(features: FeatureFile) -> dict[str, str]:

@@ -16,6 +16,7 @@ from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
+    count_left_out,
     inner_split,
     read_splits,
     splits_to_csv,
@@ -88,7 +89,10 @@ class SplitSet:
 
 @dataclass(frozen=True)
 class SplitsReport:
-    """What `write_splits` wrote; `n_train` and `n_test` are per split."""
+    """What `write_splits` wrote; `n_train` and `n_test` are per split.
+
+    `left_out` says why `n_left_out` images stand in no split.
+    """
 
     output: str
     protocol: str
@@ -97,6 +101,7 @@ class SplitsReport:
     n_train: list[int]
     n_test: list[int]
     n_left_out: int
+    left_out: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
@@ -246,6 +251,7 @@ def write_splits(
     (split_set,) = draw_split_sets(table, usable, draw)
     text = splits_to_csv(split_set.splits, table.paths)
     write_output(output_path, text.encode("utf-8"), overwrite=overwrite)
+    left_out = count_left_out(table, used_rows([split_set]))
     return SplitsReport(
         output=output_path,
         protocol=draw.protocol,
@@ -253,7 +259,8 @@ def write_splits(
         n_classes=len(classes_of([split_set], table.labels)),
         n_train=[len(split.train) for split in split_set.splits],
         n_test=[len(split.test) for split in split_set.splits],
-        n_left_out=int(np.count_nonzero(~usable)),
+        n_left_out=sum(left_out.values()),
+        left_out=left_out,
     )
 
 

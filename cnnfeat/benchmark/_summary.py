@@ -24,20 +24,25 @@ class BenchmarkReport:
 
     `sources` are the feature files by the name that rows call them; `settings` is
     whatever decides a fit beside its rows; `asked` are the pairs of rows that the user
-    wants to see compared.
+    wants to see compared. `left_out` says why images stand in no split.
     """
 
     protocol: Protocol
     cells: tuple[Cell, ...]
     split_sets: tuple[SplitSet, ...]
     class_names: tuple[str, ...]
-    n_left_out: int
+    left_out: dict[str, int]
     sources: dict[str, str]
     settings: dict[str, Any]
     provenance: dict[str, str]
     asked: tuple[Pair, ...] = ()
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+
+    @property
+    def n_left_out(self) -> int:
+        """How many images stand in no split."""
+        return sum(self.left_out.values())
 
     @property
     def best(self) -> Cell:
@@ -123,6 +128,7 @@ class BenchmarkReport:
             "n_splits": len(self.cells[0].splits),
             "n_classes": len(self.class_names),
             "n_left_out": self.n_left_out,
+            "left_out": self.left_out,
             "settings": self.settings,
             "sources": self.sources,
             "rows": [cell.to_dict() for cell in self.cells],

@@ -26,7 +26,9 @@ def evaluate(
     """Score a trained HEAD.h5 on the images of FEATURES.h5.
 
     On the file that the head was trained on, the rows left out of its training are
-    scored; on another file all rows, with classes matched by name.
+    scored; on another file all rows, with classes matched by name. Images are known by
+    their content: a copy is the same image, another one of the same name is not. Why
+    images are left out is counted under `left out`.
 
     \b
     $ cnnfeat evaluate svm.h5 features.h5 --json

@@ -1,5 +1,6 @@
 """`cnnfeat extract`."""
 
+import itertools
 from typing import Any
 
 import click
@@ -8,6 +9,8 @@ from cnnfeat.cli import options
 from cnnfeat.cli.output import command_line, stdin_lines
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_extraction
+
+_EXCLUSIVE = ("resume", "overwrite", "retry_failed")
 
 
 @click.command()
@@ -30,6 +33,7 @@ from cnnfeat.cli.reports import echo_extraction
 @options.extraction.on_error_opt
 @options.common.resume_opt
 @options.common.overwrite_opt
+@options.extraction.retry_failed_opt
 @options.common.quiet_opt
 @options.common.json_opt
 def extract(
@@ -40,6 +44,11 @@ def extract(
     IMAGES is a folder of class folders, a folder of images, a CSV or TSV manifest with
     a `path` and an optional `label` column, a tar of images, or - for paths on stdin.
 
+    --resume goes on with the images that the unfinished run had: it compares the
+    folder, and each image's path, class, size and time of change, and reads no image
+    for it. --retry-failed goes by the folder, paths and classes; of the images that it
+    reads again it compares the contents.
+
     \b
     $ cnnfeat extract images/ -o features.h5
     $ cnnfeat extract images/ -o features.h5 --model alexnet --layer fc6 --layer fc7
@@ -47,7 +56,8 @@ def extract(
     """
     from cnnfeat.extract import ExtractOptions, extract_features
 
-    options.parsing.refuse_together(chosen, "resume", "overwrite")
+    for first, second in itertools.combinations(_EXCLUSIVE, 2):
+        options.parsing.refuse_together(chosen, first, second)
     is_pooled = chosen["pool"] != ExtractOptions.pool
     options.parsing.refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")
     with progress_bar("extract", quiet=quiet) as progress:

@@ -14,7 +14,8 @@ class ExtractOptions:
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
     hand; `layers=()` is the layer before the classifier, and with `tokens`, which go
-    in place of `pool`, the last layer that has tokens.
+    in place of `pool`, the last layer that has tokens. `retry_failed` tries the failed
+    rows of a finished file again.
     """
 
     model: str = "efficientnet_lite0"
@@ -34,14 +35,15 @@ class ExtractOptions:
     on_error: str = "skip"
     resume: bool = False
     overwrite: bool = False
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
 class ExtractReport:
     """What an extraction did.
 
-    `failures` are (path, reason) pairs; `time` holds seconds by stage and `limit`, the
-    stage that set the pace.
+    `n_resumed` rows were there already. `failures` are (path, reason) pairs; `time`
+    holds seconds by stage and `limit`, the stage that set the pace.
     """
 
     output: str

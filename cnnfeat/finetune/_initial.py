@@ -69,10 +69,19 @@ def init_from_head(
 
 
 def warn_of_images_seen(
-    head: Head, path: str, images: ImageTable, split: FinetuneSplit
+    seen: SeenImages, told: str, images: ImageTable, split: FinetuneSplit
 ) -> None:
-    """Say so where the head was trained on images that are to judge the network."""
-    seen = SeenImages(head.root, head.training_paths)
+    """Say so where the start was trained on images that are to judge the network.
+
+    Parameters
+    ----------
+    seen : SeenImages
+    told : str
+        Who has seen them.
+    images : ImageTable
+        That the split is of.
+    split : FinetuneSplit
+    """
     for part, what, cure in (
         (
             split.test,
@@ -84,8 +93,8 @@ def warn_of_images_seen(
         n_seen = len(seen.among(images, part))
         if n_seen:
             warnings.warn(
-                f"--init {path}: the head was trained on {n_seen} of the {len(part)} "
-                f"{what} images, so that accuracy on them is too good: {cure}",
+                f"{told} on {n_seen} of the {len(part)} {what} images, so that "
+                f"accuracy on them is too good: {cure}",
                 CnnfeatWarning,
                 stacklevel=3,
             )

@@ -81,8 +81,8 @@ def _summary_writer(folder: str) -> Any:
     return SummaryWriter(folder)
 
 
-def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
-    """Draw loss and validation accuracy by epoch as PNG."""
+def draw_curves(history: Sequence[EpochRecord], best_epoch: int, path: str) -> None:
+    """Draw loss and validation accuracy by epoch as PNG, the kept epoch marked."""
     has_validation = all(record.validation_loss is not None for record in history)
     figure = plot_training_curves(
         [record.loss for record in history],
@@ -92,6 +92,7 @@ def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
         validation_accuracy=[r.validation_accuracy or 0.0 for r in history]
         if has_validation
         else None,
+        best_epoch=best_epoch,
     )
     save_figure(figure, path)
 

@@ -20,7 +20,12 @@ from cnnfeat.finetune._material import Features, Material, read_material
 from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
-from cnnfeat.images import fingerprint_images, image_files, list_images
+from cnnfeat.images import (
+    content_digest,
+    fingerprint_images,
+    image_files,
+    list_images,
+)
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
@@ -119,7 +124,7 @@ def finetune_network(
         )
         checkpoint.remove()
     if options.curves_path:
-        draw_curves(state.history, options.curves_path)
+        draw_curves(state.history, state.best_epoch, options.curves_path)
     return ended.report(os.fspath(output_path), time.monotonic() - started)
 
 
@@ -143,8 +148,11 @@ def _claimed(
 
 def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]:
     """Return what makes this run the one it is, as JSON types."""
+    table, split = material.image_list, material.split
+    contents = table.digests(np.concatenate([split.training, split.test]))
     return {
-        "images_sha256": fingerprint_images(material.image_list),
+        "images_sha256": fingerprint_images(table),
+        "contents": content_digest(" ".join(contents).encode()),
         "weights_sha256": material.network.weights.sha256,
         "init_sha256": file_digest(Path(options.init)) if options.init else None,
         "classes": material.split.class_names,

@@ -35,6 +35,7 @@ from ._places import (
     fingerprint_images as fingerprint_images,
     image_files as image_files,
     locate as locate,
+    stamp_images as stamp_images,
 )
 from ._preprocessing import (
     N_CROPS as N_CROPS,
@@ -42,4 +43,5 @@ from ._preprocessing import (
 )
 from ._reading import (
     Location as Location,
+    content_digest as content_digest,
 )

@@ -89,7 +89,8 @@ class DecodeLimits:
     file_bytes : int
         Size of the file.
     seconds : float
-        Wall time for reading, decoding and preprocessing; kept by worker processes.
+        Wall time for reading, decoding and preprocessing; kept by worker processes,
+        which try once more before they give up.
     memory_bytes : int
         Address space of a worker process; kept where the system has `RLIMIT_AS`.
     """

@@ -25,7 +25,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from cnnfeat.errors import DataError, DeviceError, ImageError
 from cnnfeat.images._decode import plain_jpeg_size
 from cnnfeat.images._preprocessing import MAX_RESIZED_PIXELS
-from cnnfeat.images._reading import Location
+from cnnfeat.images._reading import Location, content_digest
 from cnnfeat.images._worker import DecodingJob
 
 # Files that are read at once: network drives are slow to answer.
@@ -92,7 +92,11 @@ class GpuDecoder:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def load_into(
-        self, locations: Sequence[Location], pixels: np.ndarray, errors: list[str]
+        self,
+        locations: Sequence[Location],
+        pixels: np.ndarray,
+        errors: list[str],
+        digests: list[str],
     ) -> float:
         """Write images into `pixels` and return the seconds taken.
 
@@ -103,6 +107,8 @@ class GpuDecoder:
             Left as it was where an image fails.
         errors : list of m str
             Set to the reason where an image fails.
+        digests : list of m str
+            Set to the digest of an image's bytes where it does not.
         """
         started = time.perf_counter()
         files = list(self._readers.map(self._read, locations))
@@ -110,6 +116,7 @@ class GpuDecoder:
         with self._on_own_stream():
             decoded = self._decode_all(list(suits.values()))
         found = dict(zip(suits, decoded, strict=True))
+        told = list(self._readers.map(_digest, files))
         for k, data in enumerate(files):
             try:
                 if isinstance(data, ImageError):
@@ -119,7 +126,7 @@ class GpuDecoder:
                     crops = self._job.decode(data)
                 else:
                     crops = self._job.preprocessing.crop(resized, self._job.crops)
-                pixels[k] = crops
+                pixels[k], digests[k] = crops, told[k]
             except ImageError as error:
                 errors[k] = str(error)
         return time.perf_counter() - started
@@ -171,6 +178,10 @@ class GpuDecoder:
             pixels = interpolate(pixels, (height, width), mode=mode, antialias=smooths)
         rounded = pixels[0].round_().clamp_(0, 255).byte()
         return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())
+
+
+def _digest(data: bytes | ImageError) -> str:
+    return "" if isinstance(data, ImageError) else content_digest(data)
 
 
 def _decode(files: Sequence[bytes], device: Any) -> list[torch.Tensor]:

@@ -46,6 +46,9 @@ class Batch:
         Why an image could not be read; empty where ok.
     decode_seconds : float
         Time spent on these images, summed over the workers.
+    digests : tuple of str
+        Of each image's bytes (`content_digest`), empty where not ok. None at all where
+        the pixels come from no file.
     """
 
     start: int
@@ -53,6 +56,7 @@ class Batch:
     ok: np.ndarray
     errors: tuple[str, ...]
     decode_seconds: float = 0.0
+    digests: tuple[str, ...] = ()
 
     @property
     def stop(self) -> int:
@@ -152,7 +156,7 @@ class _Plan:
     def open_batch(self, start: int) -> _OpenBatch:
         m = min(self.batch_size, len(self.image_list) - start)
         pixels = np.zeros((m, *self.job.image_shape), dtype=np.uint8)
-        return _OpenBatch(start, pixels, [""] * m, m)
+        return _OpenBatch(start, pixels, [""] * m, [""] * m, m)
 
 
 @dataclass
@@ -162,6 +166,7 @@ class _OpenBatch:
     start: int
     pixels: np.ndarray  # (m, n_crops, h, w, 3)
     errors: list[str]
+    digests: list[str]
     n_missing: int
     decode_seconds: float = 0.0
 
@@ -172,6 +177,7 @@ class _OpenBatch:
             ok=np.array([not error for error in self.errors], dtype=bool),
             errors=tuple(self.errors),
             decode_seconds=self.decode_seconds,
+            digests=tuple(self.digests),
         )
 
 
@@ -180,9 +186,9 @@ def _load_here(plan: _Plan) -> Generator[Batch, None, None]:
         batch = plan.open_batch(start)
         for k in range(len(batch.errors)):
             location = locate(plan.image_list, start + k)
-            reason, seconds = load_into(plan.job, location, batch.pixels[k])
-            batch.errors[k] = reason
-            batch.decode_seconds += seconds
+            loaded = load_into(plan.job, location, batch.pixels[k])
+            batch.errors[k], batch.digests[k] = loaded.reason, loaded.digest
+            batch.decode_seconds += loaded.seconds
         yield batch.finish()
 
 
@@ -199,7 +205,7 @@ def _load_on_gpu(
             rows = range(start, start + len(batch.errors))
             locations = [locate(plan.image_list, row) for row in rows]
             batch.decode_seconds = decoder.load_into(
-                locations, batch.pixels, batch.errors
+                locations, batch.pixels, batch.errors, batch.digests
             )
             yield batch.finish()
 
@@ -256,7 +262,7 @@ class _Filler:
         batch, k = self._open[start], result.row - start
         if result.pixels is not None:
             batch.pixels[k] = result.pixels
-        batch.errors[k] = result.reason
+        batch.errors[k], batch.digests[k] = result.reason, result.digest
         batch.decode_seconds += result.seconds
         batch.n_missing -= 1
 

@@ -16,13 +16,14 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import numpy as np
 
 from cnnfeat.errors import ImageError
 from cnnfeat.images._decode import DecodeLimits, decode_image
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
-from cnnfeat.images._reading import Location
+from cnnfeat.images._reading import Location, content_digest
 from cnnfeat.interrupts import SIGNALS
 
 try:
@@ -57,22 +58,25 @@ class DecodingJob:
         height, width = self.preprocessing.crop_size
         return N_CROPS[self.crops], height, width, 3
 
-    def load(self, location: Location) -> np.ndarray:
-        """Return the pixels of one image.
+    def load(self, location: Location) -> tuple[np.ndarray, str]:
+        """Return the pixels of one image, and the digest of its bytes.
 
         Returns
         -------
         ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+        str
+            See `content_digest`.
 
         Raises
         ------
         ImageError
             If the image cannot be read.
         """
-        return self.decode(location.read(self.limits.file_bytes))
+        data = location.read(self.limits.file_bytes)
+        return self.decode(data), content_digest(data)
 
     def decode(self, data: bytes) -> np.ndarray:
-        """Return the pixels of the image in the bytes of a file, as `load` does."""
+        """Return the pixels of the image in the bytes of a file."""
         draft = self.preprocessing.shortest_side if self.decoder == "fast" else None
         image = decode_image(data, self.limits, draft)
         try:
@@ -81,26 +85,32 @@ class DecodingJob:
             raise ImageError("not enough memory to resize it") from error
 
 
-def load_into(
-    job: DecodingJob, location: Location, pixels: np.ndarray
-) -> tuple[str, float]:
-    """Write one image into `pixels` and return why it failed ("" if not) and seconds.
+class Loaded(NamedTuple):
+    """What became of an image: why it failed or "", its digest or "", seconds taken."""
+
+    reason: str
+    digest: str
+    seconds: float
+
+
+def load_into(job: DecodingJob, location: Location, pixels: np.ndarray) -> Loaded:
+    """Write one image into `pixels` and say what became of it.
 
     Parameters
     ----------
-    job : Job
+    job : DecodingJob
         What to do to it.
     location : Location
         Where it lies.
     pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
         Left as it was where the image fails.
     """
-    start, reason = time.perf_counter(), ""
+    start, reason, digest = time.perf_counter(), "", ""
     try:
-        pixels[...] = job.load(location)
+        pixels[...], digest = job.load(location)
     except ImageError as error:
         reason = str(error)
-    return reason, time.perf_counter() - start
+    return Loaded(reason, digest, time.perf_counter() - start)
 
 
 def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:

@@ -17,8 +17,8 @@ from ._registry import (
     load_network as load_network,
 )
 from ._saving import (
-    read_seen_images as read_seen_images,
     read_weights_metadata as read_weights_metadata,
+    rows_tuned_on as rows_tuned_on,
     save_weights as save_weights,
     weights_summary as weights_summary,
 )

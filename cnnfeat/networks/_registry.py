@@ -6,6 +6,7 @@ published file, a file of the user's, or a seed, and returns a frozen `Network`.
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,19 +92,45 @@ class NetworkRequest:
     ) -> "NetworkRequest":
         """Return the request for the network that a file's provenance names.
 
-        Weights files that are gone give way to the published weights, whose digest
-        then tells whether they are the same.
+        A weights file that is gone gives way to the published weights where these are
+        the same ones.
+
+        Raises
+        ------
+        WeightsError
+            If they are not: nothing else is fetched in their place.
         """
-        source = told.get("weights", "default")
+        source, model = told.get("weights", "default"), told["model"]
         is_there = source == "random" or Path(source).is_file()
-        weights, seed = source if is_there else "default", told.get("weights_seed")
-        return cls(told["model"], weights, int(seed or 0), device)
+        if not is_there and _is_path(source) and not _is_published(told):
+            raise WeightsError(
+                f"weights {source!r}: no such file, and the features were computed "
+                f"with it; put it back, or run where that path leads to it"
+            )
+        seed = int(told.get("weights_seed") or 0)
+        return cls(model, source if is_there else "default", seed, device)
 
     def load(self) -> Network:
         """Return the network; see `load_network`."""
         return load_network(
             self.model, weights=self.weights, seed=self.seed, device=self.device
         )
+
+
+def _is_path(source: str) -> bool:
+    """Tell the path of a file from where published weights come from."""
+    return source != "default" and not re.match(r"[a-z-]{2,}:", source)
+
+
+def _is_published(told: Mapping[str, str]) -> bool:
+    """Tell whether the published weights have the digest that a provenance names."""
+    if told["model"] == PIXELS:
+        return True
+    architecture, digest = find_architecture(told["model"]), told["weights_sha256"]
+    if architecture.digest_prefix is not None:
+        return digest.startswith(architecture.digest_prefix)
+    path = architecture.cached()
+    return path is not None and state_dicts.file_digest(path) == digest
 
 
 def _load_random(

@@ -84,8 +84,9 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         )
     names = tuple(spec.layer for spec in head.layer_specs)
     told = head.provenance
+    network = _network_of(head, path, options)
     extractor = extraction.Extractor(
-        _network_of(head, path, options),
+        network,
         names,
         pool=pools.pop(),
         crops=told.get("crops", "center"),
@@ -101,7 +102,7 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         scores=head.probabilities if head.kind == "softmax" else head.scores,
         kind=head.kind,
         score="probability" if head.kind == "softmax" else "score",
-        seen=SeenImages(head.root, head.training_paths),
+        seen=head.seen | SeenImages.of_weights(network.weights.metadata),
         decoder=told.get("decoder", "pil"),
         trained_engine=told.get("engine", ""),
     )

@@ -24,6 +24,7 @@ class _PredictionSink:
     def __init__(self, classifier: Classifier, paths: Sequence[str], top: int) -> None:
         self.predictions: list[Prediction] = []
         self.n_failed = 0
+        self.digests: list[str] = []
         self._classifier = classifier
         self._paths = paths
         self._top = top
@@ -39,6 +40,7 @@ class _PredictionSink:
         features: Mapping[str, np.ndarray],
         ok: np.ndarray,
         errors: Sequence[str],
+        digests: Sequence[str],
     ) -> None:
         """Score rows [start, start + m)."""
         m = len(ok)
@@ -51,6 +53,7 @@ class _PredictionSink:
         for path, row, error in zip(paths, scores, errors, strict=True):
             self.predictions.append(self._predict(path, row, error))
         self.n_failed += sum(map(bool, errors))
+        self.digests += digests
 
     def commit(self) -> None:
         """Do nothing: the predictions are written when all are there."""
@@ -113,10 +116,12 @@ def predict_images(
     image_list = list_images(images, stdin=stdin)
     refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
-    _warn_of_images_seen(model_path, classifier, image_list)
     with classifier.extractor:
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
         sink = _predict_all(classifier, image_list, options, progress)
+    # Only now: who has seen an image is known by its content.
+    digested = image_list.with_digests(sink.digests)
+    _warn_of_images_seen(model_path, classifier, digested)
     report = PredictReport(
         model=str(model_path),
         kind=classifier.kind,

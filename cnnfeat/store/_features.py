@@ -12,7 +12,13 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
 from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
-from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
+from cnnfeat.store._opening import (
+    damage,
+    open_format,
+    read_attributes,
+    read_optional_strings,
+    read_strings,
+)
 from cnnfeat.store._skeleton import FEATURES_FORMAT
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
@@ -71,18 +77,25 @@ class FeatureFile:
         # A table cuts them down to int32, where others would pass for another class.
         if labels.dtype.kind not in "iu" or np.any(labels.astype(np.int32) != labels):
             raise DataError(f"/images/label, {labels.dtype}, holds what is not int32")
-        self.table = ImageTable(
+        table = ImageTable(
             root=str(file.attrs["root"]),
             paths=read_strings(file, "/images/path"),
             labels=labels,
             class_names=read_strings(file, "/classes"),
             ok=file["/images/ok"][:],
         )
+        digests = read_optional_strings(file, "/images/digest")
+        self.table = table.with_digests(digests) if digests else table
+        if "/images/tuned_on" in file:
+            tuned_on = np.flatnonzero(file["/images/tuned_on"][:])
+            self.table = self.table.with_tuned_on(tuned_on)
 
     def _check_lengths(self) -> None:
         """Refuse a file whose datasets do not have a row for each image."""
         n_images = len(self._file["/images/path"])
         names = [f"/images/{name}" for name in ("label", "ok", "error")]
+        optional = ("/images/digest", "/images/tuned_on")
+        names += [name for name in optional if name in self._file]
         for name, spec in self.layers.items():
             names.append(f"/features/{name}")
             shape = self._file[names[-1]].shape

@@ -20,6 +20,7 @@ from cnnfeat.store._opening import (
     damage,
     open_format,
     read_attributes,
+    read_optional_strings,
     read_strings,
 )
 from cnnfeat.store._skeleton import FORMAT_VERSION
@@ -52,6 +53,7 @@ def _write_head(file: h5py.File, head: Head) -> None:
     file["intercept"] = head.intercept
     _write_strings(file, "/classes", head.class_names)
     _write_strings(file, "/training/path", head.training_paths)
+    _write_strings(file, "/training/digest", head.training_digests)
     _write_strings(file, "/heldout/path", head.heldout_paths)
     scaler = file.create_group("scaler")
     for key, value in head.scaler.items():
@@ -90,6 +92,7 @@ def load_head(path: str | Path) -> Head:
             class_names=read_strings(file, "/classes"),
             scaler=_read_scaler(file["/scaler"]),
             training_paths=read_strings(file, "/training/path"),
+            training_digests=read_optional_strings(file, "/training/digest"),
             heldout_paths=read_strings(file, "/heldout/path"),
             layer_specs=tuple(
                 map(LayerSpec.from_dict, json.loads(file.attrs["layers"]))

@@ -116,6 +116,11 @@ def read_strings(file: h5py.File, name: str) -> tuple[str, ...]:
     return tuple(file[name].asstr()[:].tolist())
 
 
+def read_optional_strings(file: h5py.File, name: str) -> tuple[str, ...]:
+    """Return a dataset of strings that files of the first versions do not have."""
+    return read_strings(file, name) if name in file else ()
+
+
 def read_attributes(group: h5py.Group) -> dict[str, str]:
     """Return a group's attributes as strings, sorted by name."""
     return {key: str(group.attrs[key]) for key in sorted(group.attrs)}

@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
+
 from cnnfeat.errors import ProvenanceError
 from cnnfeat.heads import Head
+from cnnfeat.image_table import are_others
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store._features import FeatureFile
 
@@ -44,10 +47,25 @@ def check_same_provenance(head: Head, features: FeatureFile) -> tuple[str, ...]:
 def is_trained_from(head: Head, features: FeatureFile) -> bool:
     """Return whether the head's training rows are rows of this feature file.
 
-    The digest of the image list decides where both files record it
-    (`images_sha256`). Otherwise the root and every path must be there: equal names
-    alone would take a test folder with the same file names for the training folder.
+    The list of images must be the same, and so must the content of each training image
+    where both files know it: equal names alone would take a test folder with the same
+    file names for the training folder.
     """
+    return _has_same_list(head, features) and _has_same_content(head, features)
+
+
+def _has_same_content(head: Head, features: FeatureFile) -> bool:
+    """Return whether no training image has other bytes here than it had there."""
+    rows = np.arange(features.n_images)
+    digest_of = dict(zip(features.paths, features.table.digests(rows), strict=True))
+    trained = zip(head.training_paths, head.training_digests, strict=False)
+    return not any(
+        are_others(digest, digest_of.get(path, digest)) for path, digest in trained
+    )
+
+
+def _has_same_list(head: Head, features: FeatureFile) -> bool:
+    """Compare the digests of the lists where both are known, else root and paths."""
     ours, theirs = (
         provenance.get("images_sha256")
         for provenance in (head.provenance, features.provenance)

@@ -16,7 +16,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import CnnfeatWarning, OutputError, ProvenanceError, ShapeError
+from cnnfeat.errors import CnnfeatWarning, OutputError, ShapeError
 from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
@@ -28,6 +28,7 @@ from cnnfeat.outputs import (
 from cnnfeat.store._journal import (
     Journal,
     JournalState,
+    check_same_job,
     journal_path,
     read_journal,
 )
@@ -60,7 +61,7 @@ class FeatureWriter:
         Everything but the rows.
     fingerprint : dict of str
         What must be the same for a run to be resumed, field by field, besides the
-        image list and the layers, which are always compared.
+        images and the layers, which are always compared.
     overwrite : bool, default=False
         Replace a file at `path`, once this one is finished and not before, and
         start anew where a .part was left.
@@ -73,6 +74,8 @@ class FeatureWriter:
         Rows [0, rows_done) are written; after opening, those committed earlier.
     failures : dict of int to str
         The reason of each row so far that is not ok.
+    digests : list of str
+        Of each row so far; empty where not known.
 
     Raises
     ------
@@ -97,6 +100,7 @@ class FeatureWriter:
         self.contents = contents
         self.rows_done = 0
         self.failures: dict[int, str] = {}
+        self.digests: list[str] = []
         self._committed = 0
         self._closed = False
         self._told_underflow = False
@@ -152,7 +156,8 @@ class FeatureWriter:
                 self._resume(state, fingerprint)
                 return
         self._check_space()
-        self._journal.start(fingerprint, self._overwrite)
+        stamps = self.contents.stamp_array()
+        self._journal.start(fingerprint, self._overwrite, stamps)
         self._create()
 
     def _check_space(self) -> None:
@@ -170,7 +175,7 @@ class FeatureWriter:
         self._file = open_for_rows(self._part)
 
     def _resume(self, state: JournalState, fingerprint: dict[str, str]) -> None:
-        _check_fingerprint(self._part, state.fingerprint, fingerprint)
+        check_same_job(self._part, state, fingerprint, self.contents)
         self._committed = state.rows_done
         self._journal.resume(state)
         self._check_space()
@@ -180,6 +185,8 @@ class FeatureWriter:
         for row in np.flatnonzero(~ok).tolist():
             reason = self._file["/images/error"][row]
             self.failures[row] = reason.decode("utf-8")
+        digests = self._file["/images/digest"].asstr()[: self.rows_done]
+        self.digests = digests.tolist()
 
     def write(
         self,
@@ -187,6 +194,7 @@ class FeatureWriter:
         features: Mapping[str, np.ndarray],
         ok: np.ndarray,
         errors: Sequence[str],
+        digests: Sequence[str] = (),
     ) -> None:
         """Write rows [start, start + m).
 
@@ -203,6 +211,8 @@ class FeatureWriter:
             False where the image could not be read.
         errors : sequence of m str
             Why a row is not ok; empty where it is. Cut to 200 bytes of UTF-8.
+        digests : sequence of m str, optional
+            Of the images' bytes; empty where not known.
 
         Raises
         ------
@@ -219,6 +229,7 @@ class FeatureWriter:
             Once, if float16 turns many values into zero.
         """
         ok, errors = np.array(ok, dtype=bool), list(errors)
+        digests = list(digests) or [""] * len(ok)
         stop = self._check_rows(start, ok, errors)
         check_layers(self._layers, features, len(ok))
         if not len(ok):
@@ -239,11 +250,13 @@ class FeatureWriter:
             self._file["/images/error"][start:stop] = [
                 cut_reason(text) for text in errors
             ]
+            self._file["/images/digest"][start:stop] = digests
         except (OSError, RuntimeError) as error:
             raise self._broken(error) from error
         self.failures.update(
             {start + int(k): errors[k] for k in np.flatnonzero(~ok).tolist()}
         )
+        self.digests += digests
         self.rows_done = stop
 
     def _warn_of_underflow(
@@ -298,8 +311,13 @@ class FeatureWriter:
             raise self._broken(error) from error
         self._committed = self.rows_done
 
-    def finish(self) -> None:
+    def finish(self, tuned_on: Sequence[int] | np.ndarray = ()) -> None:
         """Commit, set `complete`, and rename the .part to the output.
+
+        Parameters
+        ----------
+        tuned_on : sequence of int, optional
+            Rows of images that the network was fine-tuned on, if `contents.is_tuned`.
 
         Raises
         ------
@@ -317,6 +335,9 @@ class FeatureWriter:
             refuse_existing(self.path)
         assert self._file is not None
         try:
+            if self.contents.is_tuned:
+                rows = np.arange(self.contents.n_images)
+                self._file["/images/tuned_on"][:] = np.isin(rows, tuned_on)
             mark_complete(self._file)
             self._file.close()
             self._file = None
@@ -359,15 +380,3 @@ class FeatureWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _check_fingerprint(part: Path, before: dict[str, str], now: dict[str, str]) -> None:
-    """Raise ProvenanceError naming the first field in which two jobs differ."""
-    for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field):
-            raise ProvenanceError(
-                f"{part} cannot be resumed: {field} was "
-                f"{before.get(field, 'not recorded')!r} and is now "
-                f"{now.get(field, 'not recorded')!r}; give what was given then, or "
-                "--overwrite to start anew"
-            )

@@ -106,6 +106,12 @@ dtype_opt = click.option(
     show_default=True,
     help="Number type in the file.",
 )
+retry_failed_opt = click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Try the failed images of a finished FEATURES.h5 again, all else as it was "
+    "extracted; the other rows are kept.",
+)
 on_error_opt = click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),

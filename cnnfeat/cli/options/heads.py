@@ -60,7 +60,7 @@ scored_rows_opt = click.option(
     type=click.Choice(["heldout", "all"]),
     default="heldout",
     show_default=True,
-    help="Which rows of the head's own feature file are scored.",
+    help="Which rows of the head's own feature file are scored; of other files all.",
 )
 confusion_opt = click.option(
     "--confusion",

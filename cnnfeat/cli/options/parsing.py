@@ -95,7 +95,8 @@ def parse_baselines(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
 def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:
     """Raise a usage error when two flags that contradict each other are both set."""
     if chosen.get(first) and chosen.get(second):
-        raise click.UsageError(f"--{first} and --{second} contradict each other")
+        text = f"--{first} and --{second} contradict each other"
+        raise click.UsageError(text.replace("_", "-"))
 
 
 def parse_stages(ctx: Any, param: Any, value: str) -> str:
