@@ -24,6 +24,8 @@ from cnnfeat.cli.reports import echo_extraction
 @options.common.workers_opt
 @options.extraction.engine_opt
 @options.extraction.decoder_opt
+@options.extraction.value_range_opt
+@options.extraction.pages_opt
 @options.extraction.precision_opt
 @options.extraction.dtype_opt
 @options.extraction.on_error_opt

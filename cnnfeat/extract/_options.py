@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cnnfeat.value_range import AUTO
+
 # Progress is told as (rows done, rows in all, rows failed).
 Progress = Callable[[int, int, int], None]
 
@@ -13,7 +15,9 @@ class ExtractOptions:
     """How features are extracted; the defaults are those of `cnnfeat extract`.
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
-    hand; `layers=()` is the layer before the classifier.
+    hand; `layers=()` is the layer before the classifier. `value_range` says which
+    values of images with more than 8 bits are black and white, `pages` which of a file
+    with several are read: see `cnnfeat.images.settle_range` and `take_pages`.
     """
 
     model: str = "efficientnet_lite0"
@@ -27,6 +31,8 @@ class ExtractOptions:
     workers: int | None = None
     engine: str = "auto"
     decoder: str = "pil"
+    value_range: str = AUTO
+    pages: str = "first"
     precision: str = "fp32"
     dtype: str = "float32"
     on_error: str = "skip"

@@ -21,6 +21,7 @@ from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
     refuse_failures,
+    with_range,
 )
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, fingerprint_images, image_files
@@ -32,7 +33,7 @@ from cnnfeat.store import Contents, FeatureWriter, unfinished_run
 # A run may only go on from another when these fields of the provenance agree.
 _SAME_RUN = (
     *("images_sha256", "model", "weights_sha256", "preprocessing", "crops"),
-    *("precision", "device", "decoder", "engine"),
+    *("precision", "device", "decoder", "range", "engine"),
 )
 # As the fingerprint calls it: a row's last bits depend on its place in the batch.
 _BATCH_SIZE = "rows per batch"
@@ -87,7 +88,7 @@ def extract_features(
     _check_output(output_path, images, options)
     started, seconds = time.monotonic(), extraction.StageSeconds()
     with seconds.measure("start"):
-        image_list = as_image_list(images, stdin)
+        image_list = as_image_list(images, options.pages, stdin)
         refuse_inputs([output_path], image_files(image_list))
         earlier = unfinished_run(output_path) if options.resume else {}
         extractor = make_extractor(
@@ -99,6 +100,7 @@ def extract_features(
     with extractor:
         _warn_of_finetuning(image_list, extractor.network)
         with seconds.measure("start"):
+            image_list = with_range(image_list, options.value_range, extractor.network)
             source = extractor.source(
                 image_list, workers=options.workers, decoder=options.decoder
             )
@@ -184,6 +186,7 @@ def _open_writer(
         "images_sha256": fingerprint_images(image_list),
         **extractor.provenance(),
         "decoder": options.decoder,
+        "range": image_list.value_range,
     }
     contents = Contents(
         table=image_list,

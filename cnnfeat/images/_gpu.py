@@ -92,7 +92,11 @@ class GpuDecoder:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def load_into(
-        self, locations: Sequence[Location], pixels: np.ndarray, errors: list[str]
+        self,
+        locations: Sequence[Location],
+        pixels: np.ndarray,
+        errors: list[str],
+        notes: list[tuple[str, ...]],
     ) -> float:
         """Write images into `pixels` and return the seconds taken.
 
@@ -103,6 +107,8 @@ class GpuDecoder:
             Left as it was where an image fails.
         errors : list of m str
             Set to the reason where an image fails.
+        notes : list of m tuple of str
+            Set to those of `decode_with_notes`.
         """
         started = time.perf_counter()
         files = list(self._readers.map(self._read, locations))
@@ -116,10 +122,11 @@ class GpuDecoder:
                     raise data
                 resized = found.get(k)
                 if resized is None:
-                    crops = self._job.decode(data)
+                    page = locations[k].page
+                    pixels[k], notes[k] = self._job.decode(data, page)
                 else:
-                    crops = self._job.preprocessing.crop(resized, self._job.crops)
-                pixels[k] = crops
+                    crops = self._job.crops
+                    pixels[k] = self._job.preprocessing.crop(resized, crops)
             except ImageError as error:
                 errors[k] = str(error)
         return time.perf_counter() - started

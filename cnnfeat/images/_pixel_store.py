@@ -48,7 +48,7 @@ class PixelStore:
         """Return why some of the rows cannot be decoded, by row; each is tried once."""
         new = [row for row in rows.tolist() if row not in self._seen]
         self._seen.update(new)
-        for row, pixels, error in self._decode(new, _DECODED_AT_ONCE):
+        for row, pixels, error in self._decode(new, _DECODED_AT_ONCE, warns=True):
             if error:
                 self._failures[row] = error
             elif self._keep:
@@ -88,6 +88,7 @@ class PixelStore:
         rows: Sequence[int],
         batch_size: int,
         is_wanted: Callable[[], bool] = lambda: True,
+        warns: bool = False,
     ) -> Iterator[tuple[int, np.ndarray, str]]:
         """Yield each row, its pixels (1, h, w, 3), and why there are none."""
         if not rows:
@@ -98,6 +99,7 @@ class PixelStore:
             batch_size=batch_size,
             workers=self._workers,
             is_wanted=is_wanted,
+            warns=warns,
         ):
             part = rows[batch.start : batch.start + len(batch.ok)]
             yield from zip(part, batch.images_nhwc, batch.errors, strict=True)

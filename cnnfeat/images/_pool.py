@@ -73,12 +73,15 @@ class Result:
         Why there are no pixels; empty where there are.
     seconds : float
         Time spent on it in the worker.
+    notes : tuple of str
+        See `decode_with_notes`.
     """
 
     row: int
     pixels: np.ndarray | None
     reason: str
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -219,9 +222,9 @@ class WorkerPool:
                     continue
                 slot, task = worker.tasks.popleft()
                 worker.free_slots.append(slot)
-                reason, seconds = message
+                reason, seconds, notes = message
                 pixels = None if reason else self._slots[slot]
-                yield Result(task.row, pixels, reason, seconds)
+                yield Result(task.row, pixels, reason, seconds, notes)
         except (EOFError, ConnectionError):
             yield from self._replace_dead(worker)
 

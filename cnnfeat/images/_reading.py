@@ -25,11 +25,14 @@ class Location:
         (`os.fsdecode`: undecodable bytes are surrogates).
     offset, n_bytes : int
         The span inside a tar; `n_bytes` is -1 for a whole file.
+    page : int
+        Of a file with several, from 1; 0 where none is named.
     """
 
     path: str
     offset: int = 0
     n_bytes: int = -1
+    page: int = 0
 
     def size(self) -> int:
         """Return the image's length in bytes, or -1 where the file is not there."""

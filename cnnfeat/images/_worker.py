@@ -20,10 +20,11 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from cnnfeat.errors import ImageError
-from cnnfeat.images._decode import DecodeLimits, decode_image
+from cnnfeat.images._decode import DecodeLimits, Reading, decode_with_notes
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
 from cnnfeat.images._reading import Location
 from cnnfeat.interrupts import SIGNALS
+from cnnfeat.value_range import FULL, ValueRange
 
 try:
     import resource
@@ -31,6 +32,7 @@ except ImportError:  # pragma: no cover - no such limits on Windows
     resource = None  # type: ignore[assignment]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_FULL = ValueRange(FULL)
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class DecodingJob:
     limits : DecodeLimits
     decoder : {"pil", "fast", "nvjpeg"}
         A worker decodes by PIL what is left to it for "nvjpeg".
+    value_range : ValueRange
+        Of images with more than 8 bits.
     """
 
     preprocessing: Preprocessing
     crops: str
     limits: DecodeLimits
     decoder: str
+    value_range: ValueRange = _FULL
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
@@ -57,34 +62,36 @@ class DecodingJob:
         height, width = self.preprocessing.crop_size
         return N_CROPS[self.crops], height, width, 3
 
-    def load(self, location: Location) -> np.ndarray:
-        """Return the pixels of one image.
+    def load(self, location: Location) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the pixels of one image, and notes: see `decode_with_notes`.
 
         Returns
         -------
-        ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+        pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+        notes : tuple of str
 
         Raises
         ------
         ImageError
             If the image cannot be read.
         """
-        return self.decode(location.read(self.limits.file_bytes))
+        return self.decode(location.read(self.limits.file_bytes), location.page)
 
-    def decode(self, data: bytes) -> np.ndarray:
-        """Return the pixels of the image in the bytes of a file, as `load` does."""
+    def decode(self, data: bytes, page: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return what `load` does of the image in the bytes of a file."""
         draft = self.preprocessing.shortest_side if self.decoder == "fast" else None
-        image = decode_image(data, self.limits, draft)
+        reading = Reading(page, self.value_range, draft)
+        image, notes = decode_with_notes(data, self.limits, reading)
         try:
-            return self.preprocessing.apply(image, self.crops)
+            return self.preprocessing.apply(image, self.crops), notes
         except MemoryError as error:
             raise ImageError("not enough memory to resize it") from error
 
 
 def load_into(
     job: DecodingJob, location: Location, pixels: np.ndarray
-) -> tuple[str, float]:
-    """Write one image into `pixels` and return why it failed ("" if not) and seconds.
+) -> tuple[str, float, tuple[str, ...]]:
+    """Write one image into `pixels`; return why it failed, seconds and notes.
 
     Parameters
     ----------
@@ -95,12 +102,12 @@ def load_into(
     pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
         Left as it was where the image fails.
     """
-    start, reason = time.perf_counter(), ""
+    start, reason, notes = time.perf_counter(), "", tuple[str, ...]()
     try:
-        pixels[...] = job.load(location)
+        pixels[...], notes = job.load(location)
     except ImageError as error:
         reason = str(error)
-    return reason, time.perf_counter() - start
+    return reason, time.perf_counter() - start, notes
 
 
 def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:

@@ -14,6 +14,7 @@ from cnnfeat.outputs import MIB
 from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
 from cnnfeat.store._opening import damage, open_format, read_attributes, read_strings
 from cnnfeat.store._skeleton import FEATURES_FORMAT
+from cnnfeat.value_range import FULL
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
@@ -77,6 +78,8 @@ class FeatureFile:
             labels=labels,
             class_names=read_strings(file, "/classes"),
             ok=file["/images/ok"][:],
+            # Files of earlier versions have the one range that there was.
+            value_range=self.provenance.get("range", FULL),
         )
 
     def _check_lengths(self) -> None:
