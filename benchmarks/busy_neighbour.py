@@ -58,9 +58,11 @@ def measure(manifest, model, weights, policy):
     """Return the seconds of the forward passes, and of training a head."""
     features, head = (str(manifest.parent / name) for name in ("f.h5", "h.h5"))
     _, extracted = run(
-        ["extract", str(manifest), "-o", features, "--overwrite"]
-        + ["--workers", "0", "--quiet", "--model", model, "--weights", weights]
-        + ["--engine", "eager", "--batch-size", "32"],
+        [
+            *("extract", str(manifest), "-o", features, "--overwrite", "--quiet"),
+            *("--model", model, "--weights", weights, "--engine", "eager"),
+            *("--batch-size", "32", "--workers", "0"),
+        ],
         policy,
     )
     seconds, _ = run(["train-softmax", features, "-o", head, "--overwrite"], policy)
@@ -104,7 +106,7 @@ def main():
     print(f"{len(rows)} images, {options.model}, {len(os.sched_getaffinity(0))} cores")
     print("neighbours  threads wait  forward s  train-softmax s  median of")
     for (n, policy), seconds in found.items():
-        forward, head = (statistics.median(times) for times in zip(*seconds))
+        forward, head = (statistics.median(times) for times in zip(*seconds, strict=True))
         print(f"{n:10}  {policy:>12}  {forward:9.1f}  {head:15.1f}  {len(seconds):9}")
 
 
