@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cnnfeat.errors import DataError
+from cnnfeat.value_range import read_range
 
 DIGEST = ".digest"  # str (n_images,): of each image's bytes; empty where not known
 TUNED_ON = ".tuned_on"  # bool (n_images,): the network was fine-tuned on the image
@@ -35,11 +36,14 @@ class ImageTable:
         False where an image is known to be unreadable; default: True everywhere.
     columns : mapping of str to ndarray of shape (n_images, ...), optional
         Whatever else is known of each row, such as a box or the other half of a pair.
+    value_range : str
+        Which values of images with more than 8 bits are black and white: what
+        `cnnfeat.value_range.read_range` reads.
 
     Raises
     ------
     DataError
-        If lengths differ, or a label has no class name.
+        If lengths differ, a label has no class name, or the range is none.
     """
 
     root: str
@@ -49,6 +53,7 @@ class ImageTable:
     # Always an array once the table is made.
     ok: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    value_range: str = "full"
 
     def __post_init__(self) -> None:
         n = len(self.paths)
@@ -60,6 +65,7 @@ class ImageTable:
             ("ok", np.asarray(ok, dtype=bool)),
         ):
             object.__setattr__(self, name, value)
+        read_range(self.value_range)  # refuses what is none
         columns = {"labels": self.labels, "ok": self.ok, **self.columns}
         for name, column in columns.items():
             if len(column) != n:

@@ -384,12 +384,7 @@ def test_most_workers_are_four_for_a_core_and_1024_at_least(monkeypatch):
         assert most_workers() == expected
 
 
-def test_default_workers_are_the_cores_at_hand(monkeypatch, tmp_path):
-    assert 1 <= default_workers() <= 16
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr("cnnfeat.machine._CGROUP_CPU_MAX", tmp_path / "cpu.max")
-    assert default_workers() == 8
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert default_workers() == 3
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert default_workers() == 8
+def test_default_workers_are_the_cores_at_hand_and_no_more_than_16(monkeypatch):
+    for n_cores, expected in [(1, 1), (8, 8), (64, 16)]:
+        monkeypatch.setattr("cnnfeat.images._loading.usable_cores", lambda n=n_cores: n)
+        assert default_workers() == expected

@@ -259,6 +259,32 @@ def test_neither_names_nor_key_order_nor_engine_matter(tmp_path):
         assert check_same_provenance(make_head(), features) == ("classifier.5", "conv1")
 
 
+@pytest.mark.parametrize(
+    ("trained", "found", "agree"),
+    [
+        (None, None, True),  # both files of an earlier version
+        (None, "full", True),
+        (None, "auto", True),  # no image with more than 8 bits
+        ("0,4095", "auto", True),
+        ("0,4095", "0,4095", True),
+        (None, "0,4095", False),
+        ("0,4095", None, False),
+        ("minmax", "full", False),
+    ],
+)
+def test_ranges_of_values_agree_or_are_named(tmp_path, trained, found, agree):
+    ranges = [{} if one is None else {"range": one} for one in (trained, found)]
+    head = make_head(provenance={**PROVENANCE, **ranges[0]})
+    told = {**PROVENANCE, **ranges[1]}
+    with write_features(tmp_path / "f.h5", provenance=told) as features:
+        assert features.table.value_range == (found or "full")
+        if agree:
+            assert check_same_provenance(head, features) == ("fc7", "conv1")
+            return
+        with pytest.raises(ProvenanceError, match=r"range is .*the same --range"):
+            check_same_provenance(head, features)
+
+
 @pytest.mark.parametrize("field", sorted(PROVENANCE.keys() - {"engine"}))
 def test_a_field_that_differs_is_named(tmp_path, field):
     changed = {**PROVENANCE, field: "other"}

@@ -8,14 +8,15 @@ from structure import PACKAGE
 
 LEAVES = {
     *("errors", "suffixes", "channel", "outputs", "machine", "interrupts"),
-    *("image_table", "layer_spec", "seen", "splits", "metrics"),
+    *("image_table", "layer_spec", "value_range", "seen", "splits", "metrics"),
     "significance",
 }
 # Leaf -> the leaves that it may import.
 LEAF_IMPORTS = {
     **{leaf: set() for leaf in ("errors", "suffixes", "channel")},
     **{leaf: {"errors"} for leaf in ("outputs", "machine", "interrupts", "metrics")},
-    **{leaf: {"errors"} for leaf in ("image_table", "layer_spec", "significance")},
+    **{leaf: {"errors"} for leaf in ("layer_spec", "value_range", "significance")},
+    "image_table": {"errors", "value_range"},
     "seen": {"errors", "image_table"},
     "splits": {"errors", "image_table"},
 }

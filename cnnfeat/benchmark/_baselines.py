@@ -110,7 +110,9 @@ def _images_of(features: FeatureFile) -> ImageTable:
 def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
     """Return the options that give the baseline, all else as in the file."""
     if baseline == "pixels":
-        return extract.ExtractOptions(model="pixels", resume=True)
+        return extract.ExtractOptions(
+            model="pixels", value_range=features.table.value_range, resume=True
+        )
     specs = features.layers.values()
     return extract.ExtractOptions(
         model=features.provenance["model"],
@@ -119,6 +121,7 @@ def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
         pool=next(iter(specs)).pool,
         crops=features.provenance["crops"],
         precision=features.provenance["precision"],
+        value_range=features.table.value_range,
         resume=True,
     )
 

@@ -28,6 +28,8 @@ _EXCLUSIVE = ("resume", "overwrite", "retry_failed")
 @options.common.workers_opt
 @options.extraction.engine_opt
 @options.extraction.decoder_opt
+@options.extraction.value_range_opt
+@options.extraction.pages_opt
 @options.extraction.precision_opt
 @options.extraction.dtype_opt
 @options.extraction.on_error_opt

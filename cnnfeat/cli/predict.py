@@ -19,6 +19,7 @@ from cnnfeat.cli.reports import echo_predictions
 @options.common.device_opt
 @options.extraction.forward_batch_opt
 @options.common.workers_opt
+@options.extraction.pages_opt
 @options.extraction.engine_opt
 @options.common.overwrite_opt
 @options.common.quiet_opt

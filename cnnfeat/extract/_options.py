@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cnnfeat.value_range import AUTO
+
 # Progress is told as (rows done, rows in all, rows failed).
 Progress = Callable[[int, int, int], None]
 
@@ -14,8 +16,10 @@ class ExtractOptions:
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
     hand; `layers=()` is the layer before the classifier, and with `tokens`, which go
-    in place of `pool`, the last layer that has tokens. `retry_failed` tries the failed
-    rows of a finished file again.
+    in place of `pool`, the last layer that has tokens. `value_range` says which values
+    of images with more than 8 bits are black and white, `pages` which of a file with
+    several are read: see `cnnfeat.images.settle_range` and `take_pages`.
+    `retry_failed` tries the failed rows of a finished file again.
     """
 
     model: str = "efficientnet_lite0"
@@ -30,6 +34,8 @@ class ExtractOptions:
     workers: int | None = None
     engine: str = "auto"
     decoder: str = "pil"
+    value_range: str = AUTO
+    pages: str = "first"
     precision: str = "fp32"
     dtype: str = "float32"
     on_error: str = "skip"

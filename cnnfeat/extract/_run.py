@@ -30,6 +30,7 @@ from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
     refuse_failures,
+    with_range,
 )
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Batch, fingerprint_images, image_files, stamp_images
@@ -47,7 +48,7 @@ from cnnfeat.store import (
 # A run may only go on from another when these fields of the provenance agree.
 _SAME_RUN = (
     *("images_sha256", "model", "weights_sha256", "preprocessing", "crops"),
-    *("precision", "device", "decoder", "engine"),
+    *("precision", "device", "decoder", "range", "engine"),
 )
 # What rows of one file have in common; of its images some may have been mended.
 _SAME_FEATURES = (*_SAME_RUN[1:], "batch_size")
@@ -108,7 +109,7 @@ def extract_features(
     started, seconds = time.monotonic(), extraction.StageSeconds()
     with ExitStack() as stack:
         with seconds.measure("start"):
-            table = as_image_list(images, stdin)
+            table = as_image_list(images, options.pages, stdin)
             refuse_inputs([output_path], image_files(table))
             finished = None
             if options.retry_failed:
@@ -122,6 +123,7 @@ def extract_features(
                 batch_size=int(earlier.get(_BATCH_SIZE, 0)) or None,
             )
             stack.enter_context(extractor)
+            table = with_range(table, options.value_range, extractor.network)
             source = extractor.source(
                 table, workers=options.workers, decoder=options.decoder
             )
@@ -317,6 +319,7 @@ def _contents(
             "images_sha256": fingerprint_images(table),
             **extractor.provenance(),
             "decoder": options.decoder,
+            "range": table.value_range,
         },
         command=command,
         stamps=stamp_images(table),

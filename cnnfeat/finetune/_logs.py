@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any
 
 from cnnfeat.errors import InputError, OutputError
+from cnnfeat.finetune._material import read_list
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.images import (
     augmentation_examples,
     image_files,
-    list_images,
     read_augmentation,
 )
 from cnnfeat.networks import find_architecture
@@ -126,7 +126,7 @@ def draw_augmentations(
         overwrite=options.overwrite or options.resume,
     )
     check_output(output_path, overwrite=options.overwrite)
-    image_list = list_images(images, stdin=stdin)
+    image_list = read_list(images, options, stdin)
     refuse_inputs([output_path], image_files(image_list))
     examples = augmentation_examples(
         image_list,

@@ -1,5 +1,6 @@
 """What a run starts from: images, rows, the network with its new classifier."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,10 @@ from cnnfeat.images import (
     StoredImages,
     canvas,
     default_workers,
+    list_images,
     read_augmentation,
+    settle_range,
+    take_pages,
 )
 from cnnfeat.layers import Classifier, find_classifier
 from cnnfeat.networks import Network, load_network
@@ -63,6 +67,14 @@ class Material:
             raise DataError(f"{self.network.name!r} cannot be trained: {reason}")
         features = torch.from_numpy(sink.features[layer])
         return dict(zip(rows.tolist(), features, strict=True))
+
+
+def read_list(
+    images: str, options: FinetuneOptions, stdin: Iterable[str] | None = None
+) -> ImageTable:
+    """Return the images that are asked for, with their pages and range of values."""
+    table = take_pages(list_images(images, stdin=stdin), options.pages)
+    return settle_range(table, options.value_range)
 
 
 def read_material(

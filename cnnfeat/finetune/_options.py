@@ -10,6 +10,7 @@ from cnnfeat.errors import DataError, OutputError
 from cnnfeat.outputs import check_output, check_outputs
 from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
 from cnnfeat.training import TrainingSettings
+from cnnfeat.value_range import AUTO
 
 # Options that say where things go or how fast, and change no weight: a run may be
 # resumed with other values of them.
@@ -38,6 +39,8 @@ class FinetuneOptions(TrainingSettings):
         `train="head"`, so that the frozen part runs once, else `light`.
     validation : float
         Share of the training rows that chooses the epoch; 0: none, the last is kept.
+    value_range, pages : str
+        See `cnnfeat.images.settle_range` and `take_pages`.
     cache_mib : int
         Memory for decoded images, or for features with `train="head"`.
     """
@@ -54,6 +57,8 @@ class FinetuneOptions(TrainingSettings):
     splits_file: str | None = None
     split_index: int = 0
     exclude_classes: tuple[str, ...] = ()
+    value_range: str = AUTO
+    pages: str = "first"
     device: str = "auto"
     workers: int | None = None
     cache_mib: int = 2048

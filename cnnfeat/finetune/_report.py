@@ -84,6 +84,7 @@ class Ended:
             "best_epoch": state.best_epoch,
             "best": state.history[state.best_epoch - 1].to_dict(),
             "comparison": [asdict(row) for row in self.comparison],
+            "range": image_list.value_range,
             "root": image_list.root,
             "images_sha256": fingerprint_images(image_list),
             "training_paths": [image_list.paths[row] for row in split.training],

@@ -16,16 +16,16 @@ import numpy as np
 from cnnfeat.errors import DataError, OutputError
 from cnnfeat.finetune._frozen import FrozenScore, compare, score_frozen_heads
 from cnnfeat.finetune._logs import EpochLog, draw_curves
-from cnnfeat.finetune._material import Features, Material, read_material
+from cnnfeat.finetune._material import (
+    Features,
+    Material,
+    read_list,
+    read_material,
+)
 from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
-from cnnfeat.images import (
-    content_digest,
-    fingerprint_images,
-    image_files,
-    list_images,
-)
+from cnnfeat.images import content_digest, fingerprint_images, image_files
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
@@ -100,7 +100,7 @@ def finetune_network(
     started = time.monotonic()
     world = find_world(options.device)
     with _claimed(output_path, options, world.is_first) as part:
-        image_list = list_images(images, stdin=stdin)
+        image_list = read_list(images, options, stdin)
         refuse_inputs([output_path, *options.logs_written], image_files(image_list))
         material = read_material(image_list, options, world)
         checkpoint = Checkpoint(part, _fingerprint(material, options))

@@ -26,7 +26,7 @@ from cnnfeat.errors import DataError, DeviceError, ImageError
 from cnnfeat.images._decode import plain_jpeg_size
 from cnnfeat.images._preprocessing import MAX_RESIZED_PIXELS
 from cnnfeat.images._reading import Location, content_digest
-from cnnfeat.images._worker import DecodingJob
+from cnnfeat.images._worker import DecodingJob, Loaded
 
 # Files that are read at once: network drives are slow to answer.
 _N_READERS = 8
@@ -92,23 +92,20 @@ class GpuDecoder:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def load_into(
-        self,
-        locations: Sequence[Location],
-        pixels: np.ndarray,
-        errors: list[str],
-        digests: list[str],
-    ) -> float:
-        """Write images into `pixels` and return the seconds taken.
+        self, locations: Sequence[Location], pixels: np.ndarray
+    ) -> list[Loaded]:
+        """Write images into `pixels` and say what became of each.
 
         Parameters
         ----------
         locations : sequence of m Location
         pixels : ndarray of shape (m, n_crops, crop_h, crop_w, 3), dtype=uint8
             Left as it was where an image fails.
-        errors : list of m str
-            Set to the reason where an image fails.
-        digests : list of m str
-            Set to the digest of an image's bytes where it does not.
+
+        Returns
+        -------
+        list of m Loaded
+            Each with its share of the time.
         """
         started = time.perf_counter()
         files = list(self._readers.map(self._read, locations))
@@ -116,20 +113,23 @@ class GpuDecoder:
         with self._on_own_stream():
             decoded = self._decode_all(list(suits.values()))
         found = dict(zip(suits, decoded, strict=True))
-        told = list(self._readers.map(_digest, files))
-        for k, data in enumerate(files):
+        digests = self._readers.map(_digest, files, locations)
+        loaded = []
+        for k, (data, digest) in enumerate(zip(files, digests, strict=True)):
             try:
                 if isinstance(data, ImageError):
                     raise data
-                resized = found.get(k)
+                resized, notes = found.get(k), tuple[str, ...]()
                 if resized is None:
-                    crops = self._job.decode(data)
+                    pixels[k], notes = self._job.decode(data, locations[k].page)
                 else:
-                    crops = self._job.preprocessing.crop(resized, self._job.crops)
-                pixels[k], digests[k] = crops, told[k]
+                    crops = self._job.crops
+                    pixels[k] = self._job.preprocessing.crop(resized, crops)
+                loaded.append(Loaded("", digest, notes=notes))
             except ImageError as error:
-                errors[k] = str(error)
-        return time.perf_counter() - started
+                loaded.append(Loaded(str(error)))
+        share = (time.perf_counter() - started) / max(1, len(loaded))
+        return [one._replace(seconds=share) for one in loaded]
 
     def _read(self, location: Location) -> bytes | ImageError:
         try:
@@ -180,8 +180,10 @@ class GpuDecoder:
         return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())
 
 
-def _digest(data: bytes | ImageError) -> str:
-    return "" if isinstance(data, ImageError) else content_digest(data)
+def _digest(data: bytes | ImageError, location: Location) -> str:
+    if isinstance(data, ImageError):
+        return ""
+    return content_digest(data, location.page)
 
 
 def _decode(files: Sequence[bytes], device: Any) -> list[torch.Tensor]:

@@ -49,7 +49,9 @@ class PixelStore:
         """Return why some of the rows cannot be decoded, by row; each is tried once."""
         new = [row for row in rows.tolist() if row not in self._seen]
         self._seen.update(new)
-        for row, pixels, error, digest in self._decode(new, _DECODED_AT_ONCE):
+        for row, pixels, error, digest in self._decode(
+            new, _DECODED_AT_ONCE, warns=True
+        ):
             if error:
                 self._failures[row] = error
                 continue
@@ -96,6 +98,7 @@ class PixelStore:
         rows: Sequence[int],
         batch_size: int,
         is_wanted: Callable[[], bool] = lambda: True,
+        warns: bool = False,
     ) -> Iterator[tuple[int, np.ndarray, str, str]]:
         """Yield each row, its pixels (1, h, w, 3), why there are none, and digest."""
         if not rows:
@@ -106,6 +109,7 @@ class PixelStore:
             batch_size=batch_size,
             workers=self._workers,
             is_wanted=is_wanted,
+            warns=warns,
         ):
             part = rows[batch.start : batch.start + len(batch.ok)]
             yield from zip(

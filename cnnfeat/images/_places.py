@@ -17,6 +17,7 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.images._reading import Location
 
 SPAN = "span"  # int64 (n_images, 2): offset and length in bytes inside the tar
+_PAGE = re.compile(r"#page=([1-9]\d{0,8})$")
 FILE = "file"  # str (n_images,): the file, or the tar, undecodable bytes as surrogates
 
 
@@ -68,7 +69,7 @@ def with_places(
 
 
 def locate(table: ImageTable, row: int) -> Location:
-    """Return where the bytes of one row lie.
+    """Return where the bytes of one row lie, and which page of them it is.
 
     Parameters
     ----------
@@ -78,10 +79,25 @@ def locate(table: ImageTable, row: int) -> Location:
     """
     columns = table.columns
     file = columns[FILE][row] if FILE in columns else None
+    page = split_page(table.paths[row])[1]
     if SPAN in columns:
         offset, n_bytes = columns[SPAN][row].tolist()
-        return Location(file or table.root, offset, n_bytes)
-    return Location(file or os.path.join(table.root, table.paths[row]))
+        return Location(file or table.root, offset, n_bytes, page)
+    whole = file or os.path.join(table.root, table.paths[row])
+    if not page or os.path.lexists(whole):  # the file itself may have such a name
+        return Location(whole, page=page if file else 0)
+    return Location(split_page(whole)[0], page=page)
+
+
+def split_page(name: str) -> tuple[str, int]:
+    """Return a name without `#page=N`, and N; 0 where there is none."""
+    match = _PAGE.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, 0)
+
+
+def page_name(name: str, page: int) -> str:
+    """Return the name of a page of a file."""
+    return f"{name}#page={page}"
 
 
 def image_files(table: ImageTable) -> set[str]:

@@ -35,7 +35,7 @@ import numpy as np
 
 from cnnfeat.errors import CnnfeatError
 from cnnfeat.images._reading import Location
-from cnnfeat.images._worker import DecodingJob
+from cnnfeat.images._worker import DecodingJob, Loaded
 from cnnfeat.interrupts import SIGNALS
 
 # One task in work and one waiting, so that a worker never waits for the parent.
@@ -69,19 +69,13 @@ class Result:
     row : int
     pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8, or None
         A view of shared memory, valid until the next result is asked for.
-    reason : str
-        Why there are no pixels; empty where there are.
-    digest : str
-        Of the image's bytes; empty where there are no pixels.
-    seconds : float
-        Time spent on it in the worker.
+    loaded : Loaded
+        What the worker says of it.
     """
 
     row: int
     pixels: np.ndarray | None
-    reason: str
-    digest: str
-    seconds: float
+    loaded: Loaded
 
 
 @dataclass
@@ -223,7 +217,7 @@ class WorkerPool:
                 slot, task = worker.tasks.popleft()
                 worker.free_slots.append(slot)
                 pixels = None if message.reason else self._slots[slot]
-                yield Result(task.row, pixels, *message)
+                yield Result(task.row, pixels, message)
         except (EOFError, ConnectionError):
             yield from self._replace_dead(worker)
 
@@ -238,7 +232,7 @@ class WorkerPool:
         self._replace(worker)
         if given_up is not None:
             reason = f"the decoder was {_ending(status)}"
-            yield Result(given_up.row, None, reason, "", 0.0)
+            yield Result(given_up.row, None, Loaded(reason))
 
     def _give_back(self, worker: _Worker) -> Task | None:
         """Queue a dead worker's tasks again; return the one that has failed twice."""
@@ -260,7 +254,7 @@ class WorkerPool:
         if given_up is not None:
             seconds = self._job.limits.seconds
             reason = f"took longer than {seconds:g} s"
-            yield Result(given_up.row, None, reason, "", seconds)
+            yield Result(given_up.row, None, Loaded(reason, seconds=seconds))
 
     def _replace(self, worker: _Worker) -> None:
         worker.connection.close()

@@ -28,11 +28,14 @@ class Location:
         (`os.fsdecode`: undecodable bytes are surrogates).
     offset, n_bytes : int
         The span inside a tar; `n_bytes` is -1 for a whole file.
+    page : int
+        Of a file with several, from 1; 0 where none is named.
     """
 
     path: str
     offset: int = 0
     n_bytes: int = -1
+    page: int = 0
 
     def size(self) -> int:
         """Return the image's length in bytes, or -1 where the file is not there."""
@@ -94,12 +97,14 @@ class Location:
         return b"".join(parts)
 
 
-def content_digest(data: bytes) -> str:
+def content_digest(data: bytes, page: int = 0) -> str:
     """Return 32 hexadecimal digits (BLAKE2b) that stand for the bytes of an image.
 
-    A copy has the same ones whatever it is called; an image saved anew has not.
+    A copy has the same ones whatever it is called; an image saved anew has not. The
+    pages of one file differ, and the first is what stands for the file.
     """
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    salt = page.to_bytes(8) if page > 1 else b""
+    return hashlib.blake2b(data, digest_size=16, salt=salt).hexdigest()
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -16,6 +16,7 @@ from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
 from cnnfeat.predict._report import PredictOptions
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
+from cnnfeat.value_range import AUTO, FULL
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Classifier:
     score: str
     seen: SeenImages
     decoder: str = "pil"
+    value_range: str = AUTO
     trained_engine: str = ""
 
 
@@ -71,6 +73,7 @@ def _read_weights(path: str, options: PredictOptions) -> Classifier:
         kind="weights",
         score="probability",
         seen=SeenImages.of_weights(network.weights.metadata),
+        value_range=str(network.weights.metadata.get("range", AUTO)),
     )
 
 
@@ -104,6 +107,7 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         score="probability" if head.kind == "softmax" else "score",
         seen=head.seen | SeenImages.of_weights(network.weights.metadata),
         decoder=told.get("decoder", "pil"),
+        value_range=told.get("range", FULL),
         trained_engine=told.get("engine", ""),
     )
 

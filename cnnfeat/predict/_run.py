@@ -10,7 +10,13 @@ import numpy as np
 from cnnfeat import extraction
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, image_files, list_images
+from cnnfeat.images import (
+    Batch,
+    image_files,
+    list_images,
+    settle_range,
+    take_pages,
+)
 from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
@@ -113,9 +119,10 @@ def predict_images(
     options = options or PredictOptions()
     outputs = [output_path] if output_path else []
     check_outputs(outputs, [model_path, images], overwrite=options.overwrite)
-    image_list = list_images(images, stdin=stdin)
+    image_list = take_pages(list_images(images, stdin=stdin), options.pages)
     refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
+    image_list = settle_range(image_list, classifier.value_range)
     with classifier.extractor:
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
         sink = _predict_all(classifier, image_list, options, progress)

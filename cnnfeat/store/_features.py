@@ -20,6 +20,7 @@ from cnnfeat.store._opening import (
     read_strings,
 )
 from cnnfeat.store._skeleton import FEATURES_FORMAT
+from cnnfeat.value_range import FULL
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
@@ -83,6 +84,8 @@ class FeatureFile:
             labels=labels,
             class_names=read_strings(file, "/classes"),
             ok=file["/images/ok"][:],
+            # Files of earlier versions have the one range that there was.
+            value_range=self.provenance.get("range", FULL),
         )
         digests = read_optional_strings(file, "/images/digest")
         self.table = table.with_digests(digests) if digests else table

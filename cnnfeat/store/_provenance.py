@@ -9,6 +9,7 @@ from cnnfeat.heads import Head
 from cnnfeat.image_table import are_others
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store._features import FeatureFile
+from cnnfeat.value_range import AUTO, FULL
 
 # What must agree, and the option that sets it. The decoder counts because decoders
 # differ by whole grey levels; the engine, precision and device are tolerances.
@@ -18,7 +19,10 @@ _FIELDS = {
     "preprocessing": "--weights",
     "crops": "--crops",
     "decoder": "--decoder",
+    "range": "--range",
 }
+# What files of earlier versions, which do not record it, were made with.
+_EARLIER = {"range": FULL}
 
 
 def check_same_provenance(head: Head, features: FeatureFile) -> tuple[str, ...]:
@@ -33,12 +37,17 @@ def check_same_provenance(head: Head, features: FeatureFile) -> tuple[str, ...]:
     Raises
     ------
     ProvenanceError
-        If the two differ in model, weights, preprocessing, crops, decoder, layer,
-        shape or pool; names the field, both values and the option to extract with.
+        If the two differ in model, weights, preprocessing, crops, decoder, range,
+        layer, shape or pool; names the field, both values and the option to extract
+        with.
     """
     for field, option in _FIELDS.items():
-        trained = head.provenance.get(field, "not recorded")
-        found = features.provenance.get(field, "not recorded")
+        earlier = _EARLIER.get(field, "not recorded")
+        trained = head.provenance.get(field, earlier)
+        found = features.provenance.get(field, earlier)
+        # No image had more than 8 bits: whatever the range is, it changes nothing.
+        if field == "range" and AUTO in (trained, found):
+            continue
         if _canonical(trained) != _canonical(found):
             raise _mismatch(features, field, found, trained, option)
     return tuple(_matching(spec, features) for spec in head.layer_specs)

@@ -2,7 +2,11 @@
 
 import click
 
-from cnnfeat.cli.options.parsing import parse_count_or_auto
+from cnnfeat.cli.options.parsing import (
+    parse_count_or_auto,
+    parse_pages,
+    parse_range,
+)
 from cnnfeat.extract import ExtractOptions
 
 features_output_opt = click.option(
@@ -91,6 +95,29 @@ decoder_opt = click.option(
     show_default=True,
     help="fast: decode large JPEGs at reduced scale; nvjpeg: decode JPEGs on the GPU. "
     "Features differ slightly, and those of two decoders are never mixed.",
+)
+value_range_opt = click.option(
+    "--range",
+    "value_range",
+    default=ExtractOptions.value_range,
+    show_default=True,
+    callback=parse_range,
+    metavar="auto|full|minmax|P1,P99|LO,HI",
+    help="Which values are black and white, in images with more than 8 bits a channel "
+    "(others never change): all that the type can hold; each image's least and "
+    "greatest; its percentiles, such as P1,P99; or two values, such as 0,4095. auto: "
+    "one range for all images, 8, 10, 12 or 14 bits where those looked at hold no "
+    "more, else full.",
+)
+pages_opt = click.option(
+    "--pages",
+    default=ExtractOptions.pages,
+    show_default=True,
+    callback=parse_pages,
+    metavar="first|all|N",
+    help="Which pages of files that hold several (TIFF, GIF): the first, with a "
+    "warning; a row for each, named FILE#page=N; or page N, from 1. A list may name "
+    "FILE#page=N itself.",
 )
 precision_opt = click.option(
     "--precision",

@@ -247,6 +247,8 @@ finetuning_opts = compose(
     rows.split_index_opt,
     rows.exclude_opt,
     rows.seed_opt,
+    extraction.value_range_opt,
+    extraction.pages_opt,
     common.device_opt,
     common.workers_opt,
     cache_opt,

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from cnnfeat.errors import DataError
 from cnnfeat.machine import most_workers
+from cnnfeat.value_range import read_range
 
 
 def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -48,6 +50,21 @@ def parse_workers(ctx: Any, param: Any, value: int | None) -> int | None:
             f"{value} processes are more than the {most_workers():,} that are allowed "
             "on this machine"
         )
+    return value
+
+
+def parse_range(ctx: Any, param: Any, value: str) -> str:
+    """Accept what `read_range` reads."""
+    try:
+        return str(read_range(value))
+    except DataError as error:
+        raise click.BadParameter(str(error).removeprefix("range ")) from None
+
+
+def parse_pages(ctx: Any, param: Any, value: str) -> str:
+    """Accept `first`, `all` and a number from 1."""
+    if not re.fullmatch(r"first|all|[1-9]\d{0,8}", value):
+        raise click.BadParameter(f"{value!r} is not first, all or a number from 1")
     return value
 
 
