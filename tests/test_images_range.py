@@ -325,3 +325,19 @@ def test_what_is_no_page_is_refused(tmp_path):
     for pages in ("0", "-1", "last", ""):
         with pytest.raises(DataError, match="first, all or a number"):
             take_pages(table, pages)
+
+
+def test_what_has_eight_bits_or_is_huge_is_not_decoded_to_settle_the_range(
+    tmp_path, monkeypatch
+):
+    def decoded(data, limits, page):
+        seen.append(limits.pixels)
+        return None
+
+    seen = []
+    monkeypatch.setattr("cnnfeat.images._settling.largest_integer", decoded)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("L", (8, 8)).save(tmp_path / "b.jpg")
+    Image.new("I;16", (8, 8)).save(tmp_path / "c.png")
+    settle_range(list_images(str(tmp_path)), "auto")
+    assert seen == [2**25]  # of c.png alone

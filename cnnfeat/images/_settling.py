@@ -19,6 +19,10 @@ _N_LOOKED_AT = 32
 _CAMERA_BITS = (8, 10, 12, 14)  # 16 is the full range
 # How files begin that never have more than 8 bits: they need not be read.
 _SHALLOW = (b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
+_PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # and where it says its bits a channel
+_N_BEGINNING = 25
+# Here an image is decoded in this process, where only its size can be bounded.
+_LIMITS = replace(DEFAULT_LIMITS, pixels=2**25)
 
 
 def settle_range(table: ImageTable, wanted: str) -> ImageTable:
@@ -56,10 +60,17 @@ def settle_range(table: ImageTable, wanted: str) -> ImageTable:
 def _largest(location: Location) -> int | None:
     """Return the largest value of an image of integers above 8 bits; else None."""
     try:
-        start = replace(location, n_bytes=min(16, max(0, location.size()))).read()
-        if start.startswith(_SHALLOW):
+        n_bytes = min(_N_BEGINNING, max(0, location.size()))
+        if _is_shallow(replace(location, n_bytes=n_bytes).read()):
             return None
-        data = location.read(DEFAULT_LIMITS.file_bytes)
-        return largest_integer(data, DEFAULT_LIMITS, location.page)
+        return largest_integer(
+            location.read(_LIMITS.file_bytes), _LIMITS, location.page
+        )
     except ImageError:  # it keeps its row, which will say so
         return None
+
+
+def _is_shallow(start: bytes) -> bool:
+    """Say whether the beginning of a file tells that it has 8 bits a channel."""
+    is_png = start.startswith(_PNG) and len(start) > _PNG_DEPTH
+    return start.startswith(_SHALLOW) or (is_png and start[_PNG_DEPTH] <= 8)
