@@ -109,6 +109,13 @@ class ImageTable:
             columns={name: column[rows] for name, column in self.columns.items()},
         )
 
+    def class_counts(self) -> dict[str, int]:
+        """Return the number of images of each class, in the order of the classes."""
+        counts = np.bincount(
+            self.labels[self.labels >= 0], minlength=len(self.class_names)
+        )
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
     def absolute_path(self, row: int) -> str:
         """Return where an image lies, without `//`, `.` and `..`; nothing is looked up.
 

@@ -120,5 +120,5 @@ def resolve_device(device: str) -> torch.device:
         )
     if int(match[1] or 0) >= n_cuda:
         found = f"{n_cuda} CUDA device(s) found" if n_cuda else "no CUDA device found"
-        raise DeviceError(f"device {device!r} is not there: {found}; use --device cpu")
+        raise DeviceError(f"device {device!r} is not there: {found}; use `device=cpu`")
     return torch.device(f"cuda:{match[1] or 0}")

@@ -148,7 +148,7 @@ def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
         )
     if options.test_per_class is not None:
         raise SplitError(
-            "--test-per-class draws from the rows that --train-per-class leaves: "
+            "`test_per_class` draws from the rows that `train_per_class` leaves: "
             "give both"
         )
     if not usable.any():

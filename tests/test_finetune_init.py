@@ -114,7 +114,7 @@ def check_scores(path, scale, n_components):
 
 def test_roots_are_refused_with_a_cure(tmp_path):
     make_head(tmp_path / "h.h5", "l2", signed_sqrt=True)
-    with pytest.raises(DataError, match="train it without --signed-sqrt"):
+    with pytest.raises(DataError, match="train it without `signed_sqrt`"):
         init_from_head(*new_network(), str(tmp_path / "h.h5"), CLASSES)
 
 
@@ -214,7 +214,7 @@ def finetune_tiny(images, folder, **changes):
 
 def test_a_random_classifier_gets_no_share():
     options = FinetuneOptions(interpolate=0.5)
-    with pytest.raises(DataError, match=r"--interpolate 0\.5 needs --init"):
+    with pytest.raises(DataError, match=r"`interpolate=0\.5` needs `init`"):
         check_options(options, "images", "w.safetensors")
 
 

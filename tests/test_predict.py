@@ -122,14 +122,14 @@ def test_heads_predict_as_they_are_evaluated(colour_dir, colour_features, tmp_pa
 def test_a_head_refuses_another_model(colour_dir, colour_features, tmp_path):
     invoke("train-svm", colour_features, "-o", tmp_path / "h.h5", "--C", 1)
     options = PredictOptions(model="alexnet", device="cpu", workers=0)
-    with pytest.raises(ProvenanceError, match="leave --model out"):
+    with pytest.raises(ProvenanceError, match="leave `model` out"):
         predict_images(str(tmp_path / "h.h5"), str(colour_dir), options)
 
 
 def test_weights_without_a_name_need_one(tuned, tmp_path, colour_dir):
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(tuned), bare)
-    with pytest.raises(WeightsError, match="give --model NAME"):
+    with pytest.raises(WeightsError, match="give `model=NAME`"):
         predict_images(str(bare), str(colour_dir), OPTIONS)
     options = PredictOptions(model="squeezenet1_1", device="cpu", workers=0)
     with pytest.raises(WeightsError, match="does not name its 3 classes"):

@@ -80,7 +80,7 @@ def test_another_job_is_not_resumed_and_the_field_is_named(tmp_path):
 
 def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
     interrupt(tmp_path / "f.h5", 9, 9)
-    with pytest.raises(OutputError, match=r"holds 9 of 23 rows.*--resume.*--overwrite"):
+    with pytest.raises(OutputError, match=r"holds 9 of 23 rows.*`resume`.*`overwrite`"):
         FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB)
     finish(tmp_path / "f.h5", [0, N], overwrite=True)
     assert leftovers(tmp_path) == ["f.h5"]
@@ -189,7 +189,7 @@ def test_a_failing_disk_keeps_the_committed_rows(tmp_path, monkeypatch):
         write(writer, 9, 12)
         monkeypatch.setattr("cnnfeat.store._skeleton.os.fsync", fail)
         with pytest.raises(
-            OutputError, match="No space left on device; 9 rows are kept for --resume"
+            OutputError, match="No space left on device; 9 rows are kept for `resume`"
         ):
             writer.commit()
         monkeypatch.undo()

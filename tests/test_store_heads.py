@@ -290,7 +290,7 @@ def test_a_field_that_differs_is_named(tmp_path, field):
     changed = {**PROVENANCE, field: "other"}
     with (
         write_features(tmp_path / "f.h5", provenance=changed) as features,
-        pytest.raises(ProvenanceError, match=f"{field} is 'other'.*with the same --"),
+        pytest.raises(ProvenanceError, match=f"{field} is 'other'.*with the same `"),
     ):
         check_same_provenance(make_head(), features)
 

@@ -94,13 +94,13 @@ def _images_of(features: FeatureFile) -> ImageTable:
     """Return the images that the file was made from, checked."""
     if not os.path.exists(features.table.root):
         raise InputError(
-            f"--baseline extracts from the images of {features.path}, and "
+            f"`baselines` extracts from the images of {features.path}, and "
             f"{features.table.root} is not there"
         )
     images = relist_images(features.table)
     if fingerprint_images(images) != features.provenance["images_sha256"]:
         raise ProvenanceError(
-            f"--baseline extracts from the images of {features.path}, and those in "
+            f"`baselines` extracts from the images of {features.path}, and those in "
             f"{features.table.root} are not the same: images_sha256 differs; extract "
             "again"
         )

@@ -134,10 +134,10 @@ def draw_split_sets(
     if draw.splits_file is not None:
         return [_from_file(draw, table, usable)]
     if draw.train_sizes and draw.train_per_class:
-        raise SplitError("--train-sizes and --train-per-class exclude each other")
+        raise SplitError("`train_sizes` and `train_per_class` exclude each other")
     if draw.train_sizes and draw.lists_dir:
         raise SplitError(
-            "published lists have one size: --train-sizes excludes --lists"
+            "published lists have one size: `train_sizes` excludes `lists_dir`"
         )
     sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
     return [
@@ -157,16 +157,16 @@ def draw_split_sets(
 
 def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> SplitSet:
     given = {
-        "--splits": draw.n_splits,
-        "--train-per-class": draw.train_per_class,
-        "--test-per-class": draw.test_per_class,
-        "--train-sizes": draw.train_sizes,
-        "--lists": draw.lists_dir,
+        "n_splits": draw.n_splits,
+        "train_per_class": draw.train_per_class,
+        "test_per_class": draw.test_per_class,
+        "train_sizes": draw.train_sizes,
+        "lists_dir": draw.lists_dir,
     }
-    for flag, value in given.items():
+    for name, value in given.items():
         if value:
             raise SplitError(
-                f"--splits-file holds the rows: {flag} does not go with it"
+                f"`splits_file` holds the rows: `{name}` does not go with it"
             )
     assert draw.splits_file is not None
     splits = [

@@ -3,9 +3,8 @@
 import itertools
 from typing import Any
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import command_line, stdin_lines
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_extraction
@@ -13,7 +12,7 @@ from cnnfeat.cli.reports import echo_extraction
 _EXCLUSIVE = ("resume", "overwrite", "retry_failed")
 
 
-@click.command()
+@command()
 @options.common.images_arg
 @options.extraction.features_output_opt
 @options.extraction.model_opt
@@ -37,9 +36,15 @@ _EXCLUSIVE = ("resume", "overwrite", "retry_failed")
 @options.common.overwrite_opt
 @options.extraction.retry_failed_opt
 @options.common.quiet_opt
+@options.common.verbose_opt
 @options.common.json_opt
 def extract(
-    images: str, output_path: str, quiet: bool, as_json: bool, **chosen: Any
+    images: str,
+    output_path: str,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Extract features of IMAGES from a network's layers into an HDF5 file.
 
@@ -71,4 +76,4 @@ def extract(
             progress=progress,
             command=command_line(),
         )
-    echo_extraction(report, quiet=quiet, as_json=as_json)
+    echo_extraction(report, verbose=verbose, as_json=as_json)

@@ -1,8 +1,7 @@
 """`cnnfeat layers`."""
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_table
 
 _COLUMNS = {
@@ -18,9 +17,9 @@ _COLUMNS = {
 }
 
 
-@click.command()
+@command()
 @options.extraction.model_opt
-@options.common.json_opt
+@options.common.output_opts
 def layers(model: str, as_json: bool) -> None:
     """List the layers of a network that can be tapped, in the order they run.
 

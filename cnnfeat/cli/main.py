@@ -6,11 +6,13 @@ this one and its short help texts.
 
 import errno
 import os
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import IO, Any
 
@@ -39,6 +41,8 @@ COMMANDS = {
 
 MAX_WIDTH = 88  # of the help; click leaves two columns of it free
 _EXIT_ERROR = 1
+# How the library writes an argument: `overwrite`, `pool=avg`.
+_ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _OUT_OF_MEMORY = "out of memory: a smaller --batch-size or fewer layers need less"
 
 
@@ -87,30 +91,30 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors become one line, warnings become one line each."""
-        with warnings.catch_warnings(), _one_line_errors():
+        with warnings.catch_warnings(), _one_line_errors(ctx):
             # Other libraries' warnings are for developers; ours are for users.
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", CnnfeatWarning)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = partial(_show_warning, ctx)
             return super().invoke(ctx)
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     """Turn what is raised inside into `_OneLineError`; mistakes of ours stay as is."""
     try:
         yield
     except LeftAloneError:
         sys.exit(_EXIT_ERROR)  # the process that failed has told
     except Interrupted as error:
-        raise _OneLineError(str(error), 128 + error.signum) from error
+        raise _OneLineError(_in_flags(ctx, error), 128 + error.signum) from error
     except BaseException as error:
         # A signal counts, whatever libraries made of the interruption on its way.
         stopped = error.signum if isinstance(error, Stopped) else signals.came()
         if stopped is not None:
             raise _OneLineError("interrupted", 128 + stopped) from error
         if isinstance(error, CnnfeatError):
-            raise _OneLineError(str(error)) from error
+            raise _OneLineError(_in_flags(ctx, error)) from error
         if isinstance(error, MemoryError):
             raise _OneLineError(_OUT_OF_MEMORY) from error
         raise
@@ -123,9 +127,30 @@ def _did_you_mean(name: str) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+def _show_warning(
+    ctx: click.Context, message: Warning | str, *_: Any, **__: Any
+) -> None:
     if processes.is_first():
-        click.echo(f"cnnfeat: warning: {' '.join(str(message).split())}", err=True)
+        text = " ".join(_in_flags(ctx, message).split())
+        click.echo(f"cnnfeat: warning: {text}", err=True)
+
+
+def _in_flags(ctx: click.Context, message: object) -> str:
+    """Return a message with options where it speaks of Python's arguments.
+
+    The options are those of the command that runs, else of another that has one.
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        for name in dict.fromkeys([ctx.invoked_subcommand or "", *COMMANDS]):
+            command = cli.get_command(ctx, name)
+            for param in command.params if command else ():
+                if param.name == found[1] and isinstance(param, click.Option):
+                    value = found[2] and f" {found[2]}"
+                    return f"{max(param.opts, key=len)}{value or ''}"
+        return found[0]
+
+    return _ARGUMENT.sub(flag, str(message))
 
 
 @click.group(
@@ -135,7 +160,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         "max_content_width": MAX_WIDTH,
     },
 )
-@click.version_option(__version__, prog_name="cnnfeat")
+@click.version_option(__version__, "-V", "--version", prog_name="cnnfeat")
 def cli() -> None:
     """Features of pretrained convnets, linear heads on top, honest statistics.
 

@@ -3,6 +3,7 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_table
 
 _COLUMNS = {
@@ -14,9 +15,9 @@ _COLUMNS = {
 }
 
 
-@click.command()
+@command()
 @click.argument("pattern", required=False)
-@options.common.json_opt
+@options.common.output_opts
 def models(pattern: str | None, as_json: bool) -> None:
     """List the networks that can be loaded, and which weights are available offline.
 

@@ -1,7 +1,9 @@
 """How commands print: a record or a table on stdout, as text or as one JSON object."""
 
 import json
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
@@ -9,14 +11,32 @@ from typing import Any
 import click
 
 from cnnfeat import report
+from cnnfeat.cli.command import environment_name
 from cnnfeat.outputs import json_safe
 
 _MAX_FAILURES_LISTED = 20
+_MAX_LISTED = 10  # of a list in a field
 
 
 def command_line() -> str:
-    """Return the command as it was typed, to be kept in the files it writes."""
-    return shlex.join(["cnnfeat", *sys.argv[1:]])
+    """Return the command as it was typed, to be kept in the files it writes.
+
+    Defaults from the environment stand before it, as a shell takes them.
+    """
+    command = click.get_current_context().command
+    set_there = [
+        f"{name}={shlex.quote(os.environ[name])}"
+        for name in (environment_name(command, param) for param in command.params)
+        if os.environ.get(name)
+    ]
+    return " ".join([*set_there, shlex.join(["cnnfeat", *sys.argv[1:]])])
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None where the output goes elsewhere."""
+    if "COLUMNS" in os.environ or sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def stdin_lines(images: str) -> Iterable[str] | None:
@@ -46,17 +66,23 @@ def echo_table(
 ) -> None:
     """Print rows as a text table with headings `columns`, or as JSON under `key`.
 
-    A heading that ends in " %" shows fractions as percentages.
+    A heading that ends in " %" shows fractions as percentages, one that ends in " #"
+    counts with a unit.
     """
     if as_json:
         echo_record({key: rows}, as_json=True)
         return
     shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
     headings = [
-        report.Column(name, title.removesuffix(" %"), percent=title.endswith(" %"))
+        report.Column(
+            name,
+            title.removesuffix(" %").removesuffix(" #"),
+            percent=title.endswith(" %"),
+            amount=title.endswith(" #"),
+        )
         for name, title in columns.items()
     ]
-    click.echo(report.Table(shown, headings).to_text())
+    click.echo(report.Table(shown, headings).to_text(terminal_width()))
 
 
 def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
@@ -74,19 +100,37 @@ def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
         click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
 
 
-def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+def _lines(
+    record: Mapping[str, Any], indent: str = "", parent: str = ""
+) -> Iterator[str]:
     """Yield the fields one a line; records inside stand indented below their name."""
     shown = {key: value for key, value in record.items() if not _is_empty(value)}
     width = max((len(key) for key in shown), default=0)
     for key, value in shown.items():
         name = f"{indent}{key.replace('_', ' ') if not indent else key:<{width}}"
         records = value if _all_mappings(value) else [value]
-        if isinstance(records[0], Mapping):
+        if _are_counts(value):
+            yield f"{name}  {_listed([f'{k} {n:,}' for k, n in value.items()])}"
+        elif isinstance(records[0], Mapping):
             yield name.rstrip()
             for inner in records:
-                yield from _lines(inner, indent + "  ")
+                yield from _lines(inner, indent + "  ", key)
         else:
-            yield f"{name}  {_shown(key, value)}".rstrip()
+            yield f"{name}  {_shown(f'{parent} {key}', value)}".rstrip()
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(count, int) and not isinstance(count, bool)
+        for count in value.values()
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return texts with commas; of many the first, and how many more there are."""
+    more = len(texts) - _MAX_LISTED
+    shown = ", ".join(texts[:_MAX_LISTED])
+    return f"{shown}, … and {more:,} more (--json lists all)" if more > 0 else shown
 
 
 def _is_empty(value: Any) -> bool:
@@ -98,8 +142,10 @@ def _all_mappings(value: Any) -> bool:
 
 
 def _shown(key: str, value: Any) -> str:
+    if "parameters" in key and isinstance(value, int):
+        return report.format_amount(value)
     if "accuracy" in key and isinstance(value, float):
-        return f"{report.format_percent(value, digits=2)} %"
+        return f"{report.format_percent(value)} %"
     if "accuracy" in key and isinstance(value, tuple | list):
         return " to ".join(_shown(key, bound) for bound in value)
     return _cell(value)
@@ -116,9 +162,11 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:g}"
+        return report.format_number(value, 6)
     if isinstance(value, list | tuple):
         are_sizes = all(isinstance(item, int) for item in value)
-        return ("×" if are_sizes else ", ").join(map(str, value))
+        return "×".join(map(str, value)) if are_sizes else _listed([*map(str, value)])
     return str(value)

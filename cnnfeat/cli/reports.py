@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnfeat.cli.output import echo_failures, echo_record, echo_table
+from cnnfeat.report import format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
     from cnnfeat.benchmark import BenchmarkReport
+    from cnnfeat.evaluate import EvaluationReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
     from cnnfeat.predict import PredictReport
@@ -20,16 +22,44 @@ _COMPARISON = {
     "mean_per_class_accuracy": "mean per class %",
     "C": "C",
 }
+_N_WORST = 10  # classes that an evaluation names
 
 
-def echo_extraction(report: "ExtractReport", *, quiet: bool, as_json: bool) -> None:
-    """Print the summary of an extraction; unless `quiet`, its time on stderr."""
-    if not quiet:
+def echo_extraction(report: "ExtractReport", *, verbose: bool, as_json: bool) -> None:
+    """Print what an extraction did in one line; with `verbose`, where the time went."""
+    if verbose:
         _echo_time(report)
     echo_failures(report.failures, "named in /images/error")
     record = report.to_dict()
     del record["failures"]
-    echo_record(record, as_json=as_json)
+    if as_json:
+        echo_record(record, as_json=True)
+    else:
+        click.echo(_extracted(report))
+
+
+def _extracted(report: "ExtractReport") -> str:
+    """Return "400 images, 10 classes (ant 40, …) → f.h5: global_pool 1280, 11.7 s"."""
+    images = f"{report.n_ok:,} images"
+    if report.n_failed:
+        images = f"{report.n_ok:,} of {report.n_images:,} images"
+        images += f" ({report.n_failed:,} failed)"
+    if report.n_classes:
+        counts = [f"{name} {count:,}" for name, count in report.classes.items()]
+        images += f", {report.n_classes:,} classes ({_first(counts)})"
+    layers = [
+        f"{name} {'×'.join(map(str, shape))}" for name, shape in report.layers.items()
+    ]
+    resumed = f", {report.n_resumed:,} rows resumed" if report.n_resumed else ""
+    return (
+        f"{images} → {report.output}: {_first(layers, 4)}, "
+        f"{report.seconds:.1f} s{resumed}"
+    )
+
+
+def _first(texts: list[str], n: int = 2) -> str:
+    """Return the first `n` of several texts, and … where there are more."""
+    return ", ".join(texts[:n] + ["…"] * (len(texts) > n))
 
 
 def _echo_time(report: "ExtractReport") -> None:
@@ -55,6 +85,38 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
             err=True,
         )
     echo_record(report.to_dict(), as_json=as_json)
+
+
+def echo_evaluation(report: "EvaluationReport", *, as_json: bool) -> None:
+    """Print how good a head is, and on which classes it is worst."""
+    if as_json:
+        echo_record(report.to_dict(), as_json=True)
+        return
+    low, high = report.accuracy_interval
+    left_out = f", {report.n_left_out:,} left out" if report.n_left_out else ""
+    click.echo(
+        f"{report.n_images:,} images of {report.n_classes:,} classes (rows "
+        f"{report.rows}{left_out}), {report.kind} on {report.layer}, "
+        f"C {format_number(report.C)}"
+    )
+    rows = [
+        ("mean per class", report.mean_per_class_accuracy, ""),
+        ("accuracy", report.accuracy, f"95 % interval {_percents(low, high)}"),
+        ("top-5 accuracy", report.top_5_accuracy, ""),
+    ]
+    for title, value, more in rows:
+        click.echo(f"{title:<14}  {format_percent(value):>5} %  {more}".rstrip())
+    worst = sorted(report.per_class_accuracy.items(), key=lambda item: item[1])
+    more = "; --json gives all" if len(worst) > _N_WORST else ""
+    title = f"the worst {_N_WORST} of {len(worst)} classes" if more else "by class"
+    shown = [{"name": n, "accuracy": value} for n, value in worst[:_N_WORST]]
+    columns = {"name": f"{title}{more}", "accuracy": "accuracy %"}
+    click.echo()
+    echo_table(shown, columns, as_json=False, key="classes")
+
+
+def _percents(low: float, high: float) -> str:
+    return f"{format_percent(low)} to {format_percent(high)}"
 
 
 def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -> None:

@@ -49,7 +49,8 @@ class ExtractReport:
     """What an extraction did.
 
     `n_resumed` rows were there already. `failures` are (path, reason) pairs; `time`
-    holds seconds by stage and `limit`, the stage that set the pace.
+    holds seconds by stage and `limit`, the stage that set the pace; `classes` counts
+    the images of each class.
     """
 
     output: str
@@ -67,6 +68,7 @@ class ExtractReport:
     engine: str
     time: dict[str, Any]
     failures: list[tuple[str, str]] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""

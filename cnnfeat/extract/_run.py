@@ -278,6 +278,7 @@ def _report(output_path: str, job: _Job, done: _Done, elapsed: float) -> Extract
         failures=[
             (table.paths[row], why) for row, why in sorted(done.failures.items())
         ],
+        classes=table.class_counts(),
     )
 
 

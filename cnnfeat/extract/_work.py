@@ -75,4 +75,4 @@ def refuse_failures(
     if options.on_error == "fail" and not batch.ok.all():
         worst = int(np.flatnonzero(~batch.ok)[0])
         path = image_list.paths[batch.start + worst]
-        raise ImageError(f"{path}: {batch.errors[worst]} (--on-error skip goes on)")
+        raise ImageError(f"{path}: {batch.errors[worst]} (`on_error=skip` goes on)")

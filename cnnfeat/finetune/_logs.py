@@ -75,7 +75,7 @@ def _summary_writer(folder: str) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise OutputError(
-            "--tensorboard needs the package tensorboard: pip install "
+            "`tensorboard_dir` needs the package tensorboard: pip install "
             "'cnnfeat[tensorboard]'"
         ) from error
     return SummaryWriter(folder)

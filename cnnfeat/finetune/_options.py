@@ -108,24 +108,26 @@ def check_options(options: FinetuneOptions, images: str, output_path: str) -> No
         )
     if not re.fullmatch(r"head|all|last:0*[1-9]\d*", options.train):
         raise DataError(
-            f"--train {options.train}: expected head, last:N with N from 1, or all"
+            f"`train={options.train}`: expected head, last:N with N from 1, or all"
         )
     if not 0 <= options.validation < 1:
-        raise DataError(f"--validation {options.validation:g}: expected 0 to below 1")
+        raise DataError(f"`validation={options.validation:g}`: expected 0 to below 1")
     if options.schedule == "plateau" and not options.validation:
-        raise DataError("--schedule plateau needs a validation part: --validation > 0")
+        raise DataError(
+            "`schedule=plateau` needs a validation part: `validation` above 0"
+        )
     if options.batch_norm == "train" and options.batch_size < 2:
         raise DataError(
-            "--batch-norm train with --batch-size 1: the statistics of one image are "
-            "its own; use a larger batch or --batch-norm frozen"
+            "`batch_norm=train` with `batch_size=1`: the statistics of one image are "
+            "its own; use a larger batch or `batch_norm=frozen`"
         )
     if options.interpolate and not options.init:
         raise DataError(
-            f"--interpolate {options.interpolate:g} needs --init: averaging with a "
+            f"`interpolate={options.interpolate:g}` needs `init`: averaging with a "
             "random classifier would undo the training"
         )
     if options.splits_file and (options.train_per_class or options.test_per_class):
-        raise DataError("--splits-file names the rows: leave --train-per-class out")
+        raise DataError("`splits_file` names the rows: leave `train_per_class` out")
     # A resumed run adds to its log, and replaces no weights unasked.
     check_outputs(
         [output_path, *options.logs_written],

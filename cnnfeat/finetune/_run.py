@@ -140,8 +140,8 @@ def _claimed(
     with locked_output(Path(output_path)):
         if part.exists() and not (options.resume or options.overwrite):
             raise OutputError(
-                f"{part}: an interrupted run is there: give --resume to go on with it "
-                "or --overwrite to start anew"
+                f"{part}: an interrupted run is there: give `resume` to go on with it "
+                "or `overwrite` to start anew"
             )
         yield part
 

@@ -44,8 +44,8 @@ def check_decoder(decoder: str, device: torch.device | None) -> None:
         return
     if device is None or device.type != "cuda":
         raise DeviceError(
-            f"--decoder nvjpeg needs a CUDA GPU, and the device is {device or 'none'}; "
-            "--decoder fast and --decoder pil run anywhere"
+            f"`decoder=nvjpeg` needs a CUDA GPU, and the device is {device or 'none'}; "
+            "`decoder=fast` and `decoder=pil` run anywhere"
         )
     encoded = BytesIO()
     Image.new("RGB", (16, 16)).save(encoded, "JPEG")
@@ -54,8 +54,8 @@ def check_decoder(decoder: str, device: torch.device | None) -> None:
     except (ImportError, AttributeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DeviceError(
-            f"--decoder nvjpeg: torchvision does not decode on {device}: {reason}; "
-            "give --decoder pil"
+            f"`decoder=nvjpeg`: torchvision does not decode on {device}: {reason}; "
+            "give `decoder=pil`"
         ) from error
 
 
@@ -79,8 +79,8 @@ class GpuDecoder:
         self._device = device
         if job.preprocessing.interpolation not in _MODES:
             raise DataError(
-                f"--decoder nvjpeg cannot resize by {job.preprocessing.interpolation} "
-                "as these weights want; give --decoder pil"
+                f"`decoder=nvjpeg` cannot resize by {job.preprocessing.interpolation} "
+                "as these weights want; give `decoder=pil`"
             )
         self._readers = ThreadPoolExecutor(_N_READERS, "cnnfeat-read")
         self._stream: Any = None

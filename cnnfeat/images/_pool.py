@@ -299,7 +299,7 @@ def _cannot_start(worker: _Worker, status: int) -> CnnfeatError:
     said = next((line for line in reversed(lines) if line.strip()), "")
     return CnnfeatError(
         f"the decoding processes cannot be started ({_ending(status)}"
-        f"{': ' if said else ''}{said.strip()}); try --workers 0"
+        f"{': ' if said else ''}{said.strip()}); try `workers=0`"
     )
 
 

@@ -207,7 +207,7 @@ def _fetch_timm(name: str, repository: str | None, url: str | None) -> Path:
     if url:
         return downloads.fetch_url(url, name)
     raise WeightsError(
-        f"{name!r} has no published weights; give --weights random or --weights PATH"
+        f"{name!r} has no published weights; give `weights=random` or `weights=PATH`"
     )
 
 

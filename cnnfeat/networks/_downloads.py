@@ -118,7 +118,7 @@ def _raise_unfetched(name: str, error: Exception, source: str, cure: str) -> NoR
     reason = " ".join(str(error).split())[:100] or type(error).__name__
     raise WeightsError(
         f"the weights of {name!r} cannot be fetched from {source} ({reason}): put "
-        f"{cure}, or give --weights PATH, or use --model efficientnet_lite0"
+        f"{cure}, or give `weights=PATH`, or use `model=efficientnet_lite0`"
     ) from error
 
 

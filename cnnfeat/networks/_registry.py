@@ -185,7 +185,7 @@ def _load_file(architecture: Architecture, path: Path, device: torch.device) -> 
     if metadata.get("model", architecture.name) != architecture.name:
         raise WeightsError(
             f"{where}: the file says it is of {metadata['model']!r}; "
-            f"use --model {metadata['model']}"
+            f"use `model={metadata['model']}`"
         )
     with _seeded(0):
         module = architecture.build(None)

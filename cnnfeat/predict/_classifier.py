@@ -57,7 +57,7 @@ def _read_weights(path: str, options: PredictOptions) -> Classifier:
     if not name:
         raise WeightsError(
             f"{path}: cnnfeat did not write it, so it does not say of which network it "
-            "is; give --model NAME"
+            "is; give `model=NAME`"
         )
     network = networks.load_network(name, weights=path, device=options.device)
     names = network.weights.class_names
@@ -138,7 +138,7 @@ def _network_of(
     if options.model not in (None, told["model"]):
         raise ProvenanceError(
             f"{path} was trained on features of {told['model']!r}, not "
-            f"{options.model!r}; leave --model out"
+            f"{options.model!r}; leave `model` out"
         )
     network = networks.NetworkRequest.of_provenance(told, options.device).load()
     record = network.weights

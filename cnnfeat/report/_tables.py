@@ -9,10 +9,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import math
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from cnnfeat.report._numbers import format_amount, format_number, format_percent
+
+_NARROWEST = 8  # columns that a text is cut to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +29,6 @@ class MeanStd:
     def percent(self, digits: int = 1) -> str:
         """Return "92.3 ± 0.4", in per cent; without a spread "92.3"."""
         return format_percent(self.mean, self.std, digits=digits)
-
-
-def format_percent(mean: float, std: float | None = None, *, digits: int = 1) -> str:
-    """Return a fraction as a percentage without its sign, "92.3 ± 0.4".
-
-    NaN is a dash; a NaN or missing spread is left out.
-    """
-    if math.isnan(mean):
-        return "–"
-    text = f"{100 * mean:.{digits}f}"
-    if std is None or math.isnan(std):
-        return text
-    return f"{text} ± {100 * std:.{digits}f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +45,15 @@ class Column:
         Floats are fractions, shown times 100.
     digits : int
         Digits after the point of percentages and significant digits of other floats.
+    amount : bool
+        Counts get a unit: 10.8 M.
     """
 
     key: str
     title: str | None = None
     percent: bool = False
     digits: int | None = None
+    amount: bool = False
 
     @property
     def heading(self) -> str:
@@ -73,15 +67,15 @@ class Column:
             return ""
         if isinstance(value, MeanStd):
             return value.percent(1 if self.digits is None else self.digits)
-        if isinstance(value, bool) or not isinstance(value, float):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return format_amount(value) if self.amount else f"{value:,}"
+        if not isinstance(value, float):
             return str(value)
         if self.percent:
             return format_percent(
                 value, digits=1 if self.digits is None else self.digits
             )
-        if math.isnan(value):
-            return "–"
-        return f"{value:.{4 if self.digits is None else self.digits}g}"
+        return format_number(value, 4 if self.digits is None else self.digits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +111,42 @@ class Table:
         ]
         return [one.heading for one in columns], shown, numeric
 
-    def to_text(self) -> str:
-        """Return aligned columns under a rule, for a terminal; numbers right."""
+    def without_constants(self) -> Table:
+        """Return the table without columns that say one thing or nothing.
+
+        What the rows have in common stands in the caption; a table of one row, or
+        whose rows are all alike, stays as it is.
+        """
+        headings, rows, _ = self.cells()
+        if len(rows) < 2:
+            return self
+        kept, told = [], []
+        for column, heading, shown in zip(
+            self.resolved_columns(), headings, zip(*rows, strict=True), strict=True
+        ):
+            if len(set(shown)) > 1:
+                kept.append(column)
+            elif shown[0]:
+                told.append(f"{heading} {shown[0]}")
+        if not kept:
+            return self
+        caption = "; ".join([*([self.caption] if self.caption else []), *told])
+        return dataclasses.replace(self, columns=kept, caption=caption)
+
+    def to_text(self, width: int | None = None) -> str:
+        """Return aligned columns under a rule, for a terminal; numbers right.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the terminal: texts are cut in the middle where the table would
+            be wider, the widest first, and the caption is wrapped.
+        """
         headings, rows, numeric = self.cells()
         lines = [headings, *rows]
         flat = [[_one_line(cell) for cell in line] for line in lines]
+        if width is not None:
+            flat = _narrowed(flat, numeric, width)
         widths = [max(map(_width, column)) for column in zip(*flat, strict=True)]
         padded = [
             "  ".join(
@@ -132,7 +157,8 @@ class Table:
         ]
         rule = "  ".join("─" * width for width in widths)
         body = "\n".join([padded[0], rule, *padded[1:]])
-        return f"{self.caption}\n{body}" if self.caption else body
+        caption = textwrap.fill(self.caption, width) if width else self.caption
+        return f"{caption}\n{body}" if caption else body
 
     def to_markdown(self) -> str:
         """Return a GitHub table; bars and line ends inside cells are escaped."""
@@ -197,6 +223,34 @@ def _is_number(value: Any) -> bool:
     return value is None or (
         isinstance(value, int | float | MeanStd) and not isinstance(value, bool)
     )
+
+
+def _narrowed(
+    lines: list[list[str]], numeric: Sequence[bool], width: int
+) -> list[list[str]]:
+    """Return the cells with texts cut so that a line takes `width` columns at most."""
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    texts = [k for k, right in enumerate(numeric) if not right]
+    while texts and sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(texts, key=lambda k: widths[k])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return [
+        [_cut(cell, widths[k]) if k in texts else cell for k, cell in enumerate(line)]
+        for line in lines
+    ]
+
+
+def _cut(cell: str, width: int) -> str:
+    """Return a cell of at most `width` columns: both its ends, and … between."""
+    if _width(cell) <= width:
+        return cell
+    head = (width - 1) // 2
+    tail = width - 1 - head
+    while _width(cell[:head]) + _width(cell[len(cell) - tail :]) > width - 1:
+        head, tail = max(0, head - 1), max(1, tail - 1)
+    return f"{cell[:head]}…{cell[len(cell) - tail :]}"
 
 
 def _one_line(cell: str) -> str:

@@ -278,6 +278,16 @@ class FeatureFile:
                 yield int(run[0]), block
                 run = run[n:]
 
+    def __repr__(self) -> str:
+        layers = ", ".join(
+            f"{name} {'×'.join(map(str, spec.shape))}"
+            for name, spec in self.layers.items()
+        )
+        return (
+            f"FeatureFile({str(self.path)!r}: {self.n_images:,} images, "
+            f"{len(self.class_names):,} classes, {layers})"
+        )
+
     def close(self) -> None:
         """Close the file; what was read from it stays."""
         self._file.close()

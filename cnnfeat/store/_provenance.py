@@ -11,7 +11,7 @@ from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store._features import FeatureFile
 from cnnfeat.value_range import AUTO, FULL
 
-# What must agree, and the option that sets it. The decoder counts because decoders
+# What must agree, and the argument that sets it. The decoder counts because decoders
 # differ by whole grey levels; the engine, precision and device are tolerances.
 _FIELDS = {
     "model": "--model",

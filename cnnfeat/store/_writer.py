@@ -137,13 +137,13 @@ class FeatureWriter:
         if state is None:
             raise OutputError(
                 f"{self._part} is there without a usable journal, so no row of it is "
-                "safe: give --overwrite to start anew"
+                "safe: give `overwrite` to start anew"
             )
         if state.rows_done:
             raise OutputError(
                 f"{self._part} holds {state.rows_done} of {self.contents.n_images} "
-                "rows of an earlier run: give --resume to go on from there, or "
-                "--overwrite to start anew"
+                "rows of an earlier run: give `resume` to go on from there, or "
+                "`overwrite` to start anew"
             )
 
     def _start(self, fingerprint: dict[str, str], resume: bool) -> None:
@@ -274,7 +274,7 @@ class FeatureWriter:
                 warnings.warn(
                     f"layer {name!r}: {100 * share:.3g} % of a batch's values that are "
                     "not zero are too small for float16 and are stored as zero; give "
-                    "--dtype float32",
+                    "`dtype=float32`",
                     CnnfeatWarning,
                     stacklevel=3,
                 )
@@ -367,7 +367,7 @@ class FeatureWriter:
     def _broken(self, error: BaseException) -> OutputError:
         text = str(failure(self._part, error))
         if self._committed:
-            text += f"; {self._committed} rows are kept for --resume"
+            text += f"; {self._committed} rows are kept for `resume`"
         return OutputError(text)
 
     def __enter__(self) -> "FeatureWriter":

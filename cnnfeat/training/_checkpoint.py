@@ -94,12 +94,12 @@ class Checkpoint:
             raise ProvenanceError(
                 f"{self.path} is the checkpoint of another run: "
                 f"{'; '.join(differing[:3])}; give the options of that run, or "
-                "--overwrite to start anew"
+                "`overwrite` to start anew"
             )
 
 
 def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is no checkpoint or is damaged; --overwrite starts anew")
+    return StoreError(f"{path} is no checkpoint or is damaged; `overwrite` starts anew")
 
 
 def _short(value: Any) -> str:

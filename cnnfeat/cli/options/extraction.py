@@ -4,8 +4,10 @@ import click
 
 from cnnfeat.cli.options.parsing import (
     parse_count_or_auto,
+    parse_names,
     parse_pages,
     parse_range,
+    repeatable,
 )
 from cnnfeat.extract import ExtractOptions
 
@@ -13,6 +15,7 @@ features_output_opt = click.option(
     "-o",
     "--output",
     "output_path",
+    type=click.Path(),
     required=True,
     metavar="FEATURES.h5",
     help="The feature file to write.",
@@ -44,10 +47,11 @@ network_layers_opt = click.option(
     "--layer",
     "layers",
     multiple=True,
-    metavar="NAME|GLOB",
-    help="A layer of the network: a name or glob that `cnnfeat layers` lists, a "
-    "paper's name such as fc6 or fc6:pre, or all. Repeatable.  [default: the layer "
-    "before the classifier]",
+    callback=repeatable(parse_names),
+    metavar="NAME|GLOB[,...]",
+    help="Layers of the network: names that `cnnfeat layers` lists, globs (* stays "
+    "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, or "
+    "all.  [default: the layer before the classifier]",
 )
 pool_opt = click.option(
     "--pool",

@@ -23,6 +23,64 @@ def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return apply
 
 
+OTHER_OPTIONS = "Options"
+VERBOSE = "cnnfeat.verbose"  # key of the context's `meta`
+
+
+def grouped(title: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return `compose` of several options, which the help lists under a heading."""
+
+    def apply(function: Any) -> Any:
+        n_before = len(getattr(function, "__click_params__", ()))
+        function = compose(*decorators)(function)
+        for param in function.__click_params__[n_before:]:
+            param.group = title
+        return function
+
+    return apply
+
+
+def group_of(param: click.Parameter) -> str:
+    """Return the heading that an option stands under."""
+    return str(getattr(param, "group", OTHER_OPTIONS))
+
+
+def repeatable(
+    parse: Callable[[Any, Any, str | None], Any],
+) -> Callable[[Any, Any, tuple[str, ...]], Any]:
+    """Return a callback for an option given several times, each with commas or not."""
+
+    def parse_all(ctx: Any, param: Any, values: tuple[str, ...]) -> Any:
+        return parse(ctx, param, ",".join(values) if values else None)
+
+    return parse_all
+
+
+def parse_names(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    r"""Turn `a,b` into names without repeats; `\,` is a comma inside a name."""
+    parts = re.split(r"(?<!\\),", value or "")
+    names = (part.replace("\\,", ",").strip() for part in parts)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parse_heads(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    """Turn `svm,softmax` into kinds of head."""
+    return _choices(parse_names(ctx, param, value), ("svm", "softmax"))
+
+
+def _choices(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is neither {' nor '.join(known)}")
+    return names
+
+
+def note_verbose(ctx: click.Context, param: Any, value: bool) -> bool:
+    """Remember that the command is to say more."""
+    ctx.meta[VERBOSE] = value
+    return value
+
+
 class RenamedOption(click.Option):
     """An option that its old name still stands for, without a word in the help."""
 
@@ -102,11 +160,7 @@ def parse_sizes(ctx: Any, param: Any, value: str | None) -> tuple[int, ...]:
 
 def parse_baselines(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
     """Turn `pixels,random` into names of baselines."""
-    names = tuple(dict.fromkeys((value or "").split(","))) if value else ()
-    unknown = [name for name in names if name not in ("pixels", "random")]
-    if unknown:
-        raise click.BadParameter(f"{unknown[0]!r} is neither pixels nor random")
-    return names
+    return _choices(parse_names(ctx, param, value), ("pixels", "random"))
 
 
 def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:

@@ -2,11 +2,14 @@
 
 import click
 
-classifier_arg = click.argument("model_path", metavar="WEIGHTS|HEAD.h5")
+classifier_arg = click.argument(
+    "model_path", metavar="WEIGHTS|HEAD.h5", type=click.Path()
+)
 predictions_output_opt = click.option(
     "-o",
     "--output",
     "output_path",
+    type=click.Path(),
     default=None,
     metavar="OUT.csv",
     help="Write the predictions as CSV.  [default: print them]",
