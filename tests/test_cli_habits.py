@@ -208,3 +208,18 @@ def test_files_are_completed_by_the_shell():
     }
     result = CliRunner().invoke(cli, [], prog_name="cnnfeat", env=env)
     assert result.stdout.startswith("file,")
+
+
+def test_networks_and_layers_are_completed():
+    networks = complete(["cnnfeat", "extract", "--model", "resnet1"], n_typed=3)
+    assert networks[:2] == ["resnet101", "resnet152"]
+    line = ["cnnfeat", "extract", "--model", "alexnet", "--layer", "classifier."]
+    assert "classifier.5" in complete(line, n_typed=5)
+    line[-1] = "features.1,classifier.5"
+    assert complete(line, n_typed=5) == ["features.1,classifier.5"]
+    assert complete(["cnnfeat", "models", "squeezenet1_"], n_typed=2) == [
+        "squeezenet1_0",
+        "squeezenet1_1",
+    ]
+    layers = complete(["cnnfeat", "layers", "resnet50", "layer4.2.conv"], n_typed=3)
+    assert layers == [f"layer4.2.conv{k}" for k in (1, 2, 3)]

@@ -84,10 +84,22 @@ def test_csv_lists_failed_images(tuned, tmp_path):
     result = invoke("predict", tuned, tmp_path, "--device", "cpu", "--workers", 0)
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert [row["path"] for row in rows] == ["a.png", "b.png"]
+    named = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    assert [row["path"] for row in rows] == named
     assert list(rows[0]) == ["path", "label", "probability", "error"]
     assert rows[1]["label"] == "" and "not an image" in rows[1]["error"]
     assert "b.png" in result.stderr
+
+
+@pytest.mark.parametrize("asked", ["here", "here/a.png"])
+def test_bare_file_names_are_told_with_the_folder_that_was_named(
+    tuned, tmp_path, monkeypatch, asked
+):
+    (tmp_path / "here").mkdir()
+    write_image(tmp_path / "here" / "a.png", seed=1)
+    monkeypatch.chdir(tmp_path)
+    (one,) = predict_images(str(tuned), asked, OPTIONS).predictions
+    assert one.path == "here/a.png"
 
 
 def test_json_and_an_output_file(tuned, colour_dir, tmp_path):

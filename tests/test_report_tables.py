@@ -67,6 +67,21 @@ def test_a_text_table_fits_the_terminal(cells, width):
         )
 
 
+def test_spare_columns_are_left_out_last_first_where_the_terminal_is_narrow():
+    rows = [{"name": "x" * 20, "a": 1, "b": 2, "c": 3}]
+    columns = (
+        *(Column("name", whole=True), Column("a", spare=True)),
+        *(Column("b", spare=True), Column("c")),
+    )
+    headings = [
+        Table(rows, columns).to_text(width).splitlines()[0].split()
+        for width in (30, 27, 23, 10)
+    ]
+    assert headings[0] == ["name", "a", "b", "c"]
+    assert headings[1] == ["name", "a", "c"]
+    assert headings[2] == headings[3] == ["name", "c"]
+
+
 def test_a_cut_text_keeps_both_ends():
     rows = [{"name": "abcdefghijklmnopqrstuvwxyz"}]
     assert Table(rows).to_text(11).splitlines()[2] == "abcde…vwxyz"

@@ -15,7 +15,7 @@ from cnnfeat.benchmark._published import published_beside, published_rows
 from cnnfeat.benchmark._results import METRICS, Cell
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.protocols import Protocol
-from cnnfeat.report import Column, Table
+from cnnfeat.report import Column, Table, format_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +59,10 @@ class BenchmarkReport:
                 "layer": cell.layer,
                 "head": cell.head,
                 "train": cell.train_per_class,
-                "n_train": _span([split.n_train for split in cell.splits]),
-                "n_test": _span([split.n_test for split in cell.splits]),
+                "n_train": span([split.n_train for split in cell.splits]),
+                "n_test": span([split.n_test for split in cell.splits]),
                 **{metric: cell.mean_std(metric) for metric in METRICS},
-                "C": ", ".join(f"{split.C:.3g}" for split in cell.splits),
+                "C": format_range([split.C for split in cell.splits]),
             }
             for cell in self.cells
         ]
@@ -76,7 +76,7 @@ class BenchmarkReport:
             Column("mean_per_class_accuracy", "mean per class", percent=True),
             Column("accuracy", percent=True),
             Column("top_5_accuracy", "top-5", percent=True),
-            Column("C", "C of each split"),
+            Column("C", "C, median (range)"),
         ]
         published = published_rows(self.protocol, self.cells)
         n_splits = len(self.cells[0].splits)
@@ -144,7 +144,7 @@ class BenchmarkReport:
         }
 
 
-def _span(counts: Sequence[int]) -> str:
+def span(counts: Sequence[int]) -> str:
     """Return one count, or the smallest and largest."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

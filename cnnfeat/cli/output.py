@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
@@ -53,36 +54,32 @@ def echo_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(json_safe(record), ensure_ascii=False))
         return
-    for line in _lines(record):
+    for line in _lines(json_safe(record)):
         click.echo(line)
 
 
 def echo_table(
     rows: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, str],
+    columns: Sequence[report.Column],
     *,
     as_json: bool,
     key: str,
+    caption: str = "",
 ) -> None:
-    """Print rows as a text table with headings `columns`, or as JSON under `key`.
+    """Print rows as a text table, or as JSON under `key`; empty columns are left out.
 
-    A heading that ends in " %" shows fractions as percentages, one that ends in " #"
-    counts with a unit.
+    On a terminal the table is cut to its width.
     """
     if as_json:
         echo_record({key: rows}, as_json=True)
         return
-    shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
-    headings = [
-        report.Column(
-            name,
-            title.removesuffix(" %").removesuffix(" #"),
-            percent=title.endswith(" %"),
-            amount=title.endswith(" #"),
-        )
-        for name, title in columns.items()
+    shown = [{one.key: _table_cell(row[one.key]) for one in columns} for row in rows]
+    filled = [
+        one
+        for one in columns
+        if not rows or any(row[one.key] not in (None, "") for row in shown)
     ]
-    click.echo(report.Table(shown, headings).to_text(terminal_width()))
+    click.echo(report.Table(shown, filled, caption).to_text(terminal_width()))
 
 
 def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
@@ -110,13 +107,31 @@ def _lines(
         name = f"{indent}{key.replace('_', ' ') if not indent else key:<{width}}"
         records = value if _all_mappings(value) else [value]
         if _are_counts(value):
-            yield f"{name}  {_listed([f'{k} {n:,}' for k, n in value.items()])}"
+            counts = [f"{key} {count:,}" for key, count in value.items()]
+            yield from _field(name, _listed(counts))
+        elif _all_mappings(value) and len(value) > 1:
+            yield name.rstrip()
+            shown = [{k: _table_cell(cell) for k, cell in row.items()} for row in value]
+            columns = terminal_width()
+            text = report.Table(shown).to_text(columns and columns - 2)
+            yield from textwrap.indent(text, "  ").splitlines()
         elif isinstance(records[0], Mapping):
             yield name.rstrip()
             for inner in records:
                 yield from _lines(inner, indent + "  ", key)
         else:
-            yield f"{name}  {_shown(f'{parent} {key}', value)}".rstrip()
+            yield from _field(name, _shown(f"{parent} {key}", value))
+
+
+def _field(name: str, text: str) -> Iterator[str]:
+    """Yield a name and its value, which goes on below itself where it is too long."""
+    width, start = terminal_width(), len(name) + 2
+    if width is None or start + len(text) <= width or width - start < _MAX_LISTED:
+        yield f"{name}  {text}".rstrip()
+        return
+    parts = textwrap.wrap(text, width - start, break_long_words=False)
+    for k, part in enumerate(parts):
+        yield f"{'' if k else name:<{start}}{part}"
 
 
 def _are_counts(value: Any) -> bool:

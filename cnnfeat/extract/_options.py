@@ -15,18 +15,20 @@ class ExtractOptions:
     """How features are extracted; the defaults are those of `cnnfeat extract`.
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
-    hand; `layers=()` is the layer before the classifier, and with `tokens`, which go
-    in place of `pool`, the last layer that has tokens. `value_range` says which values
-    of images with more than 8 bits are black and white, `pages` which of a file with
-    several are read: see `cnnfeat.images.settle_range` and `take_pages`.
-    `retry_failed` tries the failed rows of a finished file again.
+    hand; `layers=()` is the layer before the classifier, and with it `pool="auto"`
+    averages over space what that layer has not pooled (SqueezeNet's); layers that are
+    named are kept as they are. With `tokens`, which go in place of `pool`, `()` is the
+    last layer that has tokens. `value_range` says which values of images with more than
+    8 bits are black and white, `pages` which of a file with several are read: see
+    `cnnfeat.images.settle_range` and `take_pages`. `retry_failed` tries the failed rows
+    of a finished file again.
     """
 
     model: str = "efficientnet_lite0"
     weights: str = "default"
     weights_seed: int = 0
     layers: tuple[str, ...] = ()
-    pool: str = "none"
+    pool: str = "auto"
     tokens: str | None = None
     crops: str = "center"
     device: str = "auto"

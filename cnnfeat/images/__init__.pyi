@@ -39,6 +39,7 @@ from ._places import (
     fingerprint_images as fingerprint_images,
     image_files as image_files,
     locate as locate,
+    printable as printable,
     stamp_images as stamp_images,
 )
 from ._preprocessing import (

@@ -1,17 +1,22 @@
 from ._architectures import (
     find_architecture as find_architecture,
+    network_names as network_names,
 )
 from ._classifier import (
     describe_classifier as describe_classifier,
     make_classifier as make_classifier,
     put_classifier as put_classifier,
 )
+from ._known import (
+    NetworkEntry as NetworkEntry,
+    known_networks as known_networks,
+    search_networks as search_networks,
+)
 from ._network import (
     Network as Network,
     WeightsRecord as WeightsRecord,
 )
 from ._registry import (
-    NetworkEntry as NetworkEntry,
     NetworkRequest as NetworkRequest,
     list_networks as list_networks,
     load_network as load_network,

@@ -4,7 +4,6 @@
 published file, a file of the user's, or a seed, and returns a frozen `Network`.
 """
 
-import fnmatch
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -21,20 +20,23 @@ from cnnfeat.images import Preprocessing
 from cnnfeat.machine import resolve_device
 from cnnfeat.networks import _weights as state_dicts
 from cnnfeat.networks._architectures import (
-    EMBEDDED,
     EMBEDDED_PARAMETERS,
-    TIMM_PREFIX,
     Architecture,
     cached_timm,
     find_architecture,
     hub_and_url,
+    network_names,
     timm,
-    timm_names,
     torchvision,
-    torchvision_names,
     unknown_network,
 )
 from cnnfeat.networks._classifier import restore_classifier
+from cnnfeat.networks._known import (
+    EMBEDDED,
+    TIMM_PREFIX,
+    NetworkEntry,
+    matching_names,
+)
 from cnnfeat.networks._network import Network, WeightsRecord
 from cnnfeat.networks._pixels import PIXELS, load_pixels
 
@@ -247,47 +249,27 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class NetworkEntry:
-    """One line of the list of networks.
-
-    `n_parameters` and `top_1` (a fraction) are None where the family does not publish
-    them; `offline` says that the default weights are at hand, at `weights_path`.
-    """
-
-    name: str
-    source: str
-    n_parameters: int | None
-    top_1: float | None
-    offline: bool
-    weights_path: str | None
-
-
 def list_networks(pattern: str | None = None) -> list[NetworkEntry]:
-    """Return the networks whose names match, without building any.
+    """Return the networks of the installed libraries that match, without building any.
 
     Parameters
     ----------
     pattern : str, optional
-        A glob, or a part of the name. timm's networks are listed only where it starts
-        with `timm/`. By default the embedded one and all of torchvision's.
+        A glob, or a part of the name; see `matching_names`. By default the embedded
+        one and all of torchvision's.
 
     Raises
     ------
     NetworkError
         If nothing matches; the nearest names are offered.
     """
-    pattern = pattern or "*"
-    glob = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
-    if pattern.startswith(TIMM_PREFIX):
-        known, entry = timm_names(), _timm_entry
-        glob = glob.lstrip("*") or "*"
-    else:
-        known, entry = [EMBEDDED, *torchvision_names()], _entry
-    names = [name for name in known if fnmatch.fnmatchcase(name, glob)]
+    names = matching_names(network_names(), pattern)
     if not names:
-        raise unknown_network(pattern)
-    return [entry(name) for name in names]
+        raise unknown_network(pattern or "*")
+    return [
+        _timm_entry(name) if name.startswith(TIMM_PREFIX) else _entry(name)
+        for name in names
+    ]
 
 
 def _entry(name: str) -> NetworkEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -14,12 +15,14 @@ from cnnfeat.images import (
     Batch,
     image_files,
     list_images,
+    printable,
     settle_range,
     take_pages,
 )
 from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
+from cnnfeat.suffixes import IMAGES, suffix_of
 
 Progress = Callable[[int, int, int], None]
 
@@ -125,7 +128,8 @@ def predict_images(
     image_list = settle_range(image_list, classifier.value_range)
     with classifier.extractor:
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
-        sink = _predict_all(classifier, image_list, options, progress)
+        sink = _PredictionSink(classifier, _as_named(images, image_list), options.top)
+        _predict_all(sink, classifier, image_list, options, progress)
     # Only now: who has seen an image is known by its content.
     digested = image_list.with_digests(sink.digests)
     _warn_of_images_seen(model_path, classifier, digested)
@@ -143,12 +147,27 @@ def predict_images(
     return report
 
 
+def _as_named(images: str, image_list: ImageTable) -> tuple[str, ...]:
+    """Return the paths to tell: bare file names with the folder that the user named.
+
+    Several folders may hold the same name, so that alone it would not say which.
+    """
+    is_image = suffix_of(images) in IMAGES
+    if not (is_image or os.path.isdir(images)):
+        return image_list.paths
+    if any("/" in path for path in image_list.paths):
+        return image_list.paths
+    folder = os.path.dirname(images) if is_image else images
+    return tuple(os.path.join(printable(folder), path) for path in image_list.paths)
+
+
 def _predict_all(
+    sink: _PredictionSink,
     classifier: Classifier,
     image_list: ImageTable,
     options: PredictOptions,
     progress: Progress | None,
-) -> _PredictionSink:
+) -> None:
     extractor = classifier.extractor
     source = extractor.source(
         image_list, workers=options.workers, decoder=classifier.decoder
@@ -162,14 +181,12 @@ def _predict_all(
             CnnfeatWarning,
             stacklevel=3,
         )
-    sink = _PredictionSink(classifier, image_list.paths, options.top)
 
     def done(batch: Batch) -> None:
         if progress:
             progress(batch.stop, len(image_list), sink.n_failed)
 
     extraction.run(source, extractor, sink, done=done)
-    return sink
 
 
 def _warn_of_images_seen(

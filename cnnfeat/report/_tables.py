@@ -47,6 +47,10 @@ class Column:
         Digits after the point of percentages and significant digits of other floats.
     amount : bool
         Counts get a unit: 10.8 M.
+    whole : bool
+        Never cut where the terminal is narrow: a name that is typed.
+    spare : bool
+        Left out where the table would not fit otherwise, the last one first.
     """
 
     key: str
@@ -54,6 +58,8 @@ class Column:
     percent: bool = False
     digits: int | None = None
     amount: bool = False
+    whole: bool = False
+    spare: bool = False
 
     @property
     def heading(self) -> str:
@@ -139,15 +145,24 @@ class Table:
         Parameters
         ----------
         width : int, optional
-            Columns of the terminal: texts are cut in the middle where the table would
-            be wider, the widest first, and the caption is wrapped.
+            Columns of the terminal. Where the table would be wider, texts are cut in
+            the middle, the widest first, and then spare columns are left out; the
+            caption is wrapped.
         """
         headings, rows, numeric = self.cells()
         lines = [headings, *rows]
+        columns = self.resolved_columns()
         flat = [[_one_line(cell) for cell in line] for line in lines]
         if width is not None:
-            flat = _narrowed(flat, numeric, width)
+            cuttable = [
+                k for k, one in enumerate(columns) if not (numeric[k] or one.whole)
+            ]
+            flat = _narrowed(flat, cuttable, width)
         widths = [max(map(_width, column)) for column in zip(*flat, strict=True)]
+        spare = [one for one in columns if one.spare]
+        if width and spare and _total(widths) > width:
+            kept = [one for one in columns if one is not spare[-1]]
+            return dataclasses.replace(self, columns=kept).to_text(width)
         padded = [
             "  ".join(
                 _pad(cell, width, right)
@@ -225,13 +240,10 @@ def _is_number(value: Any) -> bool:
     )
 
 
-def _narrowed(
-    lines: list[list[str]], numeric: Sequence[bool], width: int
-) -> list[list[str]]:
-    """Return the cells with texts cut so that a line takes `width` columns at most."""
+def _narrowed(lines: list[list[str]], texts: list[int], width: int) -> list[list[str]]:
+    """Return the cells, those of the columns `texts` cut so that lines fit `width`."""
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
-    texts = [k for k, right in enumerate(numeric) if not right]
-    while texts and sum(widths) + 2 * (len(widths) - 1) > width:
+    while texts and _total(widths) > width:
         widest = max(texts, key=lambda k: widths[k])
         if widths[widest] <= _NARROWEST:
             break
@@ -240,6 +252,11 @@ def _narrowed(
         [_cut(cell, widths[k]) if k in texts else cell for k, cell in enumerate(line)]
         for line in lines
     ]
+
+
+def _total(widths: Sequence[int]) -> int:
+    """Return the columns that a line takes."""
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _cut(cell: str, width: int) -> str:

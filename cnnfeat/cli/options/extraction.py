@@ -2,6 +2,7 @@
 
 import click
 
+from cnnfeat.cli.options.listing import complete_layers, complete_models
 from cnnfeat.cli.options.parsing import (
     parse_count_or_auto,
     parse_names,
@@ -22,6 +23,7 @@ features_output_opt = click.option(
 )
 model_opt = click.option(
     "--model",
+    shell_complete=complete_models,
     default=ExtractOptions.model,
     show_default=True,
     metavar="NAME",
@@ -48,6 +50,7 @@ network_layers_opt = click.option(
     "layers",
     multiple=True,
     callback=repeatable(parse_names),
+    shell_complete=complete_layers,
     metavar="NAME|GLOB[,...]",
     help="Layers of the network: names that `cnnfeat layers` lists, globs (* stays "
     "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, or "
@@ -55,11 +58,12 @@ network_layers_opt = click.option(
 )
 pool_opt = click.option(
     "--pool",
-    type=click.Choice(["none", "avg", "max", "pyramid"]),
+    type=click.Choice(["auto", "none", "avg", "max", "pyramid"]),
     default=ExtractOptions.pool,
     show_default=True,
     help="Pool each spatial activation, of a transformer its patches; pyramid: 1x1, "
-    "2x2 and 4x4 maxima.",
+    "2x2 and 4x4 maxima; auto: none, but avg where no --layer is named and the layer "
+    "before the classifier is not pooled (SqueezeNet).",
 )
 tokens_opt = click.option(
     "--tokens",

@@ -2,6 +2,8 @@
 
 import click
 
+from cnnfeat.cli.options.listing import complete_models
+
 classifier_arg = click.argument(
     "model_path", metavar="WEIGHTS|HEAD.h5", type=click.Path()
 )
@@ -16,6 +18,7 @@ predictions_output_opt = click.option(
 )
 model_of_weights_opt = click.option(
     "--model",
+    shell_complete=complete_models,
     default=None,
     metavar="NAME",
     help="The network that WEIGHTS are of.  [default: the one that the file names]",
