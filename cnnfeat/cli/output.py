@@ -111,9 +111,9 @@ def _lines(
             yield from _field(name, _listed(counts))
         elif _all_mappings(value) and len(value) > 1:
             yield name.rstrip()
-            shown = [{k: _table_cell(cell) for k, cell in row.items()} for row in value]
+            cells = [{k: _table_cell(cell) for k, cell in row.items()} for row in value]
             columns = terminal_width()
-            text = report.Table(shown).to_text(columns and columns - 2)
+            text = report.Table(cells).to_text(columns and columns - 2)
             yield from textwrap.indent(text, "  ").splitlines()
         elif isinstance(records[0], Mapping):
             yield name.rstrip()
