@@ -24,7 +24,7 @@ def describe_file(path: str) -> dict[str, Any]:
         return networks.weights_summary(path)
     summary = store.file_summary(path)
     notes = [
-        f"{layer['name']}: --pool {layer['pool']} of an earlier version took all "
+        f"{layer['name']}: `pool={layer['pool']}` of an earlier version took all "
         "tokens, those before the patches among them; extract again for the patches "
         "alone"
         for layer in summary["layers"]

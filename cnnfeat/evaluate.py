@@ -197,7 +197,7 @@ def _why_nothing(
     if len(head.class_names) > _NAMED:
         cure += ", …"
     if "trained_on" in chosen.left_out:
-        cure = "train with --train-per-class to hold some out, or give --rows all"
+        cure = "train with `train_per_class` to hold some out, or give `rows=all`"
     return (
         f"{features.path} has no image that {head_path} can be scored on: of "
         f"{features.n_images}, {left_out_in_words(chosen.left_out)}; {cure}"

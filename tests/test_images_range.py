@@ -169,7 +169,7 @@ def test_nan_and_infinity_are_refused_whatever_the_range(wanted, value):
 
 def test_floats_and_large_integers_have_ranges():
     values = np.linspace(-3, 5, 64, dtype=np.float32).reshape(8, 8)
-    with pytest.raises(ImageError, match="--range minmax"):
+    with pytest.raises(ImageError, match="`value_range=minmax`"):
         read(grey(values))
     assert read(grey(values), "minmax")[0, 0, 0] == 0
     assert read(grey(values), "-3,13")[-1, -1, 0] == 128  # (5 + 3) / 16 of 255
@@ -238,7 +238,9 @@ def test_images_that_use_little_of_the_range_are_counted_once(tmp_path, workers)
 
 def test_values_above_the_range_are_told(tmp_path):
     table = write_images(tmp_path / "images", {"a.tif": grey(ramp(5000))})
-    with pytest.warns(CnnfeatWarning, match="1 of 1 images .* above --range 0,4095"):
+    with pytest.warns(
+        CnnfeatWarning, match="1 of 1 .* above `value_range=0,4095`"
+    ):
         load(settle_range(table, "0,4095"))
 
 

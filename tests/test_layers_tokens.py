@@ -103,7 +103,7 @@ def test_the_mean_is_timms_average_pooling(network, images, family):
 def test_the_class_token_is_timms(network, images, family):
     has_class = FAMILIES[family][3] > 0
     if not has_class:
-        with pytest.raises(LayerError, match="has no class token: use --tokens mean"):
+        with pytest.raises(LayerError, match="has no class token: use `tokens=mean`"):
             features(network, images, "cls")
         return
     _, expected = timm_pooled(network, images, "token")
@@ -262,7 +262,7 @@ def test_tokens_and_pool_contradict_each_other(image_dir, tmp_path):
 def test_tokens_of_a_convnet_are_refused(tiny_network):
     for layers in ((), ("features.0",)):
         with (
-            pytest.raises(LayerError, match=re.escape("--tokens: ")),
+            pytest.raises(LayerError, match=re.escape("`tokens`: ")),
             Extractor(tiny_network, layers, tokens="cls"),
         ):
             pass

@@ -281,7 +281,7 @@ def test_ranges_of_values_agree_or_are_named(tmp_path, trained, found, agree):
         if agree:
             assert check_same_provenance(head, features) == ("fc7", "conv1")
             return
-        with pytest.raises(ProvenanceError, match=r"range is .*the same --range"):
+        with pytest.raises(ProvenanceError, match=r"range is .*the same `value_range`"):
             check_same_provenance(head, features)
 
 

@@ -1,6 +1,7 @@
 """What every command has: options in groups, defaults from the environment, `-v`."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,8 @@ from cnnfeat.cli import processes
 from cnnfeat.cli.options.parsing import OTHER_OPTIONS, VERBOSE, group_of
 
 PREFIX = "CNNFEAT"
+# How the library writes an argument: `overwrite`, `pool=avg`.
+_ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
 
 class Command(click.Command):
@@ -63,6 +66,28 @@ def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
 def flag_of(param: click.Parameter) -> str:
     """Return an option as it is typed: its longest spelling."""
     return max(param.opts, key=len)
+
+
+def in_flags(ctx: click.Context, message: object) -> str:
+    """Return a message with options where it speaks of Python's arguments.
+
+    The options are those of the command that runs, else of another that has one.
+    """
+    root = ctx.find_root()
+    group = root.command
+    assert isinstance(group, click.Group)
+    names = dict.fromkeys([root.invoked_subcommand or "", *group.list_commands(root)])
+
+    def flag(found: re.Match[str]) -> str:
+        for name in names:
+            command = group.get_command(root, name)
+            for param in command.params if command else ():
+                if param.name == found[1] and isinstance(param, click.Option):
+                    value = found[2] and f" {found[2]}"
+                    return f"{flag_of(param)}{value or ''}"
+        return found[0]
+
+    return _ARGUMENT.sub(flag, str(message))
 
 
 def environment_name(command: click.Command, param: click.Parameter) -> str:

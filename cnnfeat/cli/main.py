@@ -6,7 +6,6 @@ this one and its short help texts.
 
 import errno
 import os
-import re
 import signal
 import sys
 import warnings
@@ -20,6 +19,7 @@ import click
 
 from cnnfeat._version import __version__
 from cnnfeat.cli import processes, signals
+from cnnfeat.cli.command import in_flags
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
 from cnnfeat.interrupts import Interrupted, Stopped
 
@@ -41,8 +41,6 @@ COMMANDS = {
 
 MAX_WIDTH = 88  # of the help; click leaves two columns of it free
 _EXIT_ERROR = 1
-# How the library writes an argument: `overwrite`, `pool=avg`.
-_ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _OUT_OF_MEMORY = "out of memory: a smaller --batch-size or fewer layers need less"
 
 
@@ -107,14 +105,14 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     except LeftAloneError:
         sys.exit(_EXIT_ERROR)  # the process that failed has told
     except Interrupted as error:
-        raise _OneLineError(_in_flags(ctx, error), 128 + error.signum) from error
+        raise _OneLineError(in_flags(ctx, error), 128 + error.signum) from error
     except BaseException as error:
         # A signal counts, whatever libraries made of the interruption on its way.
         stopped = error.signum if isinstance(error, Stopped) else signals.came()
         if stopped is not None:
             raise _OneLineError("interrupted", 128 + stopped) from error
         if isinstance(error, CnnfeatError):
-            raise _OneLineError(_in_flags(ctx, error)) from error
+            raise _OneLineError(in_flags(ctx, error)) from error
         if isinstance(error, MemoryError):
             raise _OneLineError(_OUT_OF_MEMORY) from error
         raise
@@ -131,26 +129,8 @@ def _show_warning(
     ctx: click.Context, message: Warning | str, *_: Any, **__: Any
 ) -> None:
     if processes.is_first():
-        text = " ".join(_in_flags(ctx, message).split())
+        text = " ".join(in_flags(ctx, message).split())
         click.echo(f"cnnfeat: warning: {text}", err=True)
-
-
-def _in_flags(ctx: click.Context, message: object) -> str:
-    """Return a message with options where it speaks of Python's arguments.
-
-    The options are those of the command that runs, else of another that has one.
-    """
-
-    def flag(found: re.Match[str]) -> str:
-        for name in dict.fromkeys([ctx.invoked_subcommand or "", *COMMANDS]):
-            command = cli.get_command(ctx, name)
-            for param in command.params if command else ():
-                if param.name == found[1] and isinstance(param, click.Option):
-                    value = found[2] and f" {found[2]}"
-                    return f"{max(param.opts, key=len)}{value or ''}"
-        return found[0]
-
-    return _ARGUMENT.sub(flag, str(message))
 
 
 @click.group(

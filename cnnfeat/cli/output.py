@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cnnfeat import report
-from cnnfeat.cli.command import environment_name
+from cnnfeat.cli.command import environment_name, in_flags
 from cnnfeat.outputs import json_safe
 
 _MAX_FAILURES_LISTED = 20
@@ -55,7 +55,7 @@ def echo_record(record: Mapping[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(json_safe(record), ensure_ascii=False))
         return
     for line in _lines(json_safe(record)):
-        click.echo(line)
+        click.echo(in_flags(click.get_current_context(), line))
 
 
 def echo_table(
@@ -92,7 +92,8 @@ def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
         Where the rest is found, or what became of them.
     """
     for path, reason in failures[:_MAX_FAILURES_LISTED]:
-        click.echo(f"cnnfeat: failed: {path}: {reason}", err=True)
+        why = in_flags(click.get_current_context(), reason)
+        click.echo(f"cnnfeat: failed: {path}: {why}", err=True)
     if (more := len(failures) - _MAX_FAILURES_LISTED) > 0:
         click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
 

@@ -27,8 +27,8 @@ def refuse_unfinished(output_path: str) -> None:
     """
     if unfinished_run(output_path):
         raise OutputError(
-            f"{output_path}: a run that would replace it is unfinished: give --resume "
-            "to go on with that, or --overwrite to start anew"
+            f"{output_path}: a run that would replace it is unfinished: give `resume` "
+            "to go on with that, or `overwrite` to start anew"
         )
 
 
@@ -72,7 +72,7 @@ def check_same_features(
         field, then, now = differing[0]
         raise ProvenanceError(
             f"{features.path}: its failed rows cannot be tried again: {field} was "
-            f"{then!r} and is now {now!r}; give what was given then, or --overwrite to "
+            f"{then!r} and is now {now!r}; give what was given then, or `overwrite` to "
             "extract all anew"
         )
 
@@ -127,7 +127,7 @@ class RetrySink:
             if are_others(digest, self._digests[row]):
                 raise ProvenanceError(
                     f"{self._features.path}: {self._features.paths[row]} is another "
-                    "image than it was; give --overwrite to extract all anew"
+                    "image than it was; give `overwrite` to extract all anew"
                 )
         self._keep_until(int(rows[0]))
         self._writer.write(int(rows[0]), features, ok, errors, digests)

@@ -179,7 +179,7 @@ class _Job:
                 writer.commit()
                 raise Interrupted(
                     f"interrupted: {writer.rows_done} of {self.source.n_images} rows "
-                    "are kept; the same command with --resume goes on from there",
+                    "are kept; the same command with `resume` goes on from there",
                     signum,
                 )
             return self._finish(writer, n_resumed)

@@ -132,7 +132,7 @@ class Extractor:
         default = last_tokens(network)
         if not self.layers and default is None:
             raise LayerError(
-                f"--tokens: {network.name!r} is not known to have tokens; use --pool"
+                f"`tokens`: {network.name!r} is not known to have tokens; use `pool`"
             )
         taps = resolve_layers(network, self.layers or [str(default)])
         for tap in taps:
@@ -311,7 +311,7 @@ def _warn_of_unknown_tokens(taps: Sequence[Tap], pool: str) -> None:
         if pool in ("avg", "max") and len(tap.shape) == 2 and tap.tokens is None:
             warnings.warn(
                 f"layer {tap.name!r}: it is not known which of its {tap.shape[0]} "
-                f"tokens are patches, so --pool {pool} takes all of them",
+                f"tokens are patches, so `pool={pool}` takes all of them",
                 CnnfeatWarning,
                 stacklevel=5,
             )

@@ -114,7 +114,7 @@ def read_material(
     tuned_on = SeenImages.of_weights(network.weights.metadata)
     warn_of_images_seen(
         tuned_on,
-        f"--weights {options.weights}: the network was fine-tuned",
+        f"`weights={options.weights}`: the network was fine-tuned",
         image_list,
         split,
     )
@@ -124,7 +124,7 @@ def read_material(
     )
     if options.init:
         head = init_from_head(network, classifier, options.init, split.class_names)
-        told = f"--init {options.init}: the head was trained"
+        told = f"`init={options.init}`: the head was trained"
         warn_of_images_seen(head.seen, told, image_list, split)
     inputs = ImageInputs(network, to_train, centre_crops, augmentation, options.seed)
     return Material(image_list, split, network, classifier, modules, inputs)

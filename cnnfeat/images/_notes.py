@@ -10,12 +10,12 @@ from cnnfeat.images._values import CUT, FLAT
 
 # Told with the range of the table.
 _TEXTS = {
-    PAGES: "hold several pages, and the first is read: --pages all reads them all, "
-    "--pages N another",
-    FLAT: "use under a tenth of --range {range}, and look nearly black, white or grey "
-    "to the network: --range minmax, P1,P99 or LO,HI stretches them",
-    CUT: "hold values above --range {range}, which become white: --range full keeps "
-    "them apart",
+    PAGES: "hold several pages, and the first is read: `pages=all` reads them all, "
+    "`pages=N` another",
+    FLAT: "use under a tenth of `value_range={range}`, and look nearly black, white or "
+    "grey to the network: `value_range=minmax`, P1,P99 or LO,HI stretches them",
+    CUT: "hold values above `value_range={range}`, which become white: "
+    "`value_range=full` keeps them apart",
 }
 
 

@@ -19,7 +19,7 @@ from cnnfeat.value_range import AUTO, FULL, MINMAX, ValueRange
 Open = Callable[[], Image.Image]
 FLAT, CUT = "flat", "cut"  # see `cnnfeat.images._decode.decode_with_notes`
 _LEAST_SPAN = 26  # grey levels; a tenth of 255 is 25.5
-_CURE = "choose --range minmax, P1,P99 or LO,HI"
+_CURE = "choose `value_range=minmax`, P1,P99 or LO,HI"
 _SIXTEEN_BITS = re.compile(r"((?:RGB|RGBA|RGBX|LA);16)([BLN])")
 _SWAPPED = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 

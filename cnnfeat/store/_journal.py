@@ -149,7 +149,7 @@ def _check_stamps(part: Path, before: np.ndarray, contents: Contents) -> None:
 def _other_job(part: Path, difference: str) -> ProvenanceError:
     return ProvenanceError(
         f"{part} cannot be resumed: {difference}; give what was given then, or "
-        "--overwrite to start anew"
+        "`overwrite` to start anew"
     )
 
 

@@ -14,12 +14,12 @@ from cnnfeat.value_range import AUTO, FULL
 # What must agree, and the argument that sets it. The decoder counts because decoders
 # differ by whole grey levels; the engine, precision and device are tolerances.
 _FIELDS = {
-    "model": "--model",
-    "weights_sha256": "--weights",
-    "preprocessing": "--weights",
-    "crops": "--crops",
-    "decoder": "--decoder",
-    "range": "--range",
+    "model": "`model`",
+    "weights_sha256": "`weights`",
+    "preprocessing": "`weights`",
+    "crops": "`crops`",
+    "decoder": "`decoder`",
+    "range": "`value_range`",
 }
 # What files of earlier versions, which do not record it, were made with.
 _EARLIER = {"range": FULL}
@@ -94,15 +94,15 @@ def _matching(spec: LayerSpec, features: FeatureFile) -> str:
     ]
     if not candidates:
         there = ", ".join(found.layer for found in features.layers.values())
-        raise _mismatch(features, "layer", there, spec.layer, "--layer")
+        raise _mismatch(features, "layer", there, spec.layer, "`layers`")
     fields = [
-        ("before_nonlinearity", "--layer"),
-        ("pool", "--pool"),
-        ("shape", "--pool"),
+        ("before_nonlinearity", "`layers`"),
+        ("pool", "`pool`"),
+        ("shape", "`pool`"),
     ]
     if spec.pool in ("avg", "max"):
         # Files of an earlier version have averages over all tokens, and None here.
-        fields.append(("n_prefix_tokens", "--tokens"))
+        fields.append(("n_prefix_tokens", "`tokens`"))
     for field, option in fields:
         wanted = getattr(spec, field)
         matching = [found for found in candidates if getattr(found, field) == wanted]
