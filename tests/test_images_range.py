@@ -233,14 +233,12 @@ def test_images_that_use_little_of_the_range_are_counted_once(tmp_path, workers)
         load(table, workers)
     (message,) = [str(one.message) for one in caught]
     assert message.startswith("3 of 4 images (first: 0.tif) use under a tenth of")
-    assert "--range full" in message
+    assert "`value_range=full`" in message
 
 
 def test_values_above_the_range_are_told(tmp_path):
     table = write_images(tmp_path / "images", {"a.tif": grey(ramp(5000))})
-    with pytest.warns(
-        CnnfeatWarning, match="1 of 1 .* above `value_range=0,4095`"
-    ):
+    with pytest.warns(CnnfeatWarning, match="1 of 1 .* above `value_range=0,4095`"):
         load(settle_range(table, "0,4095"))
 
 

@@ -225,7 +225,7 @@ def test_averages_of_an_earlier_version_are_not_mixed_with_these(colour_dir, tmp
     assert "notes" not in describe_file(now)
     forget_tokens(earlier)
     (note,) = describe_file(earlier)["notes"]
-    assert note.startswith("norm: --pool avg of an earlier version took all tokens")
+    assert note.startswith("norm: `pool=avg` of an earlier version took all tokens")
     train_head(earlier, head, TrainOptions(train_per_class=4))
     evaluate_head(head, earlier)
     with pytest.raises(ProvenanceError, match=r"n_prefix_tokens of layer norm is '1'"):

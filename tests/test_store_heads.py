@@ -299,9 +299,9 @@ def test_a_field_that_differs_is_named(tmp_path, field):
     ("change", "match"),
     [
         ({"layer": "features.2"}, "layer is 'classifier.5, features.2'"),
-        ({"pool": "max"}, "pool of layer features.1 is 'max'.*'avg'.*--pool"),
+        ({"pool": "max"}, "pool of layer features.1 is 'max'.*'avg'.*`pool`"),
         ({"shape": (2, 4)}, r"shape of layer features.1 is '\(2, 4\)'"),
-        ({"before_nonlinearity": True}, "before_nonlinearity .* 'True'.*--layer"),
+        ({"before_nonlinearity": True}, "before_nonlinearity .* 'True'.*`layers`"),
     ],
 )
 def test_a_layer_that_differs_is_named(tmp_path, change, match):

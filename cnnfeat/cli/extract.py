@@ -1,6 +1,5 @@
 """`cnnfeat extract`."""
 
-import itertools
 from typing import Any
 
 from cnnfeat.cli import options
@@ -8,8 +7,6 @@ from cnnfeat.cli.command import command
 from cnnfeat.cli.output import command_line, stdin_lines
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_extraction
-
-_EXCLUSIVE = ("resume", "overwrite", "retry_failed")
 
 
 @command()
@@ -63,10 +60,7 @@ def extract(
     """
     from cnnfeat.extract import ExtractOptions, extract_features
 
-    for first, second in itertools.combinations(_EXCLUSIVE, 2):
-        options.parsing.refuse_together(chosen, first, second)
-    is_pooled = chosen["pool"] != ExtractOptions.pool
-    options.parsing.refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")
+    options.extraction.refuse_contradictions(chosen)
     with progress_bar("extract", quiet=quiet) as progress:
         report = extract_features(
             images,

@@ -1,5 +1,8 @@
 """Which network is loaded, and how features are taken from it."""
 
+import itertools
+from typing import Any
+
 import click
 
 from cnnfeat.cli.options.listing import complete_layers, complete_models
@@ -8,6 +11,7 @@ from cnnfeat.cli.options.parsing import (
     parse_names,
     parse_pages,
     parse_range,
+    refuse_together,
     repeatable,
 )
 from cnnfeat.extract import ExtractOptions
@@ -154,3 +158,13 @@ on_error_opt = click.option(
     show_default=True,
     help="An image that cannot be read: keep its row as failed, or stop.",
 )
+
+_EXCLUSIVE = ("resume", "overwrite", "retry_failed")
+
+
+def refuse_contradictions(chosen: dict[str, Any]) -> None:
+    """Raise a usage error where options of an extraction exclude each other."""
+    for first, second in itertools.combinations(_EXCLUSIVE, 2):
+        refuse_together(chosen, first, second)
+    is_pooled = chosen["pool"] != ExtractOptions.pool
+    refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")
