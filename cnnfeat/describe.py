@@ -1,10 +1,12 @@
 """The verb that tells what is there: files of ours, layers of a network, networks."""
 
+import difflib
 from dataclasses import asdict
 from typing import Any
 
 # Rooms, not names from them: describing a head file must not wait for torch.
 from cnnfeat import layers, networks, store, suffixes
+from cnnfeat.errors import LayerError
 
 # Whose names say that they are of tokens, for files that do not.
 _TOKEN_FAMILIES = ("vit_", "deit", "eva", "beit", "cait", "test_vit")
@@ -22,7 +24,7 @@ def describe_file(path: str) -> dict[str, Any]:
         return networks.weights_summary(path)
     summary = store.file_summary(path)
     notes = [
-        f"{layer['name']}: --pool {layer['pool']} of an earlier version took all "
+        f"{layer['name']}: `pool={layer['pool']}` of an earlier version took all "
         "tokens, those before the patches among them; extract again for the patches "
         "alone"
         for layer in summary["layers"]
@@ -42,24 +44,64 @@ def _is_of_all_tokens(provenance: dict[str, str], layer: dict[str, Any]) -> bool
     return is_earlier and is_pooled and model.startswith(_TOKEN_FAMILIES)
 
 
-def describe_layers(model: str) -> list[dict[str, Any]]:
-    """Return the fields of `LayerInfo` for each layer of the network called `model`.
+def describe_layers(
+    model: str, pattern: str | None = None, *, every: bool = False
+) -> list[dict[str, Any]]:
+    """Return the fields of `LayerInfo` for layers of the network called `model`.
+
+    Parameters
+    ----------
+    model : str
+        Networks of the shipped table answer at once, others are built.
+    pattern : str, optional
+        A glob, or a part of the name; all that match.
+    every : bool, default=False
+        All that computes, in place of blocks, stages, pools and classifier.
 
     Raises
     ------
     NetworkError
         If there is no such network; the nearest names are offered.
+    LayerError
+        If no layer matches.
     """
-    network = networks.load_network(model, weights="random", device="cpu")
-    return [asdict(info) for info in layers.layer_table(network)]
+    rows = layers.known_layers(model)
+    if rows is None:
+        network = networks.load_network(model, weights="random", device="cpu")
+        rows = layers.all_layers(network)
+    if pattern:
+        found = layers.matching_layers(rows, pattern)
+        if not found:
+            near = difflib.get_close_matches(pattern, [row.name for row in rows], 3)
+            hint = f"nearest: {', '.join(near)}; " if near else ""
+            raise LayerError(
+                f"no layer of {model!r} matches {pattern!r}; {hint}"
+                f"cnnfeat layers {model} --all lists them"
+            )
+    else:
+        found = layers.computing_layers(rows) if every else layers.main_layers(rows)
+    return [asdict(row) for row in found]
 
 
 def describe_models(pattern: str | None = None) -> list[dict[str, Any]]:
     """Return the fields of `NetworkEntry` for each network that matches a pattern.
+
+    The shipped table is searched, and where nothing in it matches, the libraries.
 
     Raises
     ------
     NetworkError
         If nothing matches; the nearest names are offered.
     """
-    return [asdict(entry) for entry in networks.list_networks(pattern)]
+    found = networks.search_networks(pattern) or networks.list_networks(pattern)
+    return [asdict(entry) for entry in found]
+
+
+def known_models() -> list[str]:
+    """Return the names of the networks in the shipped table."""
+    return list(networks.known_networks())
+
+
+def known_layer_names(model: str) -> list[str]:
+    """Return the layers of a network in the shipped table; none of any other."""
+    return [row.name for row in layers.known_layers(model) or ()]

@@ -1,8 +1,9 @@
 """The one exception family: every error that a user can cause derives from it.
 
-A message is one line: where, what was expected, what was found, and the cure. This
-module knows nothing of the command line; `cnnfeat.cli` turns an error into one line
-on stderr and exit status 1.
+A message is one line: where, what was expected, what was found, and the cure. An
+argument stands in it as in Python, in backquotes: `overwrite`, `pool=avg`. This module
+knows nothing of the command line; `cnnfeat.cli` turns an error into one line on stderr
+and exit status 1, and each such argument into its option.
 """
 
 

@@ -15,8 +15,8 @@ from cnnfeat import heads, networks, report
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
 from cnnfeat.outputs import check_outputs, write_output
-from cnnfeat.seen import SeenImages
 from cnnfeat.shown import csv_text
+from cnnfeat.splits import count_left_out, left_out_in_words
 from cnnfeat.store import (
     FeatureFile,
     check_same_provenance,
@@ -27,22 +27,28 @@ from cnnfeat.store import (
 
 # Rows scored at a time; bounds the memory, not the result.
 _ROWS_PER_BLOCK = 2048
+_NAMED = 5  # classes that an error lists
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
     """How good a head is on some rows; accuracies are fractions.
 
-    `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
+    `n_classes` counts the classes of the images scored, `n_known_classes` those that
+    the head knows. `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
+    `left_out` says why `n_left_out` images of the file are not scored; `rows` which
+    ones are: "heldout", those drawn for the test, or "all" that can be.
     """
 
     n_images: int
     n_classes: int
+    n_known_classes: int
     accuracy: float
     accuracy_interval: tuple[float, float]
     top_5_accuracy: float
     mean_per_class_accuracy: float
     n_left_out: int
+    left_out: dict[str, int]
     rows: str
     kind: str
     layer: str
@@ -73,7 +79,8 @@ def evaluate_head(
         A feature file.
     rows : {"heldout", "all"}
         On the file that the head was trained from: the rows drawn for the test, or all
-        usable rows. On another file all of them are scored, classes matched by name.
+        usable rows. On another file all of them are scored, classes matched by name; a
+        file of other images with the same names is another one.
     confusion_path : str, optional
         Where to draw the confusion matrix, as PNG.
     predictions_path : str, optional
@@ -105,19 +112,18 @@ def evaluate_head(
     with open_features(features_path) as features:
         layers = check_same_provenance(head, features)
         chosen = _rows_to_score(head, features, rows)
-        y = _labels_by_name(head, features)[chosen]
-        if not len(chosen):
-            raise DataError(_why_nothing(head_path, features_path, rows))
-        _warn_of_images_seen(head, features, chosen)
-        scores = score_rows(head, features, layers, chosen)
-        paths = [features.paths[row] for row in chosen]
-        n_left_out = features.n_images - len(chosen)
+        y = _labels_by_name(head, features)[chosen.rows]
+        if not len(y):
+            raise DataError(_why_nothing(head_path, head, features, chosen))
+        _warn_of_images_seen(head, features, chosen.rows)
+        scores = score_rows(head, features, layers, chosen.rows)
+        paths = [features.paths[row] for row in chosen.rows]
     result = evaluate_scores(scores, y, len(head.class_names))
     if predictions_path:
         _write_predictions(predictions_path, head.class_names, paths, y, scores)
     if confusion_path:
         _draw_confusion(confusion_path, head.class_names, result)
-    return _report(head, result, rows, n_left_out)
+    return _report(head, result, chosen)
 
 
 def score_rows(
@@ -137,32 +143,39 @@ def score_rows(
     return scores
 
 
-def _rows_to_score(head: heads.Head, features: FeatureFile, rows: str) -> np.ndarray:
-    """Return the rows (int64, ascending) of images that can and may be scored."""
-    usable = features.ok & (_labels_by_name(head, features) >= 0)
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Rows to score (int64, ascending), which ones they are, and why no others."""
+
+    rows: np.ndarray
+    which: str
+    left_out: dict[str, int]
+
+
+def _rows_to_score(head: heads.Head, features: FeatureFile, rows: str) -> _Chosen:
+    """Return the rows of images that can and may be scored."""
+    known = _labels_by_name(head, features) >= 0
+    usable, reasons, which = features.ok & known, {"of_unknown_class": ~known}, "all"
     if rows == "heldout" and is_trained_from(head, features):
+        which = "heldout"
         usable &= np.isin(features.paths, head.heldout_paths)
-    return np.flatnonzero(usable)
+        reasons["trained_on"] = np.isin(features.paths, head.training_paths)
+    taken = np.flatnonzero(usable)
+    return _Chosen(taken, which, count_left_out(features.table, taken, reasons))
 
 
 def _warn_of_images_seen(
     head: heads.Head, features: FeatureFile, rows: np.ndarray
 ) -> None:
     """Say so when the head or its network was trained on images that are scored."""
+    tuned_on = networks.rows_tuned_on(features.table, features.provenance, rows)
     for seen, what in (
-        (
-            SeenImages(head.root, head.training_paths),
-            "are training images of the head",
-        ),
-        (
-            networks.read_seen_images(features.provenance),
-            "are among those that the network was fine-tuned on",
-        ),
+        (head.seen.among(features.table, rows), "are training images of the head"),
+        (tuned_on, "are among those that the network was fine-tuned on"),
     ):
-        n_seen = len(seen.among(features.table, rows))
-        if n_seen:
+        if len(seen):
             warnings.warn(
-                f"{n_seen} of the scored images {what}: this is not a test accuracy",
+                f"{len(seen)} of the scored images {what}: this is not a test accuracy",
                 CnnfeatWarning,
                 stacklevel=3,
             )
@@ -176,34 +189,43 @@ def _labels_by_name(head: heads.Head, features: FeatureFile) -> np.ndarray:
     return lookup[features.labels]
 
 
-def _why_nothing(head_path: str, features_path: str, rows: str) -> str:
-    if rows == "heldout":
-        return (
-            f"{head_path} was trained on every labelled image of {features_path}: "
-            "train with --train-per-class to hold some out, or give --rows all"
-        )
-    return f"{features_path} has no image of a class that {head_path} knows"
+def _why_nothing(
+    head_path: str, head: heads.Head, features: FeatureFile, chosen: _Chosen
+) -> str:
+    cure = f"the head knows {', '.join(head.class_names[:_NAMED])}"
+    if len(head.class_names) > _NAMED:
+        cure += ", …"
+    if "trained_on" in chosen.left_out:
+        cure = "train with `train_per_class` to hold some out, or give `rows=all`"
+    return (
+        f"{features.path} has no image that {head_path} can be scored on: of "
+        f"{features.n_images}, {left_out_in_words(chosen.left_out)}; {cure}"
+    )
 
 
-def _report(
-    head: heads.Head, result: Scores, rows: str, n_left_out: int
-) -> EvaluationReport:
+def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationReport:
     n_correct = int(np.trace(result.confusion))
     names = head.class_names
-    per_class = zip(names, result.per_class_accuracy.tolist(), strict=True)
+    per_class = {
+        name: value
+        for name, value in zip(names, result.per_class_accuracy.tolist(), strict=True)
+        if value == value  # no image of the others is scored
+    }
     return EvaluationReport(
         n_images=result.n_images,
-        n_classes=len(names),
+        n_classes=len(per_class),
+        n_known_classes=len(names),
         accuracy=result.accuracy,
         accuracy_interval=wilson_interval(n_correct, result.n_images),
         top_5_accuracy=result.top_5_accuracy,
         mean_per_class_accuracy=result.mean_per_class_accuracy,
-        n_left_out=n_left_out,
-        rows=rows,
+        n_left_out=sum(chosen.left_out.values()),
+        left_out=chosen.left_out,
+        rows=chosen.which,
         kind=head.kind,
         layer=head.layer,
         C=head.hyperparameters.get("C"),
-        per_class_accuracy={name: value for name, value in per_class if value == value},
+        per_class_accuracy=per_class,
     )
 
 

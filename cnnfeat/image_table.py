@@ -6,12 +6,16 @@ text; where the bytes lie is `cnnfeat.images`' affair.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from cnnfeat.errors import DataError
+from cnnfeat.value_range import read_range
+
+DIGEST = ".digest"  # str (n_images,): of each image's bytes; empty where not known
+TUNED_ON = ".tuned_on"  # bool (n_images,): the network was fine-tuned on the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +36,14 @@ class ImageTable:
         False where an image is known to be unreadable; default: True everywhere.
     columns : mapping of str to ndarray of shape (n_images, ...), optional
         Whatever else is known of each row, such as a box or the other half of a pair.
+    value_range : str
+        Which values of images with more than 8 bits are black and white: what
+        `cnnfeat.value_range.read_range` reads.
 
     Raises
     ------
     DataError
-        If lengths differ, or a label has no class name.
+        If lengths differ, a label has no class name, or the range is none.
     """
 
     root: str
@@ -46,6 +53,7 @@ class ImageTable:
     # Always an array once the table is made.
     ok: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    value_range: str = "full"
 
     def __post_init__(self) -> None:
         n = len(self.paths)
@@ -57,6 +65,7 @@ class ImageTable:
             ("ok", np.asarray(ok, dtype=bool)),
         ):
             object.__setattr__(self, name, value)
+        read_range(self.value_range)  # refuses what is none
         columns = {"labels": self.labels, "ok": self.ok, **self.columns}
         for name, column in columns.items():
             if len(column) != n:
@@ -100,12 +109,35 @@ class ImageTable:
             columns={name: column[rows] for name, column in self.columns.items()},
         )
 
+    def class_counts(self) -> dict[str, int]:
+        """Return the number of images of each class, in the order of the classes."""
+        counts = np.bincount(
+            self.labels[self.labels >= 0], minlength=len(self.class_names)
+        )
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
     def absolute_path(self, row: int) -> str:
         """Return where an image lies, without `//`, `.` and `..`; nothing is looked up.
 
         Inside a tar: the tar's path, and the member's below it.
         """
         return absolute_path(self.root, self.paths[row])
+
+    def with_digests(self, digests: Sequence[str]) -> "ImageTable":
+        """Return the table with the digest of each image's bytes, "" where unknown."""
+        column = np.array(digests, dtype=object)
+        return replace(self, columns={**self.columns, DIGEST: column})
+
+    def with_tuned_on(self, rows: np.ndarray) -> "ImageTable":
+        """Return the table with the rows that its features' network was tuned on."""
+        column = np.zeros(len(self), dtype=bool)
+        column[rows] = True
+        return replace(self, columns={**self.columns, TUNED_ON: column})
+
+    def digests(self, rows: np.ndarray) -> tuple[str, ...]:
+        """Return what is known of the digests of some rows; "" for the others."""
+        known = self.columns.get(DIGEST)
+        return ("",) * len(rows) if known is None else tuple(known[rows].tolist())
 
     def fingerprint(self, n_bytes: Iterable[int] = ()) -> str:
         """Return a SHA-256 (64 hex digits) over paths, labels and classes.
@@ -122,6 +154,11 @@ class ImageTable:
         digest.update(self.labels.astype("<i4").tobytes())
         digest.update(np.fromiter(n_bytes, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+
+def are_others(digest: str, other: str) -> bool:
+    """Tell whether two digests are known and stand for different images."""
+    return "" not in (digest, other) and digest != other
 
 
 def absolute_path(root: str, path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,40 @@ from cnnfeat.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-_CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS")
 
 
 def usable_cores() -> int:
     """Return the cores this process may use, at least 1.
 
-    The scheduler's mask, and the quota of a container (cgroup v2) rounded up.
+    The scheduler's mask, and the quota of the process's cgroup (v1 and v2), and of
+    those above it, rounded up.
     """
+    return max(1, min([_scheduled_cores(), *_quotas()]))
+
+
+def _scheduled_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
-        n_cores = len(os.sched_getaffinity(0))
-    else:
-        n_cores = os.cpu_count() or 1
-    return max(1, min(n_cores, _cgroup_cores(n_cores)))
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def quiet_threads() -> None:
+    """Let threads wait without spinning, and be no more than a quota allows.
+
+    Where another process is busy, OpenMP's threads spin while they wait for the one
+    that does not run, and a forward pass takes many times as long. OpenMP, the linear
+    algebra and the compiler read this from the environment when they are loaded, so it
+    is set before torch is imported; child processes inherit it. What the user has set
+    stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    n_cores = usable_cores()
+    if n_cores < _scheduled_cores():  # of the quota nobody else knows
+        for name in _THREAD_COUNTS:
+            os.environ.setdefault(name, str(n_cores))
 
 
 def most_workers() -> int:
@@ -39,13 +61,39 @@ def most_workers() -> int:
     return max(1024, 4 * usable_cores())
 
 
-def _cgroup_cores(n_cores: int) -> int:
-    """Return the cores that a container is allowed; all of them without a quota."""
+def _quotas() -> Iterator[int]:
+    """Yield the cores that each cgroup with a quota allows, rounded up."""
+    for folder in _cgroup_folders():
+        try:
+            if (folder / "cpu.max").exists():
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            n_cores = math.ceil(int(quota) / int(period))
+        except (OSError, ValueError, ZeroDivisionError):  # no quota there, or "max"
+            continue
+        if n_cores > 0:  # version 1 says -1 for none
+            yield n_cores
+
+
+def _cgroup_folders() -> Iterator[Path]:
+    """Yield where the quotas of this process's cgroup, and of those above, may stand.
+
+    Inside a container the path may be the host's, of which only the root is there.
+    """
     try:
-        quota, period = _CGROUP_CPU_MAX.read_text().split()
-        return math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):  # no such file, or "max"
-        return n_cores
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except (OSError, ValueError):
+        lines = ["0::/"]
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = _CGROUPS / controllers
+        own = mount / path.lstrip("/")
+        yield from (f for f in (own, *own.parents) if f.is_relative_to(mount))
 
 
 def resolve_device(device: str) -> torch.device:
@@ -72,5 +120,5 @@ def resolve_device(device: str) -> torch.device:
         )
     if int(match[1] or 0) >= n_cuda:
         found = f"{n_cuda} CUDA device(s) found" if n_cuda else "no CUDA device found"
-        raise DeviceError(f"device {device!r} is not there: {found}; use --device cpu")
+        raise DeviceError(f"device {device!r} is not there: {found}; use `device=cpu`")
     return torch.device(f"cuda:{match[1] or 0}")

@@ -131,7 +131,7 @@ def _inode(path: str | Path) -> tuple[int, int] | None:
 def refuse_existing(path: Path) -> None:
     """Raise OutputError if there is a file at `path` already."""
     if os.path.lexists(path):
-        raise OutputError(f"{path} exists already: give --overwrite to replace it")
+        raise OutputError(f"{path} exists already: give `overwrite` to replace it")
 
 
 def write_output(path: str | Path, data: bytes, *, overwrite: bool = False) -> None:
@@ -169,7 +169,7 @@ def check_space(folder: Path, n_bytes: int) -> None:
     if n_bytes > free:
         raise OutputError(
             f"{folder}: needs about {n_bytes / MIB:,.0f} MiB and has "
-            f"{free / MIB:,.0f} MiB free; try --dtype float16, --pool avg, fewer "
+            f"{free / MIB:,.0f} MiB free; try `dtype=float16`, `pool=avg`, fewer "
             "layers, or another folder"
         )
 

@@ -15,7 +15,13 @@ import numpy as np
 from cnnfeat import heads
 from cnnfeat.errors import SplitError
 from cnnfeat.outputs import check_outputs
-from cnnfeat.splits import Split, draw_split, inner_positions, usable_rows
+from cnnfeat.splits import (
+    Split,
+    count_left_out,
+    draw_split,
+    inner_positions,
+    usable_rows,
+)
 from cnnfeat.store import FeatureFile, open_features, save_head
 
 
@@ -45,7 +51,10 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training did; `validation_accuracy` is per C, inside the training rows."""
+    """What a training did; `validation_accuracy` is per C, inside the training rows.
+
+    `left_out` says why `n_left_out` images are neither trained on nor held out.
+    """
 
     output: str
     kind: str
@@ -53,6 +62,7 @@ class TrainReport:
     n_train: int
     n_heldout: int
     n_left_out: int
+    left_out: dict[str, int]
     n_classes: int
     n_features: int
     C: float
@@ -105,7 +115,7 @@ def train_head(
         split = _training_split(features, options)
         fit = _fit(features, names, split, options)
         head = _to_head(features, names, split, fit, options)
-        n_left_out = features.n_images - len(split.train) - len(split.test)
+        left_out = _left_out(features, split, options)
     save_head(output_path, head, overwrite=options.overwrite)
     return TrainReport(
         output=output_path,
@@ -113,7 +123,8 @@ def train_head(
         layer=head.layer,
         n_train=len(split.train),
         n_heldout=len(split.test),
-        n_left_out=n_left_out,
+        n_left_out=sum(left_out.values()),
+        left_out=left_out,
         n_classes=len(head.class_names),
         n_features=head.n_features,
         C=fit.linear.C,
@@ -137,7 +148,7 @@ def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
         )
     if options.test_per_class is not None:
         raise SplitError(
-            "--test-per-class draws from the rows that --train-per-class leaves: "
+            "`test_per_class` draws from the rows that `train_per_class` leaves: "
             "give both"
         )
     if not usable.any():
@@ -146,6 +157,17 @@ def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
             "folders, or a manifest with a label column"
         )
     return Split(train=np.flatnonzero(usable), test=np.empty(0, np.int64))
+
+
+def _left_out(
+    features: FeatureFile, split: Split, options: TrainOptions
+) -> dict[str, int]:
+    excluded = [features.class_names.index(name) for name in options.exclude_classes]
+    return count_left_out(
+        features.table,
+        np.concatenate([split.train, split.test]),
+        {"of_excluded_class": np.isin(features.labels, excluded)},
+    )
 
 
 def _fit(
@@ -205,6 +227,7 @@ def _to_head(
     return fit.to_head(
         [features.class_names[label] for label in fit.linear.classes],
         training_paths=tuple(features.paths[row] for row in split.train),
+        training_digests=features.table.digests(split.train),
         heldout_paths=tuple(features.paths[row] for row in split.test),
         layer="+".join(names),
         layer_specs=tuple(features.layers[name] for name in names),

@@ -18,6 +18,28 @@ SIGINT, SIGTERM and SIGHUP stop every command alike, and no output is left half-
 `extract` and `finetune` stop at a place where `--resume` goes on. A second signal ends
 the program at once.
 
+A list (`--layer`, `--C`, `--head`, `--baseline`, `--exclude`, `--train-sizes`) is
+repeated or has commas, or both: `--layer conv5,fc6 --layer fc7`. `-q` leaves out
+progress and notes, `-v` says where the time went.
+
+`CNNFEAT_<COMMAND>_<OPTION>` in the environment is the default of an option; what is
+typed counts more. Files that a command writes keep these beside the command line.
+
+```sh
+export CNNFEAT_EXTRACT_MODEL=resnet50 CNNFEAT_EXTRACT_DEVICE=cuda:1
+export CNNFEAT_TRAIN_SVM_C=1,10,100 CNNFEAT_PREDICT_QUIET=1     # a flag is 1 or 0
+```
+
+Commands, options, networks (`--model`, `cnnfeat models`), layers (`--layer`, `cnnfeat
+layers`) and files are completed, once one of these lines stands in the start-up file
+of the shell:
+
+```sh
+eval "$(_CNNFEAT_COMPLETE=bash_source cnnfeat)"     # ~/.bashrc, bash 4.4 or later
+eval "$(_CNNFEAT_COMPLETE=zsh_source cnnfeat)"      # ~/.zshrc
+_CNNFEAT_COMPLETE=fish_source cnnfeat | source      # ~/.config/fish/config.fish
+```
+
 A flag means the same in every command. These few name different things of one kind:
 
 | flag | in | stands for |

@@ -44,7 +44,8 @@ def features(start, stop, seed=0):
 def write(writer, start, stop):
     ok = np.array([k % 5 != 3 for k in range(start, stop)], dtype=bool)
     errors = ["" if good else f"bad image {k}" for k, good in enumerate(ok, start)]
-    writer.write(start, features(start, stop), ok, errors)
+    digests = [f"{k:032x}" if good else "" for k, good in enumerate(ok, start)]
+    writer.write(start, features(start, stop), ok, errors, digests)
 
 
 def finish(path, batches, **options):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import tarfile
 
 import h5py
@@ -138,3 +139,19 @@ def test_a_tar_that_holds_other_images_now_is_refused(colour_dir, tmp_path):
     listed = list_images(make_tar(colour_dir, tmp_path))
     with pytest.raises(InputError, match="does not hold the images that it held"):
         relist_images(listed.take(np.arange(1, len(listed))))
+
+
+def test_a_baseline_of_an_image_that_was_edited_in_place_is_refused(
+    colour_dir, tmp_path
+):
+    images, features = tmp_path / "images", tmp_path / "f.h5"
+    shutil.copytree(colour_dir, images)
+    first, other = images / "red" / "0.png", images / "blue" / "0.png"
+    size = max(first.stat().st_size, other.stat().st_size)
+    for path in (first, other):
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    assert run("extract", images, "-o", features, *FIRST_BLOCK).exit_code == 0
+    shutil.copy(other, first)  # of equal size
+    result = run("benchmark", features, *DRAWN, "--baseline", "pixels")
+    assert result.exit_code == 1
+    assert "red/0.png was changed in between; extract both anew" in result.stderr

@@ -370,7 +370,7 @@ def test_a_layer_over_the_budget_is_read_in_blocks_for_the_same_result(
 
 @pytest.mark.parametrize(
     ("change", "flag"),
-    [({"n_components": 3}, "--pca"), ({"dropout": 0.5}, "--dropout")],
+    [({"n_components": 3}, "`n_components`"), ({"dropout": 0.5}, "`dropout`")],
 )
 def test_what_needs_a_large_layer_in_memory_says_how_much(tmp_path, change, flag):
     path = write_features(tmp_path / "f.h5", n_per_class=50, n_features=1000)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import FIRST_BLOCK
+from PIL import Image
 
 from cnnfeat.cli.main import cli
 
@@ -172,8 +173,6 @@ def test_ten_crops_are_the_mean_over_the_crops(image_dir, tmp_path):
     # A mirror-symmetric constant image gives the same features for all ten crops.
     for path in Path(image_dir).rglob("*.png"):
         path.unlink()
-    from PIL import Image
-
     Image.new("RGB", (300, 300), (10, 200, 30)).save(image_dir / "ant" / "flat.png")
     run(image_dir, "-o", one, *FIRST_BLOCK)
     run(image_dir, "-o", ten, *FIRST_BLOCK, "--crops", "ten")
@@ -182,3 +181,77 @@ def test_ten_crops_are_the_mean_over_the_crops(image_dir, tmp_path):
             a["features/features.1"][:], b["features/features.1"][:], rtol=1e-5
         )
         assert b["provenance"].attrs["crops"] == "ten"
+
+
+@pytest.fixture
+def camera_dir(tmp_path):
+    """Two classes of four 16-bit images whose camera has 12 bits."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "light")):
+        (tmp_path / "camera" / name).mkdir(parents=True)
+        for k in range(4):
+            values = rng.integers(0, 2048, (40, 48)) + 2047 * label
+            image = Image.fromarray(values.astype(np.uint16))
+            image.save(tmp_path / "camera" / name / f"{k}.tif")
+    return tmp_path / "camera"
+
+
+def features_of(path):
+    with h5py.File(path) as file:
+        return file["features/features.1"][:], dict(file["provenance"].attrs)
+
+
+def test_a_range_is_settled_recorded_and_used_again(camera_dir, tmp_path):
+    outputs = {}
+    for wanted in ("auto", "0,4095", "full"):
+        outputs[wanted] = tmp_path / f"{wanted[0]}.h5"
+        result = run(camera_dir, "-o", outputs[wanted], *FIRST_BLOCK, "--range", wanted)
+        assert result.exit_code == 0, result.output
+        little = "under a tenth of --range full" in result.stderr
+        assert little == (wanted == "full")
+    found = {wanted: features_of(path) for wanted, path in outputs.items()}
+    assert found["auto"][1]["range"] == "0,4095"
+    np.testing.assert_array_equal(found["auto"][0], found["0,4095"][0])
+    assert not np.allclose(found["auto"][0], found["full"][0])
+    head, told = tmp_path / "head.h5", tmp_path / "told.csv"
+    invoke("train-svm", outputs["auto"], "-o", head)
+    invoke("predict", head, camera_dir, "-o", told, "--workers", 0)
+    # At the full range all images are nearly black, and of one class.
+    assert told.read_text().count(",dark,") == 4
+    failed(
+        CliRunner().invoke(cli, ["evaluate", str(head), str(outputs["full"])]),
+        "range is 'full'",
+        "'0,4095'",
+    )
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+
+
+def test_pages_are_rows_and_their_names_come_back(tmp_path):
+    frames = [Image.new("RGB", (40, 40), (60 * k, 0, 99)) for k in range(3)]
+    (tmp_path / "images").mkdir()
+    stack = tmp_path / "images" / "stack.tif"
+    frames[0].save(stack, save_all=True, append_images=frames[1:])
+    first, pages, one = (tmp_path / f"{name}.h5" for name in ("first", "pages", "one"))
+    result = run(tmp_path / "images", "-o", first, *FIRST_BLOCK)
+    assert "1 of 1 images (first: stack.tif) hold several pages" in result.stderr
+    result = run(tmp_path / "images", "-o", pages, *FIRST_BLOCK, "--pages", "all")
+    assert (result.exit_code, result.stderr) == (0, "")
+    run("-", "-o", one, *FIRST_BLOCK, stdin=f"{stack}#page=3\n")
+    every, _ = features_of(pages)
+    np.testing.assert_array_equal(every[0], features_of(first)[0][0])
+    np.testing.assert_array_equal(every[2], features_of(one)[0][0])
+    with h5py.File(pages) as file:
+        assert file["images/path"].asstr()[:].tolist() == [
+            f"stack.tif#page={k}" for k in (1, 2, 3)
+        ]
+
+
+@pytest.mark.parametrize("options", [("--range", "9,1"), ("--pages", "0")])
+def test_what_is_no_range_or_page_is_wrong_usage(image_dir, tmp_path, options):
+    result = run(image_dir, "-o", tmp_path / "f.h5", *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""

@@ -125,9 +125,11 @@ def test_another_feature_file_is_scored_whole(head, colour_dir, tmp_path):
     shutil.rmtree(copy / "green")
     other = tmp_path / "other.h5"
     succeed("extract", copy, "-o", other, *FIRST_BLOCK)
-    record = succeed("evaluate", head, other)
-    assert record["n_images"] == 16
-    assert record["accuracy"] == 1.0
+    result = run("evaluate", head, other, "--json")
+    record = json.loads(result.stdout)
+    assert (record["n_images"], record["n_classes"]) == (16, 2)
+    assert (record["accuracy"], record["rows"]) == (1.0, "all")
+    assert "10 of the scored images are training images" in result.stderr  # copies
 
 
 def test_features_of_other_provenance_are_refused(head, colour_dir, tmp_path):

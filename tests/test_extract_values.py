@@ -1,6 +1,7 @@
 """Features in the file against a reference computed without cnnfeat."""
 
 import io
+import json
 import pickle
 
 import h5py
@@ -105,3 +106,61 @@ def test_code_in_a_pickle_is_never_run(image_dir, tmp_path):
         with pytest.raises(WeightsError, match=r"malice\.pth"):
             extract_features(str(image_dir), str(tmp_path / "f.h5"), options)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "pool", "stored"),
+    [
+        ("squeezenet1_1", (), "auto", ((512,), "avg")),
+        ("squeezenet1_1", (), "none", ((512, 13, 13), "none")),
+        ("squeezenet1_1", ("features.12",), "auto", ((512, 13, 13), "none")),
+        ("resnet18", (), "auto", ((512, 1, 1), "none")),
+        ("alexnet", (), "auto", ((4096,), "none")),
+    ],
+)
+def test_the_default_layer_is_averaged_where_it_is_not_pooled(
+    model, layers, pool, stored
+):
+    from cnnfeat.extraction import Extractor
+    from cnnfeat.networks import NetworkRequest
+
+    request = NetworkRequest(model, "random", device="cpu")
+    with Extractor(request, layers, pool=pool) as extractor:
+        (spec,) = extractor.specs
+    assert (spec.shape, spec.pool) == stored
+
+
+def test_squeezenet_is_the_only_known_network_whose_default_is_averaged():
+    from cnnfeat.layers import known_layers
+    from cnnfeat.layers._known import TABLE
+
+    averaged = set()
+    for name in json.loads(TABLE.read_text())["networks"]:
+        (default,) = [row for row in known_layers(name) if row.is_default]
+        if len(default.shape) == 3 and default.shape[1:] != (1, 1):
+            averaged.add(name)
+    assert averaged == {"squeezenet1_0", "squeezenet1_1"}
+
+
+def test_a_head_on_the_averaged_default_predicts_and_evaluates(colour_dir, tmp_path):
+    from click.testing import CliRunner
+
+    from cnnfeat.cli.main import cli
+
+    def run(*words):
+        result = CliRunner().invoke(cli, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return result
+
+    features, head = tmp_path / "f.h5", tmp_path / "h.h5"
+    network = ("--model", "squeezenet1_1", "--weights", "random", "--device", "cpu")
+    run("extract", colour_dir, "-o", features, *network, "--workers", 0, "-q")
+    run("train-svm", features, "-o", head, "--C", 1, "--train-per-class", 4)
+    asked = ("--device", "cpu", "--workers", 0, "-q", "--json")
+    predicted = json.loads(run("predict", head, colour_dir, *asked).stdout)
+    csv_path = tmp_path / "p.csv"
+    run("evaluate", head, features, "--rows", "all", "--predictions", csv_path)
+    labels = [line.split(",")[2] for line in csv_path.read_text().splitlines()[1:]]
+    assert labels == [one["labels"][0] for one in predicted["predictions"]]
+    told = json.loads(run("info", features, "--json").stdout)
+    assert [(one["shape"], one["pool"]) for one in told["layers"]] == [([512], "avg")]

@@ -341,7 +341,7 @@ def test_every_precision_has_its_tolerance(choose):
 def test_an_engine_asked_for_is_taken_or_refused(choose):
     assert choose("eager", 9000)[0] == "eager"
     assert choose("openvino", 1)[0] == "openvino"
-    with pytest.raises(DeviceError, match="compiler; or give --engine auto"):
+    with pytest.raises(DeviceError, match="compiler; or give `engine=auto`"):
         choose("compile", 9000, {"compile": EngineError("no C++ compiler")})
 
 

@@ -46,17 +46,19 @@ class ListSink:
 
     def __init__(self, seconds=0.0, fails_at=None):
         self.rows, self.starts, self.n_commits = [], [], 0
+        self.digests = []
         self.threads = set()
         self.seconds, self.fails_at = seconds, fails_at
         self.rows_done = 0
 
-    def write(self, start, features, ok, errors):
+    def write(self, start, features, ok, errors, digests):
         if len(self.starts) == self.fails_at:
             raise OutputError("disk full")
         time.sleep(self.seconds)
         self.threads.add(threading.current_thread().name)
         self.starts.append(start)
         self.rows.extend(features["mean"][:, 0].tolist())
+        self.digests.extend(digests)
 
     def commit(self):
         self.n_commits += 1
@@ -76,7 +78,9 @@ class CountingSource:
                     raise ImportError("decoder failed")
                 self.log.append(k)
                 images = np.full((4, 1, 2, 2, 3), k, dtype=np.uint8)
-                yield Batch(4 * k, images, np.ones(4, bool), ("",) * 4, 0.5)
+                digests = tuple(f"{k}{letter}" for letter in "abcd")
+                ok = np.ones(4, bool)
+                yield Batch(4 * k, images, ok, ("",) * 4, 0.5, digests)
         finally:
             self.closed.set()
 
@@ -93,6 +97,7 @@ def test_rows_arrive_in_order_whatever_the_depth(depth):
     done = []
     sink = run(CountingSource(7), extractor, done=lambda batch: done.append(batch.stop))
     assert sink.rows == np.repeat(np.arange(7.0), 4).tolist()
+    assert sink.digests == [f"{k}{letter}" for k in range(7) for letter in "abcd"]
     assert sink.threads == {"cnnfeat-write"}
     assert done == [4, 8, 12, 16, 20, 24, 28]
     assert extractor.most_in_flight == depth

@@ -211,7 +211,7 @@ def test_last_99_names_the_stages(colour_dir, tmp_path):
 
 
 def test_a_batch_of_one_cannot_train_batch_norm(colour_dir, tmp_path):
-    with pytest.raises(DataError, match="--batch-norm frozen"):
+    with pytest.raises(DataError, match="`batch_norm=frozen`"):
         run(colour_dir, tmp_path / "w.safetensors", batch_size=1, batch_norm="train")
     assert run(colour_dir, tmp_path / "w.safetensors", batch_size=1, epochs=1)
 
@@ -256,7 +256,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(colour_dir, tmp_path, schedu
     whole = finetune_network(images, str(tmp_path / "whole.safetensors"), options)
     with pytest.raises(Killed):
         finetune_network(images, cut, options, on_epoch=kill)
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="`resume`"):
         finetune_network(images, cut, options)
     resumed = finetune_network(images, cut, dataclasses.replace(options, resume=True))
     assert_same(tmp_path / "whole.safetensors", tmp_path / "cut.safetensors")

@@ -1,17 +1,26 @@
 """The classifier started from a head file: same scores, or a reason why not."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from tiny import make_tiny_network
 
-from cnnfeat.errors import DataError, ProvenanceError, WeightsError
+from cnnfeat.errors import (
+    CnnfeatWarning,
+    DataError,
+    ProvenanceError,
+    WeightsError,
+)
 from cnnfeat.extraction import Extractor
 from cnnfeat.finetune import FinetuneOptions, finetune_network
 from cnnfeat.finetune._initial import init_from_head
 from cnnfeat.finetune._inputs import normalized
 from cnnfeat.finetune._options import check_options
 from cnnfeat.heads import FeatureTransform, Head
+from cnnfeat.images import content_digest, list_images, locate
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.layers import find_classifier
 from cnnfeat.networks._classifier import (
@@ -24,6 +33,16 @@ from cnnfeat.store import save_head
 from cnnfeat.training import replace_classifier
 
 CLASSES = ["ant", "bee", "cat"]
+START = FinetuneOptions(
+    epochs=2,
+    batch_size=5,
+    lr=0.05,
+    augment="none",
+    train_per_class=4,
+    workers=0,
+    device="cpu",
+    frozen=False,
+)
 
 
 def make_head(
@@ -95,7 +114,7 @@ def check_scores(path, scale, n_components):
 
 def test_roots_are_refused_with_a_cure(tmp_path):
     make_head(tmp_path / "h.h5", "l2", signed_sqrt=True)
-    with pytest.raises(DataError, match="train it without --signed-sqrt"):
+    with pytest.raises(DataError, match="train it without `signed_sqrt`"):
         init_from_head(*new_network(), str(tmp_path / "h.h5"), CLASSES)
 
 
@@ -195,5 +214,72 @@ def finetune_tiny(images, folder, **changes):
 
 def test_a_random_classifier_gets_no_share():
     options = FinetuneOptions(interpolate=0.5)
-    with pytest.raises(DataError, match=r"--interpolate 0\.5 needs --init"):
+    with pytest.raises(DataError, match=r"`interpolate=0\.5` needs `init`"):
         check_options(options, "images", "w.safetensors")
+
+
+def test_weights_tell_of_this_training_and_of_those_before(
+    colour_dir, tmp_path, monkeypatch
+):
+    network = make_tiny_network()
+    earlier = {"root": "/x", "training_paths": ["a"], "training_digests": ["1"]}
+    metadata = {**earlier, "training_before": [{"root": "/y", "training_paths": []}]}
+    record = dataclasses.replace(network.weights, metadata=metadata)
+    network.weights = record
+    monkeypatch.setattr(
+        "cnnfeat.finetune._material.load_network", lambda *_, **__: network
+    )
+    path = tmp_path / "w.safetensors"
+    finetune_network(str(colour_dir), str(path), START)
+    told = read_state_dict(path)[1]
+    assert told["training_before"] == [earlier, *metadata["training_before"]]
+    for name, digest in zip(
+        told["training_paths"], told["training_digests"], strict=True
+    ):
+        assert digest == content_digest((colour_dir / name).read_bytes())
+    assert len(set(told["training_digests"])) == 12
+
+
+def test_a_start_that_has_seen_test_images_is_told(colour_dir, tmp_path, monkeypatch):
+    images = list_images(colour_dir)
+    digests = [content_digest(locate(images, row).read()) for row in range(24)]
+    network = make_tiny_network()
+    metadata = {  # copies, in another folder
+        "root": "/elsewhere",
+        "training_paths": [f"{k}.png" for k in range(24)],
+        "training_digests": digests,
+    }
+    network.weights = dataclasses.replace(network.weights, metadata=metadata)
+    monkeypatch.setattr(
+        "cnnfeat.finetune._material.load_network", lambda *_, **__: network
+    )
+    with pytest.warns(CnnfeatWarning) as told:
+        finetune_network(str(colour_dir), str(tmp_path / "w.safetensors"), START)
+    texts = [str(one.message) for one in told]
+    assert "network was fine-tuned on 12 of the 12 test images" in texts[0]
+    assert "network was fine-tuned on 3 of the 3 validation images" in texts[1]
+
+
+def test_a_run_is_not_resumed_on_other_images_of_equal_sizes(
+    colour_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "cnnfeat.finetune._material.load_network", lambda *_, **__: make_tiny_network()
+    )
+    images = tmp_path / "images"
+    shutil.copytree(colour_dir, images)
+    for path in images.rglob("*.png"):  # no two contents have one size by chance
+        path.write_bytes(path.read_bytes().ljust(20_000, b"\0"))
+    output = str(tmp_path / "w.safetensors")
+
+    def kill(record):
+        raise KeyError("killed")
+
+    with pytest.raises(KeyError):
+        finetune_network(str(images), output, START, on_epoch=kill)
+    first, second = (images / "red" / f"{k}.png" for k in (0, 1))
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other), second.write_bytes(one)
+    with pytest.raises(ProvenanceError, match="contents is"):
+        again = dataclasses.replace(START, resume=True)
+        finetune_network(str(images), output, again)

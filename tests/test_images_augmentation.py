@@ -135,5 +135,5 @@ def test_bad_files_of_ranges_are_named(tmp_path, text, error, match):
 
 
 def test_an_unknown_augmentation_is_named():
-    with pytest.raises(InputError, match="--augment strong: expected none, light"):
+    with pytest.raises(InputError, match="`augment=strong`: expected none, light"):
         read_augmentation("strong")

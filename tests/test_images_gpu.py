@@ -80,6 +80,13 @@ def load(image_list, decoder, preprocessing=PREPROCESSING, **how):
     return images, [error for batch in batches for error in batch.errors]
 
 
+def digests(image_list, decoder):
+    batches = load_batches(
+        image_list, PREPROCESSING, batch_size=3, decoder=decoder, device=CPU
+    )
+    return [digest for batch in batches for digest in batch.digests]
+
+
 @pytest.mark.parametrize("crops", ["center", "ten"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 def test_plain_jpegs_are_pil_s_within_grey_levels(
@@ -94,6 +101,7 @@ def test_plain_jpegs_are_pil_s_within_grey_levels(
     found, errors = load(image_list, "nvjpeg", how, crops=crops)
     assert errors == [""] * len(files)
     assert len(stand_in) == len(files)
+    assert digests(image_list, "nvjpeg") == digests(image_list, "pil")
     assert found.shape == expected.shape
     difference = np.abs(found.astype(int) - expected)
     assert difference.max() <= 2
@@ -118,6 +126,7 @@ def test_the_rest_is_left_to_pil_to_the_bit(tmp_path, stand_in):
     found, errors = load(image_list, "nvjpeg")
     np.testing.assert_array_equal(found, expected)
     assert errors == reasons
+    assert digests(image_list, "nvjpeg") == digests(image_list, "pil")
     assert [bool(error) for error in errors] == [*[False] * 4, *[True] * 3]
     assert stand_in == []
 

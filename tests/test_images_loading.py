@@ -1,5 +1,6 @@
 """`load_batches`: the same batches however they are made, and nothing ever hangs."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -81,6 +82,21 @@ def test_worker_count_and_batch_size_change_nothing(mixed_dir, crops):
         assert pixels.dtype == np.uint8
         assert all(batch.decode_seconds > 0 for batch in batches)
     assert children() == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_image_comes_with_the_digest_of_its_bytes(mixed_dir, workers):
+    images = list_images(mixed_dir)
+    (mixed_dir / "cat" / "0.png").write_bytes((mixed_dir / "ant/0.png").read_bytes())
+    batches = load_batches(images, SMALL, batch_size=5, workers=workers)
+    digests = [digest for batch in batches for digest in batch.digests]
+    for row, digest in enumerate(digests):
+        if row in (1, 5, 11):
+            assert digest == ""
+        else:
+            data = locate(images, row).read()
+            assert digest == hashlib.blake2b(data, digest_size=16).hexdigest()
+    assert digests[0] == digests[8] and len(set(digests)) == 9  # one of them is ""
 
 
 def test_first_row_goes_on_where_another_run_stopped(mixed_dir):
@@ -216,6 +232,25 @@ def test_an_image_that_takes_too_long_becomes_a_failed_row(image_dir, worker_cod
     assert children() == []
 
 
+@pytest.mark.parametrize(
+    "pause", ["time.sleep(1000)", "os.kill(os.getpid(), signal.SIGSTOP)"]
+)
+def test_an_image_that_took_too_long_once_is_tried_again(
+    image_dir, tmp_path, worker_code, pause
+):
+    """As when a laptop sleeps, or a job is suspended, for longer than the limit."""
+    expected, reasons, _ = gathered(image_dir, batch_size=5)
+    once = f"""if not os.path.exists({str(tmp_path / "begun")!r}):
+            open({str(tmp_path / "begun")!r}, "w").close()
+            {pause}"""
+    worker_code("import signal" + WRAP.format(once))
+    limits = DecodeLimits(seconds=2.5)
+    pixels, errors, _ = gathered(image_dir, batch_size=5, workers=2, limits=limits)
+    assert (tmp_path / "begun").exists()
+    assert errors == reasons
+    np.testing.assert_array_equal(pixels, expected)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_cannot_be_killed_does_not_hold_up_the_rest(
@@ -349,12 +384,7 @@ def test_most_workers_are_four_for_a_core_and_1024_at_least(monkeypatch):
         assert most_workers() == expected
 
 
-def test_default_workers_are_the_cores_at_hand(monkeypatch, tmp_path):
-    assert 1 <= default_workers() <= 16
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr("cnnfeat.machine._CGROUP_CPU_MAX", tmp_path / "cpu.max")
-    assert default_workers() == 8
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert default_workers() == 3
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert default_workers() == 8
+def test_default_workers_are_the_cores_at_hand_and_no_more_than_16(monkeypatch):
+    for n_cores, expected in [(1, 1), (8, 8), (64, 16)]:
+        monkeypatch.setattr("cnnfeat.images._loading.usable_cores", lambda n=n_cores: n)
+        assert default_workers() == expected

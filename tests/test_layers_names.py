@@ -180,7 +180,7 @@ def test_a_name_that_cannot_be_tapped_says_why(alexnet, name, message):
         resolve_layers(alexnet, [name])
     assert "\n" not in str(caught.value)
     if message.startswith(("nearest", "unknown")):
-        assert "cnnfeat layers --model alexnet" in str(caught.value)
+        assert "cnnfeat layers alexnet --all" in str(caught.value)
 
 
 def test_tracing_leaves_the_network_as_it_was(tiny_network):

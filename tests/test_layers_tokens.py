@@ -103,7 +103,7 @@ def test_the_mean_is_timms_average_pooling(network, images, family):
 def test_the_class_token_is_timms(network, images, family):
     has_class = FAMILIES[family][3] > 0
     if not has_class:
-        with pytest.raises(LayerError, match="has no class token: use --tokens mean"):
+        with pytest.raises(LayerError, match="has no class token: use `tokens=mean`"):
             features(network, images, "cls")
         return
     _, expected = timm_pooled(network, images, "token")
@@ -225,7 +225,7 @@ def test_averages_of_an_earlier_version_are_not_mixed_with_these(colour_dir, tmp
     assert "notes" not in describe_file(now)
     forget_tokens(earlier)
     (note,) = describe_file(earlier)["notes"]
-    assert note.startswith("norm: --pool avg of an earlier version took all tokens")
+    assert note.startswith("norm: `pool=avg` of an earlier version took all tokens")
     train_head(earlier, head, TrainOptions(train_per_class=4))
     evaluate_head(head, earlier)
     with pytest.raises(ProvenanceError, match=r"n_prefix_tokens of layer norm is '1'"):
@@ -262,7 +262,7 @@ def test_tokens_and_pool_contradict_each_other(image_dir, tmp_path):
 def test_tokens_of_a_convnet_are_refused(tiny_network):
     for layers in ((), ("features.0",)):
         with (
-            pytest.raises(LayerError, match=re.escape("--tokens: ")),
+            pytest.raises(LayerError, match=re.escape("`tokens`: ")),
             Extractor(tiny_network, layers, tokens="cls"),
         ):
             pass

@@ -70,7 +70,7 @@ def test_an_input_is_no_output_however_it_is_spelled(tmp_path, spelling, overwri
     inputs = [tmp_path / "gone", "default", path]
     with pytest.raises(OutputError, match="is read by this command") as caught:
         check_outputs([tmp_path / "new", output], inputs, overwrite=overwrite)
-    assert str(output) in str(caught.value) and "--overwrite" not in str(caught.value)
+    assert str(output) in str(caught.value) and "`overwrite`" not in str(caught.value)
 
 
 def test_outputs_beside_an_input_are_free(tmp_path):
@@ -78,7 +78,7 @@ def test_outputs_beside_an_input_are_free(tmp_path):
     (tmp_path / "old.h5").write_text("input")  # equal, and another file
     outputs = [tmp_path / "old.h5", tmp_path / "new.h5"]
     check_outputs(outputs, [tmp_path, tmp_path / "in.h5"], overwrite=True)
-    with pytest.raises(OutputError, match=r"old.h5 exists already: give --overwrite"):
+    with pytest.raises(OutputError, match=r"old.h5 exists already: give `overwrite`"):
         check_outputs(outputs, [tmp_path / "in.h5"])
 
 
@@ -113,4 +113,4 @@ def test_only_regular_files_are_replaced(tmp_path, kind, words, overwrite):
     path = "/dev/null" if kind == "device" else tmp_path / kind
     with pytest.raises(OutputError, match=words) as caught:
         check_outputs([path], [], overwrite=overwrite)
-    assert "--overwrite" not in str(caught.value)
+    assert "`overwrite`" not in str(caught.value)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,10 +84,22 @@ def test_csv_lists_failed_images(tuned, tmp_path):
     result = invoke("predict", tuned, tmp_path, "--device", "cpu", "--workers", 0)
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert [row["path"] for row in rows] == ["a.png", "b.png"]
+    named = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    assert [row["path"] for row in rows] == named
     assert list(rows[0]) == ["path", "label", "probability", "error"]
     assert rows[1]["label"] == "" and "not an image" in rows[1]["error"]
     assert "b.png" in result.stderr
+
+
+@pytest.mark.parametrize("asked", ["here", "here/a.png"])
+def test_bare_file_names_are_told_with_the_folder_that_was_named(
+    tuned, tmp_path, monkeypatch, asked
+):
+    (tmp_path / "here").mkdir()
+    write_image(tmp_path / "here" / "a.png", seed=1)
+    monkeypatch.chdir(tmp_path)
+    (one,) = predict_images(str(tuned), asked, OPTIONS).predictions
+    assert one.path == "here/a.png"
 
 
 def test_json_and_an_output_file(tuned, colour_dir, tmp_path):
@@ -121,14 +134,14 @@ def test_heads_predict_as_they_are_evaluated(colour_dir, colour_features, tmp_pa
 def test_a_head_refuses_another_model(colour_dir, colour_features, tmp_path):
     invoke("train-svm", colour_features, "-o", tmp_path / "h.h5", "--C", 1)
     options = PredictOptions(model="alexnet", device="cpu", workers=0)
-    with pytest.raises(ProvenanceError, match="leave --model out"):
+    with pytest.raises(ProvenanceError, match="leave `model` out"):
         predict_images(str(tmp_path / "h.h5"), str(colour_dir), options)
 
 
 def test_weights_without_a_name_need_one(tuned, tmp_path, colour_dir):
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(tuned), bare)
-    with pytest.raises(WeightsError, match="give --model NAME"):
+    with pytest.raises(WeightsError, match="give `model=NAME`"):
         predict_images(str(bare), str(colour_dir), OPTIONS)
     options = PredictOptions(model="squeezenet1_1", device="cpu", workers=0)
     with pytest.raises(WeightsError, match="does not name its 3 classes"):
@@ -203,3 +216,73 @@ def test_wrong_usage(colour_dir, arguments, message):
 def test_predictions_have_finite_scores(tuned, colour_dir):
     report = predict_images(str(tuned), str(colour_dir), OPTIONS)
     assert np.isfinite([one.scores for one in report.predictions]).all()
+
+
+def test_copies_of_training_images_are_told_under_any_name(tuned, colour_dir, tmp_path):
+    metadata = load_network("squeezenet1_1", weights=tuned).weights.metadata
+    trained, heldout = metadata["training_paths"], metadata["heldout_paths"]
+    for k, name in enumerate([*trained[:3], heldout[0]]):
+        shutil.copy(colour_dir / name, tmp_path / f"{k}.png")
+    with pytest.warns(CnnfeatWarning, match="3 of 4 images are among those that"):
+        predict_images(str(tuned), str(tmp_path), OPTIONS)
+
+
+def test_other_images_of_the_same_names_are_not_told(tuned, tmp_path, recwarn):
+    metadata = load_network("squeezenet1_1", weights=tuned).weights.metadata
+    path = tmp_path / metadata["training_paths"][0]
+    path.parent.mkdir()
+    write_image(path, seed=99)
+    predict_images(str(tuned), str(tmp_path), OPTIONS)
+    assert [str(one.message) for one in recwarn] == []
+
+
+@pytest.fixture
+def head_of_tuned(tuned, colour_dir, tmp_path, monkeypatch):
+    """A head on features of weights that were named from their own folder."""
+    monkeypatch.chdir(tuned.parent)
+    features, head = tmp_path / "f.h5", tmp_path / "h.h5"
+    where = ("--model", "squeezenet1_1", "--weights", tuned.name, "--device", "cpu")
+    layer = ("--layer", "features.1", "--pool", "avg", "--workers", 0, "--quiet")
+    invoke("extract", colour_dir, "-o", features, *where, *layer)
+    draw = ("--train-per-class", 2, "--test-per-class", 1, "--seed", 5, "--C", 1)
+    assert invoke("train-svm", features, "-o", head, *draw).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    return features, head
+
+
+def test_relative_weights_keep_their_warnings_from_another_folder(
+    head_of_tuned, colour_dir
+):
+    features, head = head_of_tuned
+    scored = invoke("evaluate", head, features, "--rows", "all")
+    assert "12 of the scored images are among those that the network" in scored.stderr
+    drawn = ("--train-per-class", 2, "--splits", 20, "--C", 1, "--quiet")
+    measured = invoke("benchmark", features, *drawn)
+    assert "12 of 24 test images are among those that the network" in measured.stderr
+    with pytest.warns(CnnfeatWarning, match=r"1[2-8] of 24 images are among those"):
+        predict_images(str(head), str(colour_dir), OPTIONS)
+
+
+def test_feature_files_know_what_their_network_was_tuned_on(head_of_tuned, tuned):
+    features, head = head_of_tuned
+    hidden = tuned.rename(tuned.with_suffix(".hidden"))
+    try:
+        scored = invoke("evaluate", head, features, "--rows", "all")
+    finally:
+        hidden.rename(tuned)
+    assert "12 of the scored images are among those that the network" in scored.stderr
+
+
+def test_weights_that_are_gone_start_no_download(
+    head_of_tuned, tuned, colour_dir, monkeypatch
+):
+    _, head = head_of_tuned
+    monkeypatch.setattr(
+        "cnnfeat.networks._downloads.fetch_url", lambda *_: pytest.fail("download")
+    )
+    hidden = tuned.rename(tuned.with_suffix(".hidden"))
+    try:
+        with pytest.raises(WeightsError, match=r"tuned\.safetensors.: no such file"):
+            predict_images(str(head), str(colour_dir), OPTIONS)
+    finally:
+        hidden.rename(tuned)

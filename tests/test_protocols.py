@@ -220,7 +220,7 @@ def test_any_folder_with_the_sizes_given():
         folder, labels, paths, names, usable, train_per_class=4, test_per_class=3
     )
     assert [len(split.test) for split in splits] == [6] * 5
-    with pytest.raises(SplitError, match="folder needs --train-per-class"):
+    with pytest.raises(SplitError, match="folder needs `train_per_class`"):
         splits_of(folder, labels, paths, names, usable)
     with pytest.raises(SplitError, match="at least 1 split"):
         splits_of(folder, labels, paths, names, usable, train_per_class=4, n_splits=0)
@@ -318,11 +318,11 @@ def test_cub200_list(tmp_path):
 
 def test_lists_that_are_needed_and_not_given(tmp_path):
     labels, paths, names, usable = listing(SMALL)
-    with pytest.raises(SplitError, match=r"mit67 needs the published lists .*--lists"):
+    with pytest.raises(SplitError, match=r"mit67 needs the published .*`lists_dir`"):
         splits_of(small("mit67"), labels, paths, names, usable)
     with pytest.raises(SplitError, match=r"TrainImages.txt: .* there is no such file"):
         splits_of(small("mit67"), labels, paths, names, usable, lists_dir=tmp_path)
-    with pytest.raises(SplitError, match=r"do not go with --lists"):
+    with pytest.raises(SplitError, match=r"do not go with `lists_dir`"):
         splits_of(
             small("mit67"),
             labels,

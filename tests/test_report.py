@@ -1,8 +1,5 @@
-"""Plots hold the numbers given, tables print them, the page is whole and escaped."""
+"""Plots hold the numbers given; the page is whole and escaped."""
 
-import csv
-import dataclasses
-import io
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,9 +11,7 @@ from PIL import Image
 
 from cnnfeat.errors import OutputError
 from cnnfeat.report import (
-    Column,
     ConfusedPair,
-    MeanStd,
     Reference,
     ReportFigure,
     ReportPage,
@@ -24,7 +19,6 @@ from cnnfeat.report import (
     Table,
     figure_png,
     find_confused_pairs,
-    format_percent,
     plot_accuracy_by_layer,
     plot_c_curve,
     plot_confused_pairs,
@@ -248,56 +242,6 @@ def test_a_saved_figure_is_a_png_and_the_same_each_time(tmp_path):
         save_figure(draw(), tmp_path / "missing/plot.png")
 
 
-@dataclasses.dataclass
-class Row:
-    layer: str
-    accuracy: MeanStd
-    n: int
-
-
-ROWS = [Row("fc6", MeanStd(0.923, 0.004), 30), Row("a|b", MeanStd(0.5), 5)]
-COLUMNS = ("layer", Column("accuracy", percent=True), "n")
-
-
-def test_percentages_exist_only_in_print():
-    assert format_percent(0.9231, 0.0044) == "92.3 ± 0.4"
-    assert format_percent(0.5) == "50.0"
-    assert format_percent(float("nan"), 0.1) == "–"
-    assert Column("x", percent=True).show(0.25) == "25.0"
-    assert Column("x").show(0.25) == "0.25"
-    assert Column("x", percent=True).heading == "x (%)"
-
-
-def test_a_text_table_is_aligned():
-    lines = Table(ROWS, COLUMNS, "Results").to_text().splitlines()
-    assert lines[0] == "Results"
-    assert lines[1] == "layer  accuracy (%)   n"
-    assert lines[3] == "fc6      92.3 ± 0.4  30"
-    assert lines[4] == "a|b            50.0   5"
-
-
-def test_a_markdown_table_escapes_bars():
-    lines = Table(ROWS, COLUMNS).to_markdown().splitlines()
-    assert lines[:2] == ["| layer | accuracy (%) | n |", "| --- | --: | --: |"]
-    assert lines[2:] == ["| fc6 | 92.3 ± 0.4 | 30 |", "| a\\|b | 50.0 | 5 |"]
-
-
-def test_csv_keeps_fractions_at_full_precision():
-    rows = list(csv.DictReader(io.StringIO(Table(ROWS, COLUMNS).to_csv())))
-    assert rows[0] == {
-        "layer": "fc6",
-        "accuracy": "0.923",
-        "accuracy_std": "0.004",
-        "n": "30",
-    }
-    assert rows[1]["accuracy_std"] == ""
-
-
-def test_an_empty_table_has_its_headings():
-    assert Table([], ("a", "b")).to_csv() == "a,b\n"
-    assert Table([], ("a", "b")).to_text().splitlines()[0] == "a  b"
-
-
 class Collector(HTMLParser):
     VOID = frozenset({"meta", "img", "br", "link"})
 
@@ -365,3 +309,12 @@ def test_a_figure_that_is_no_png_is_refused():
 def test_a_path_with_surrogates_does_not_stop_the_report(tmp_path):
     save_html(ReportPage("t", summary="a\udcffb"), tmp_path / "page.html")
     assert "a\\udcffb" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_training_curves_mark_the_epoch_that_was_kept():
+    """Of two equal ones that of the lower loss, which the curves need not know."""
+    figure = plot_training_curves(
+        [2, 1, 0.5], validation_accuracy=[0.3, 0.6, 0.6], best_epoch=3
+    )
+    labels = texts(figure.axes[1].get_legend().get_texts())
+    assert "best: 60.0 % (epoch 3)" in labels

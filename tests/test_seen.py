@@ -1,11 +1,14 @@
 """Who has seen this image: the same answer however the images were listed."""
 
+import functools
 import itertools
+import operator
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, strategies as st
 
 from cnnfeat.benchmark import BenchmarkOptions, DrawOptions, run_benchmark
 from cnnfeat.errors import CnnfeatWarning
@@ -59,6 +62,51 @@ def test_weights_tell_what_they_were_trained_on():
     seen = SeenImages.of_weights(metadata)
     assert (len(seen), len(SeenImages.of_weights({}))) == (1, 0)
     assert seen.among(table("/data", "b", "a/0.png")).tolist() == [1]
+
+
+def digested(*images):
+    """A table of (absolute path, digest) pairs."""
+    return table("/", *(path for path, _ in images)).with_digests(
+        [digest for _, digest in images]
+    )
+
+
+def test_contents_are_compared_where_both_sides_know_them():
+    seen = SeenImages("/data", ("a", "b", "c"), ("1", "2", ""))
+    images = digested(
+        ("/copies/x", "1"),  # a copy
+        ("/data/a", "9"),  # another image of that name
+        ("/data/b", ""),  # its content is not known here
+        ("/data/c", "9"),  # its content was not known there
+        ("/copies/c", ""),
+    )
+    assert seen.among(images).tolist() == [0, 2, 3]
+
+
+PATHS, DIGESTS = st.sampled_from("abcd"), st.sampled_from(["", "1", "2", "3"])
+IMAGES = st.lists(st.tuples(PATHS, DIGESTS), max_size=5, unique_by=lambda pair: pair[0])
+
+
+@given(IMAGES, IMAGES, IMAGES)
+def test_an_image_is_seen_by_content_or_else_by_path(first, second, asked):
+    def same(a, b):
+        return a[1] == b[1] if a[1] and b[1] else a[0] == b[0]
+
+    both = [SeenImages("/", *zip(*one, strict=True)) for one in (first, second) if one]
+    seen = functools.reduce(operator.or_, both, SeenImages("", ()))
+    expected = [
+        k for k, a in enumerate(asked) if any(same(a, b) for b in first + second)
+    ]
+    images = digested(*((f"/{path}", digest) for path, digest in asked))
+    assert seen.among(images).tolist() == expected
+
+
+def test_weights_remember_what_they_had_been_trained_on_before():
+    first = {"root": "/x", "training_paths": ["a"], "training_digests": ["1"]}
+    second = {"root": "/y", "training_paths": ["b"], "training_before": [first]}
+    seen = SeenImages.of_weights(second)
+    images = digested(("/copy", "1"), ("/y/b", ""), ("/x/b", ""))
+    assert seen.among(images).tolist() == [0, 1]
 
 
 # The verbs.

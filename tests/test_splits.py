@@ -190,7 +190,7 @@ def test_a_class_with_one_row_keeps_it():
     table = ImageTable("", ("a/0", "b/0", "b/1"), np.array([0, 1, 1]), ("a", "b"))
     inner = inner_split(table, np.arange(3))
     assert np.bincount(table.labels[inner.train]).tolist() == [1, 1]
-    with pytest.raises(SplitError, match=r"no class has two of them.*--C"):
+    with pytest.raises(SplitError, match=r"no class has two of them.*`C`"):
         inner_split(table, np.array([0, 1]))
 
 

@@ -19,6 +19,8 @@ from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import FeatureWriter, open_features, unfinished_run
 from cnnfeat.store._journal import encode_line, read_journal
 
+STAMPS = np.arange(N, dtype=np.uint64)
+
 
 @pytest.mark.parametrize(("committed", "written"), [(0, 0), (0, 4), (9, 9), (9, 20)])
 def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path, committed, written):
@@ -32,6 +34,7 @@ def test_a_resumed_file_equals_an_uninterrupted_one(tmp_path, committed, written
         write(writer, committed, N)
         writer.finish()
     assert writer.failures[3] == "bad image 3"
+    assert writer.digests == [f"{k:032x}" if k % 5 != 3 else "" for k in range(N)]
     assert datasets(tmp_path / "f.h5") == datasets(tmp_path / "once.h5")
     assert leftovers(tmp_path) == ["f.h5", "once.h5"]
 
@@ -77,7 +80,7 @@ def test_another_job_is_not_resumed_and_the_field_is_named(tmp_path):
 
 def test_an_unfinished_run_is_neither_overwritten_nor_resumed_unasked(tmp_path):
     interrupt(tmp_path / "f.h5", 9, 9)
-    with pytest.raises(OutputError, match=r"holds 9 of 23 rows.*--resume.*--overwrite"):
+    with pytest.raises(OutputError, match=r"holds 9 of 23 rows.*`resume`.*`overwrite`"):
         FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB)
     finish(tmp_path / "f.h5", [0, N], overwrite=True)
     assert leftovers(tmp_path) == ["f.h5"]
@@ -186,11 +189,32 @@ def test_a_failing_disk_keeps_the_committed_rows(tmp_path, monkeypatch):
         write(writer, 9, 12)
         monkeypatch.setattr("cnnfeat.store._skeleton.os.fsync", fail)
         with pytest.raises(
-            OutputError, match="No space left on device; 9 rows are kept for --resume"
+            OutputError, match="No space left on device; 9 rows are kept for `resume`"
         ):
             writer.commit()
         monkeypatch.undo()
     with FeatureWriter(output, contents(), fingerprint=JOB, resume=True) as writer:
+        assert writer.rows_done == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"root": "/others"}, "root was '/images' and is now '/others'"),
+        ({"stamps": STAMPS + (STAMPS >= 11)}, "image 12, now bée/011.png, is"),
+        ({"n": N - 1, "stamps": STAMPS[:-1]}, "23 images were listed, now 22"),
+    ],
+)
+def test_other_images_are_not_resumed_and_the_first_is_named(tmp_path, changes, match):
+    output = tmp_path / "f.h5"
+    with FeatureWriter(output, contents(stamps=STAMPS), fingerprint=JOB) as writer:
+        write(writer, 0, 9)
+        writer.commit()
+    other = contents(**{"stamps": STAMPS, **changes})
+    with pytest.raises(ProvenanceError, match=match):
+        FeatureWriter(output, other, fingerprint=JOB, resume=True)
+    again = contents(stamps=STAMPS)
+    with FeatureWriter(output, again, fingerprint=JOB, resume=True) as writer:
         assert writer.rows_done == 9
 
 

@@ -148,6 +148,7 @@ def heads(draw):
         class_names=classes,
         scaler=scaler,
         training_paths=tuple(draw(st.lists(names, max_size=3))),
+        training_digests=tuple(draw(st.lists(names, max_size=3))),
         heldout_paths=tuple(draw(st.lists(names, max_size=3))),
         layer_specs=specs,
         hyperparameters=draw(
@@ -283,11 +284,37 @@ def test_neither_names_nor_key_order_nor_engine_matter(tmp_path):
         assert check_same_provenance(make_head(), features) == ("classifier.5", "conv1")
 
 
+@pytest.mark.parametrize(
+    ("trained", "found", "agree"),
+    [
+        (None, None, True),  # both files of an earlier version
+        (None, "full", True),
+        (None, "auto", True),  # no image with more than 8 bits
+        ("0,4095", "auto", True),
+        ("0,4095", "0,4095", True),
+        (None, "0,4095", False),
+        ("0,4095", None, False),
+        ("minmax", "full", False),
+    ],
+)
+def test_ranges_of_values_agree_or_are_named(tmp_path, trained, found, agree):
+    ranges = [{} if one is None else {"range": one} for one in (trained, found)]
+    head = make_head(provenance={**PROVENANCE, **ranges[0]})
+    told = {**PROVENANCE, **ranges[1]}
+    with write_features(tmp_path / "f.h5", provenance=told) as features:
+        assert features.table.value_range == (found or "full")
+        if agree:
+            assert check_same_provenance(head, features) == ("fc7", "conv1")
+            return
+        with pytest.raises(ProvenanceError, match=r"range is .*the same `value_range`"):
+            check_same_provenance(head, features)
+
+
 @pytest.mark.parametrize("field", sorted(PROVENANCE.keys() - {"engine"}))
 def test_a_field_that_differs_is_named(tmp_path, field):
     other = '{"other": 1}' if field == "preprocessing" else "other"
     changed = {**PROVENANCE, field: other}
-    match = f"{field} is '{other}'.*with the same --"
+    match = f"{field} is '{other}'.*with the same `"
     with (
         write_features(tmp_path / "f.h5", provenance=changed) as features,
         pytest.raises(ProvenanceError, match=match),
@@ -308,9 +335,9 @@ def test_text_that_no_json_reader_takes_is_text(tmp_path):
     ("change", "match"),
     [
         ({"layer": "features.2"}, "layer is 'classifier.5, features.2'"),
-        ({"pool": "max"}, "pool of layer features.1 is 'max'.*'avg'.*--pool"),
+        ({"pool": "max"}, "pool of layer features.1 is 'max'.*'avg'.*`pool`"),
         ({"shape": (2, 4)}, r"shape of layer features.1 is '\(2, 4\)'"),
-        ({"before_nonlinearity": True}, "before_nonlinearity .* 'True'.*--layer"),
+        ({"before_nonlinearity": True}, "before_nonlinearity .* 'True'.*`layers`"),
     ],
 )
 def test_a_layer_that_differs_is_named(tmp_path, change, match):
@@ -338,3 +365,35 @@ def test_the_digest_of_the_images_decides_where_there_is_one(tmp_path):
         assert is_trained_from(make_head(provenance=digest), features)
         other = make_head(provenance={**digest, "images_sha256": "2"})
         assert not is_trained_from(other, features)
+
+
+def test_other_images_of_the_same_names_are_not_the_training_images(tmp_path):
+    head = make_head(training_digests=("d0",))
+    rows = {"bée/0.png": "d0", "bée/1.png": "d1", "ant/1.png": "d2"}
+    for changed, expected in [
+        ({}, True),
+        ({"ant/1.png": "other"}, True),  # not trained on
+        ({"bée/0.png": "other"}, False),
+        ({"bée/0.png": ""}, True),  # not known
+    ]:
+        path = tmp_path / "f.h5"
+        path.unlink(missing_ok=True)
+        with write_features(path) as features:
+            told = {**rows, **changed}
+            features.table = features.table.with_digests(
+                [told.get(name, "") for name in features.paths]
+            )
+            assert is_trained_from(head, features) == expected
+
+
+def test_files_of_the_first_versions_have_no_digests(tmp_path):
+    with write_features(tmp_path / "f.h5") as features:
+        rows = np.arange(features.n_images)
+        assert set(features.table.digests(rows)) == {""}
+    save_head(tmp_path / "head.h5", make_head(training_digests=("d0",)))
+    for name, dataset in (("f.h5", "images/digest"), ("head.h5", "training/digest")):
+        with h5py.File(tmp_path / name, "r+") as file:
+            del file[dataset]
+    assert load_head(tmp_path / "head.h5").training_digests == ()
+    with open_features(tmp_path / "f.h5") as features:
+        assert set(features.table.digests(rows)) == {""}

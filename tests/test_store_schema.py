@@ -167,7 +167,7 @@ def place(name, value):
     ("change", "match"),
     [
         (place("coef", np.full((2, 10), np.nan)), "/coef: NaN or infinity"),
-        (place("coef", np.ones((2, 10), complex)), "/coef: .*found complex128"),
+        (place("coef", np.ones((2, 10), complex)), "/coef: .*neither number nor text"),
         (place("coef", np.full((2, 10), b"x")), "/coef: expected floating"),
         (place("coef", np.ones((2, 10), int)), "/coef: expected floating"),
         (place("coef", np.ones((2, 9))), r"/scaler/shift: .*\(9,\), found \(10,\)"),

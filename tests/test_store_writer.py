@@ -47,6 +47,8 @@ def test_a_finished_file_holds_what_was_written(tmp_path):
         assert file["/images/path"].asstr()[3] == "bée/003.png"
         assert file["/images/error"].asstr()[3] == "bad image 3"
         assert file["/images/error"].asstr()[4] == ""
+        assert file["/images/digest"].asstr()[4] == f"{4:032x}"
+        assert file["/images/digest"].asstr()[3] == ""
         assert file["/images/label"].dtype == np.int32
         np.testing.assert_array_equal(file["/images/ok"][:], good)
         expected = np.where(good[:, None, None, None], features(0, N)["conv1"], 0)
@@ -101,6 +103,7 @@ def test_only_raw_rows_and_one_flag_change_after_the_start(tmp_path):
             for name in (
                 "images/ok",
                 "images/error",
+                "images/digest",
                 "features/conv1",
                 "features/fc7:pre",
             ):
@@ -129,7 +132,7 @@ def test_only_raw_rows_and_one_flag_change_after_the_start(tmp_path):
 def test_an_existing_output_is_kept_and_replaced_only_at_the_end(tmp_path):
     output = tmp_path / "f.h5"
     output.write_text("old")
-    with pytest.raises(OutputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(OutputError, match=r"exists already.*`overwrite`"):
         FeatureWriter(output, contents(), fingerprint=JOB)
     with pytest.raises(OutputError, match="exists already"):
         FeatureWriter(output, contents(), fingerprint=JOB, resume=True)
@@ -300,7 +303,7 @@ def test_float16_holds_what_fits_and_refuses_what_does_not(tmp_path):
             tmp_path / "g.h5", contents(dtype="float16"), fingerprint=JOB
         ) as writer,
         pytest.raises(
-            DataError, match=r"'fc7:pre', image bée/004.png.*--dtype float32"
+            DataError, match=r"'fc7:pre', image bée/004.png.*`dtype=float32`"
         ),
     ):
         writer.write(0, arrays, np.ones(N, bool), [""] * N)

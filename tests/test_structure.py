@@ -8,7 +8,8 @@ from structure import PACKAGE
 
 LEAVES = {
     *("errors", "suffixes", "channel", "outputs", "machine", "interrupts"),
-    *("image_table", "layer_spec", "seen", "splits", "metrics", "readback", "shown"),
+    *("image_table", "layer_spec", "value_range", "seen", "splits", "metrics"),
+    *("readback", "shown"),
     "significance",
 }
 # Leaf -> the leaves that it may import.
@@ -16,7 +17,8 @@ LEAF_IMPORTS = {
     **{leaf: set() for leaf in ("errors", "suffixes", "channel")},
     **{leaf: set() for leaf in ("readback", "shown")},
     **{leaf: {"errors"} for leaf in ("outputs", "machine", "interrupts", "metrics")},
-    **{leaf: {"errors"} for leaf in ("image_table", "layer_spec", "significance")},
+    **{leaf: {"errors"} for leaf in ("layer_spec", "value_range", "significance")},
+    "image_table": {"errors", "value_range"},
     "seen": {"errors", "image_table"},
     "splits": {"errors", "image_table", "readback", "shown"},
 }

@@ -4,6 +4,9 @@ from ._options import (
     BenchmarkOptions as BenchmarkOptions,
     DrawOptions as DrawOptions,
 )
+from ._printed import (
+    printed_tables as printed_tables,
+)
 from ._results import (
     Cell as Cell,
     SplitResult as SplitResult,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from cnnfeat import extract
 from cnnfeat.errors import InputError, ProvenanceError
-from cnnfeat.image_table import ImageTable
+from cnnfeat.image_table import ImageTable, are_others
 from cnnfeat.images import fingerprint_images, relist_images
 from cnnfeat.store import FeatureFile, open_features
 
@@ -53,7 +55,21 @@ def baseline_features(
                 f"{path} does not go with {features.path}: {field} is {found!r}, "
                 f"expected {wanted!r}; remove it, and it will be made anew"
             )
+    _refuse_other_contents(features, opened)
     return opened
+
+
+def _refuse_other_contents(features: FeatureFile, opened: FeatureFile) -> None:
+    """Refuse a baseline of an image that was another one then, of equal size."""
+    rows = np.arange(features.n_images)
+    ours, theirs = features.table.digests(rows), opened.table.digests(rows)
+    for path, one, other in zip(features.paths, ours, theirs, strict=True):
+        if are_others(one, other):
+            opened.close()
+            raise ProvenanceError(
+                f"{opened.path} does not go with {features.path}: {path} was changed "
+                "in between; extract both anew"
+            )
 
 
 def _fields(features: FeatureFile) -> dict[str, str]:
@@ -78,13 +94,13 @@ def _images_of(features: FeatureFile) -> ImageTable:
     """Return the images that the file was made from, checked."""
     if not os.path.exists(features.table.root):
         raise InputError(
-            f"--baseline extracts from the images of {features.path}, and "
+            f"`baselines` extracts from the images of {features.path}, and "
             f"{features.table.root} is not there"
         )
     images = relist_images(features.table)
     if fingerprint_images(images) != features.told("images_sha256"):
         raise ProvenanceError(
-            f"--baseline extracts from the images of {features.path}, and those in "
+            f"`baselines` extracts from the images of {features.path}, and those in "
             f"{features.table.root} are not the same: images_sha256 differs; extract "
             "again"
         )
@@ -94,7 +110,9 @@ def _images_of(features: FeatureFile) -> ImageTable:
 def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
     """Return the options that give the baseline, all else as in the file."""
     if baseline == "pixels":
-        return extract.ExtractOptions(model="pixels", resume=True)
+        return extract.ExtractOptions(
+            model="pixels", value_range=features.table.value_range, resume=True
+        )
     specs = features.layers.values()
     return extract.ExtractOptions(
         model=features.told("model"),
@@ -103,6 +121,7 @@ def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
         pool=next(iter(specs)).pool,
         crops=features.told("crops"),
         precision=features.told("precision"),
+        value_range=features.table.value_range,
         resume=True,
     )
 

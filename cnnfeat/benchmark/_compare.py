@@ -76,7 +76,7 @@ def find_pairs(
         pair = _find_row(first, rows), _find_row(second, rows)
         if pair[0] == pair[1]:
             raise InputError(
-                f"--compare {first!r} {second!r}: both name the row {pair[0].name!r}"
+                f"`compare` {first!r} {second!r}: both name the row {pair[0].name!r}"
             )
         pairs.append(pair)
     return pairs
@@ -93,10 +93,10 @@ def _find_row(text: str, rows: Sequence[TableRow]) -> TableRow:
     listed = "; ".join(row.name for row in near[:_NAMED]) + more
     if found:
         raise InputError(
-            f"--compare {text!r} fits {len(found)} rows: add a word that only one of "
+            f"`compare` {text!r} fits {len(found)} rows: add a word that only one of "
             f"them has: {listed}"
         )
-    raise InputError(f"--compare {text!r} fits no row; there are: {listed}")
+    raise InputError(f"`compare` {text!r} fits no row; there are: {listed}")
 
 
 def _words(text: str) -> set[str]:

@@ -67,7 +67,7 @@ def refuse_streamed(
     raise DataError(
         f"{flag} needs the {rows:,} x {features.n_features(layers):,} features of "
         f"{'+'.join(layers)} in memory, {-(-n_bytes // 2**20):,} MiB: raise "
-        "--memory-mib, or extract with --pool"
+        "`memory_mib`, or extract with `pool`"
     )
 
 

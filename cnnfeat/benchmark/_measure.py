@@ -86,7 +86,7 @@ def measure_layer(
     rows = used_rows(split_sets)
     X = open_rows(features, layers, rows, memory_budget(options))
     if isinstance(X, LayerRows) and (options.n_components or options.dropout):
-        flag = "--pca" if options.n_components else "--dropout"
+        flag = "`n_components`" if options.n_components else "`dropout`"
         refuse_streamed(features, layers, len(rows), flag)
     read = _Layer(name, layers, features, rows, X)
     for kind in options.heads:

@@ -23,7 +23,7 @@ from cnnfeat.outputs import (
 )
 from cnnfeat.readback import Anything, Items, Malformed, Record, Text, parse_json
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
-from cnnfeat.splits import splits_to_csv
+from cnnfeat.splits import left_out_in_words, splits_to_csv
 from cnnfeat.store import FeatureFile
 
 # Every name that a report may write, beside those of its splits.
@@ -184,7 +184,7 @@ def _page(report: BenchmarkReport, figures: list[ReportFigure]) -> ReportPage:
         f"{len(report.class_names)} classes, {len(best.splits)} splits. Best: "
         f"{best.name}, {metric.replace('_', ' ')} "
         f"{best.mean_std(metric).percent()} %. C was chosen inside the training rows. "
-        f"{report.n_left_out} images could not be read and are left out."
+        f"Images in no split: {left_out_in_words(report.left_out) or 'none'}."
     )
     return ReportPage(
         title=report.protocol.title,

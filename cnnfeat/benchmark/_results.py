@@ -47,10 +47,16 @@ class TableRow:
     train_per_class: int | None
 
     @property
+    def is_its_own_layer(self) -> bool:
+        """Whether the layer's name says no more: that of "raw pixels" is "pixels"."""
+        return self.features.split()[-1:] == [self.layer]
+
+    @property
     def name(self) -> str:
         """The row in words, as `--compare` takes it."""
         size = f", {self.train_per_class} a class" if self.train_per_class else ""
-        return f"{self.features} {self.layer}, {self.head}{size}"
+        layer = "" if self.is_its_own_layer else f" {self.layer}"
+        return f"{self.features}{layer}, {self.head}{size}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
+    count_left_out,
     inner_split,
     read_splits,
     splits_to_csv,
@@ -88,7 +89,10 @@ class SplitSet:
 
 @dataclass(frozen=True)
 class SplitsReport:
-    """What `write_splits` wrote; `n_train` and `n_test` are per split."""
+    """What `write_splits` wrote; `n_train` and `n_test` are per split.
+
+    `left_out` says why `n_left_out` images stand in no split.
+    """
 
     output: str
     protocol: str
@@ -97,6 +101,7 @@ class SplitsReport:
     n_train: list[int]
     n_test: list[int]
     n_left_out: int
+    left_out: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
@@ -129,10 +134,10 @@ def draw_split_sets(
     if draw.splits_file is not None:
         return [_from_file(draw, table, usable)]
     if draw.train_sizes and draw.train_per_class:
-        raise SplitError("--train-sizes and --train-per-class exclude each other")
+        raise SplitError("`train_sizes` and `train_per_class` exclude each other")
     if draw.train_sizes and draw.lists_dir:
         raise SplitError(
-            "published lists have one size: --train-sizes excludes --lists"
+            "published lists have one size: `train_sizes` excludes `lists_dir`"
         )
     sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
     return [
@@ -152,16 +157,16 @@ def draw_split_sets(
 
 def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> SplitSet:
     given = {
-        "--splits": draw.n_splits,
-        "--train-per-class": draw.train_per_class,
-        "--test-per-class": draw.test_per_class,
-        "--train-sizes": draw.train_sizes,
-        "--lists": draw.lists_dir,
+        "n_splits": draw.n_splits,
+        "train_per_class": draw.train_per_class,
+        "test_per_class": draw.test_per_class,
+        "train_sizes": draw.train_sizes,
+        "lists_dir": draw.lists_dir,
     }
-    for flag, value in given.items():
+    for name, value in given.items():
         if value:
             raise SplitError(
-                f"--splits-file holds the rows: {flag} does not go with it"
+                f"`splits_file` holds the rows: `{name}` does not go with it"
             )
     assert draw.splits_file is not None
     splits = [
@@ -246,6 +251,7 @@ def write_splits(
     (split_set,) = draw_split_sets(table, usable, draw)
     text = splits_to_csv(split_set.splits, table.paths)
     write_output(output_path, text.encode("utf-8"), overwrite=overwrite)
+    left_out = count_left_out(table, used_rows([split_set]))
     return SplitsReport(
         output=output_path,
         protocol=draw.protocol,
@@ -253,7 +259,8 @@ def write_splits(
         n_classes=len(classes_of([split_set], table.labels)),
         n_train=[len(split.train) for split in split_set.splits],
         n_test=[len(split.test) for split in split_set.splits],
-        n_left_out=int(np.count_nonzero(~usable)),
+        n_left_out=sum(left_out.values()),
+        left_out=left_out,
     )
 
 

@@ -22,11 +22,17 @@ from cnnfeat.benchmark._notices import keep_warnings
 from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._publish import claimed_report_dir, publish
 from cnnfeat.benchmark._results import Cell, TableRow
-from cnnfeat.benchmark._rows import SplitSet, classes_of, draw_split_sets
+from cnnfeat.benchmark._rows import (
+    SplitSet,
+    classes_of,
+    draw_split_sets,
+    used_rows,
+)
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols import get_protocol
-from cnnfeat.splits import usable_rows
+from cnnfeat.splits import count_left_out, usable_rows
 from cnnfeat.store import FeatureFile, open_features
 
 Progress = Callable[[int, int, int], None]
@@ -106,7 +112,7 @@ def run_benchmark(
             cells=tuple(cells),
             split_sets=tuple(split_sets),
             class_names=tuple(features.class_names[label] for label in used),
-            n_left_out=int((~ok).sum()),
+            left_out=_left_out(features.table, ok, split_sets),
             sources={one.name: str(one.features.path) for one in origins},
             settings=_settings(options),
             provenance={"features": str(features.path), **features.provenance},
@@ -204,9 +210,7 @@ def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) 
     tested = np.unique(
         np.concatenate([split.test for one in split_sets for split in one.splits])
     )
-    n_seen = len(
-        networks.read_seen_images(features.provenance).among(features.table, tested)
-    )
+    n_seen = len(networks.rows_tuned_on(features.table, features.provenance, tested))
     if n_seen:
         warnings.warn(
             f"{n_seen} of {len(tested)} test images are among those that the network "
@@ -214,6 +218,15 @@ def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) 
             CnnfeatWarning,
             stacklevel=3,
         )
+
+
+def _left_out(
+    table: ImageTable, ok: np.ndarray, split_sets: Sequence[SplitSet]
+) -> dict[str, int]:
+    """Count the images that stand in no split; `ok` says where all files are."""
+    return count_left_out(
+        table, used_rows(split_sets), {"unreadable_in_a_baseline": ~ok}
+    )
 
 
 def _settings(options: BenchmarkOptions) -> dict[str, Any]:

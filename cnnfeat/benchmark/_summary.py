@@ -15,7 +15,7 @@ from cnnfeat.benchmark._published import published_beside, published_rows
 from cnnfeat.benchmark._results import METRICS, Cell
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.protocols import Protocol
-from cnnfeat.report import Column, Table
+from cnnfeat.report import Column, Table, format_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +24,25 @@ class BenchmarkReport:
 
     `sources` are the feature files by the name that rows call them; `settings` is
     whatever decides a fit beside its rows; `asked` are the pairs of rows that the user
-    wants to see compared.
+    wants to see compared. `left_out` says why images stand in no split.
     """
 
     protocol: Protocol
     cells: tuple[Cell, ...]
     split_sets: tuple[SplitSet, ...]
     class_names: tuple[str, ...]
-    n_left_out: int
+    left_out: dict[str, int]
     sources: dict[str, str]
     settings: dict[str, Any]
     provenance: dict[str, str]
     asked: tuple[Pair, ...] = ()
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+
+    @property
+    def n_left_out(self) -> int:
+        """How many images stand in no split."""
+        return sum(self.left_out.values())
 
     @property
     def best(self) -> Cell:
@@ -54,10 +59,10 @@ class BenchmarkReport:
                 "layer": cell.layer,
                 "head": cell.head,
                 "train": cell.train_per_class,
-                "n_train": _span([split.n_train for split in cell.splits]),
-                "n_test": _span([split.n_test for split in cell.splits]),
+                "n_train": span([split.n_train for split in cell.splits]),
+                "n_test": span([split.n_test for split in cell.splits]),
                 **{metric: cell.mean_std(metric) for metric in METRICS},
-                "C": ", ".join(f"{split.C:.3g}" for split in cell.splits),
+                "C": format_range([split.C for split in cell.splits]),
             }
             for cell in self.cells
         ]
@@ -71,7 +76,7 @@ class BenchmarkReport:
             Column("mean_per_class_accuracy", "mean per class", percent=True),
             Column("accuracy", percent=True),
             Column("top_5_accuracy", "top-5", percent=True),
-            Column("C", "C of each split"),
+            Column("C", "C, median (range)"),
         ]
         published = published_rows(self.protocol, self.cells)
         n_splits = len(self.cells[0].splits)
@@ -123,6 +128,7 @@ class BenchmarkReport:
             "n_splits": len(self.cells[0].splits),
             "n_classes": len(self.class_names),
             "n_left_out": self.n_left_out,
+            "left_out": self.left_out,
             "settings": self.settings,
             "sources": self.sources,
             "rows": [cell.to_dict() for cell in self.cells],
@@ -138,7 +144,7 @@ class BenchmarkReport:
         }
 
 
-def _span(counts: Sequence[int]) -> str:
+def span(counts: Sequence[int]) -> str:
     """Return one count, or the smallest and largest."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_benchmark
 
 
-@click.command()
+@command()
 @options.common.features_arg
 @options.rows.protocol_opt
 @options.benchmark.file_layers_opt

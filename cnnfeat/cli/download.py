@@ -3,15 +3,15 @@
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_record
 from cnnfeat.cli.progress import byte_progress
 
 
-@click.command()
+@command()
 @click.argument("dataset", metavar="DATASET")
-@click.argument("folder", metavar="DIR")
-@options.common.quiet_opt
-@options.common.json_opt
+@click.argument("folder", metavar="DIR", type=click.Path())
+@options.common.progress_opts
 def download(dataset: str, folder: str, quiet: bool, as_json: bool) -> None:
     """Fetch DATASET into DIR, check it, and unpack it.
 

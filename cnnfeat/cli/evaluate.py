@@ -1,19 +1,18 @@
 """`cnnfeat evaluate`."""
 
-import click
-
 from cnnfeat.cli import options
-from cnnfeat.cli.output import echo_record
+from cnnfeat.cli.command import command
+from cnnfeat.cli.reports import echo_evaluation
 
 
-@click.command()
+@command()
 @options.common.head_arg
 @options.common.features_arg
 @options.heads.scored_rows_opt
 @options.heads.confusion_opt
 @options.heads.predictions_opt
 @options.common.overwrite_opt
-@options.common.json_opt
+@options.common.output_opts
 def evaluate(
     head_path: str,
     features_path: str,
@@ -26,7 +25,9 @@ def evaluate(
     """Score a trained HEAD.h5 on the images of FEATURES.h5.
 
     On the file that the head was trained on, the rows left out of its training are
-    scored; on another file all rows, with classes matched by name.
+    scored; on another file all rows, with classes matched by name. Images are known by
+    their content: a copy is the same image, another one of the same name is not. Why
+    images are left out is counted under `left out`.
 
     \b
     $ cnnfeat evaluate svm.h5 features.h5 --json
@@ -42,4 +43,4 @@ def evaluate(
         predictions_path=predictions_path,
         overwrite=overwrite,
     )
-    echo_record(report.to_dict(), as_json=as_json)
+    echo_evaluation(report, as_json=as_json)

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import command_line, stdin_lines
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_extraction
 
 
-@click.command()
+@command()
 @options.common.images_arg
 @options.extraction.features_output_opt
 @options.extraction.model_opt
@@ -25,20 +24,34 @@ from cnnfeat.cli.reports import echo_extraction
 @options.common.workers_opt
 @options.extraction.engine_opt
 @options.extraction.decoder_opt
+@options.extraction.value_range_opt
+@options.extraction.pages_opt
 @options.extraction.precision_opt
 @options.extraction.dtype_opt
 @options.extraction.on_error_opt
 @options.common.resume_opt
 @options.common.overwrite_opt
+@options.extraction.retry_failed_opt
 @options.common.quiet_opt
+@options.common.verbose_opt
 @options.common.json_opt
 def extract(
-    images: str, output_path: str, quiet: bool, as_json: bool, **chosen: Any
+    images: str,
+    output_path: str,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Extract features of IMAGES from a network's layers into an HDF5 file.
 
     IMAGES is a folder of class folders, a folder of images, a CSV or TSV manifest with
     a `path` and an optional `label` column, a tar of images, or - for paths on stdin.
+
+    --resume goes on with the images that the unfinished run had: it compares the
+    folder, and each image's path, class, size and time of change, and reads no image
+    for it. --retry-failed goes by the folder, paths and classes; of the images that it
+    reads again it compares the contents.
 
     \b
     $ cnnfeat extract images/ -o features.h5
@@ -47,9 +60,7 @@ def extract(
     """
     from cnnfeat.extract import ExtractOptions, extract_features
 
-    options.parsing.refuse_together(chosen, "resume", "overwrite")
-    is_pooled = chosen["pool"] != ExtractOptions.pool
-    options.parsing.refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")
+    options.extraction.refuse_contradictions(chosen)
     with progress_bar("extract", quiet=quiet) as progress:
         report = extract_features(
             images,
@@ -59,4 +70,4 @@ def extract(
             progress=progress,
             command=command_line(),
         )
-    echo_extraction(report, quiet=quiet, as_json=as_json)
+    echo_extraction(report, verbose=verbose, as_json=as_json)

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import command_line, stdin_lines
 from cnnfeat.cli.progress import epoch_lines, progress_bar
 from cnnfeat.cli.reports import echo_finetuning
@@ -13,14 +12,10 @@ if TYPE_CHECKING:
     from cnnfeat.finetune import FinetuneOptions, FinetuneReport
 
 
-@click.command()
+@command()
 @options.common.images_arg
-@options.finetune.weights_output_opt
-@options.finetune.show_augment_opt
 @options.finetune.finetuning_opts
-@options.common.overwrite_opt
-@options.common.quiet_opt
-@options.common.json_opt
+@options.common.progress_opts
 def finetune(
     images: str,
     output_path: str | None,

@@ -1,14 +1,13 @@
 """`cnnfeat info`."""
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_record
 
 
-@click.command()
+@command()
 @options.common.file_arg
-@options.common.json_opt
+@options.common.output_opts
 def info(file_path: str, as_json: bool) -> None:
     """Show what a feature, head or weights file holds and where it came from.
 

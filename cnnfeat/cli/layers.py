@@ -1,36 +1,41 @@
 """`cnnfeat layers`."""
 
+from typing import Any
+
 import click
 
 from cnnfeat.cli import options
-from cnnfeat.cli.output import echo_table
-
-_COLUMNS = {
-    "name": "layer",
-    "alias": "alias",
-    "kind": "kind",
-    "shape": "shape",
-    "parameters": "parameters",
-    "macs": "MACs",
-    "receptive_field": "field",
-    "stride": "stride",
-    "stage": "stage",
-}
+from cnnfeat.cli.command import command
+from cnnfeat.cli.reports import echo_layers
 
 
-@click.command()
+@command()
+@options.listing.model_and_pattern_args
 @options.extraction.model_opt
-@options.common.json_opt
-def layers(model: str, as_json: bool) -> None:
+@options.listing.every_opt
+@options.common.output_opts
+@click.pass_context
+def layers(
+    ctx: click.Context, words: tuple[str, ...], model: str, every: bool, as_json: bool
+) -> None:
     """List the layers of a network that can be tapped, in the order they run.
 
+    By default blocks, stages, pools and the classifier; * marks the layer that is taken
+    where none is named. PATTERN is a part of the name, or a glob: * and ? stay within
+    one level of dots, ** crosses levels. It lists whatever fits, blocks too.
+
     Shape is of one image's activation; MACs are multiply-accumulates for one image;
-    receptive field and stride are in pixels of the network's input. Stages are counted
-    from the end, as by `finetune --train last:N`: last:2 trains stages 2 and 1.
+    field and stride are in pixels of the network's input. Parameters and MACs are those
+    since the row above, with PATTERN those of all inside. Stages are counted from the
+    end, as by `finetune --train last:N`: last:2 trains stages 2 and 1.
 
     \b
-    $ cnnfeat layers --model alexnet
+    $ cnnfeat layers
+    $ cnnfeat layers resnet50 'layer3.*'
+    $ cnnfeat layers --model alexnet --all
     """
     from cnnfeat.describe import describe_layers
 
-    echo_table(describe_layers(model), _COLUMNS, as_json=as_json, key="layers")
+    model, pattern = options.listing.model_and_pattern(ctx, words, model)
+    rows: list[dict[str, Any]] = describe_layers(model, pattern, every=every)
+    echo_layers(model, rows, short=not (every or pattern), as_json=as_json)

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ import click
 
 from cnnfeat._version import __version__
 from cnnfeat.cli import processes, signals
+from cnnfeat.cli.command import in_flags
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
 from cnnfeat.interrupts import Interrupted, Stopped
 from cnnfeat.shown import visible_text
@@ -93,30 +95,30 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; errors become one line, warnings become one line each."""
-        with warnings.catch_warnings(), _one_line_errors():
+        with warnings.catch_warnings(), _one_line_errors(ctx):
             # Other libraries' warnings are for developers; ours are for users.
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", CnnfeatWarning)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = partial(_show_warning, ctx)
             return super().invoke(ctx)
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     """Turn what is raised inside into `_OneLineError`; mistakes of ours stay as is."""
     try:
         yield
     except LeftAloneError:
         sys.exit(_EXIT_ERROR)  # the process that failed has told
     except Interrupted as error:
-        raise _OneLineError(str(error), 128 + error.signum) from error
+        raise _OneLineError(in_flags(ctx, error), 128 + error.signum) from error
     except BaseException as error:
         # A signal counts, whatever libraries made of the interruption on its way.
         stopped = error.signum if isinstance(error, Stopped) else signals.came()
         if stopped is not None:
             raise _OneLineError("interrupted", 128 + stopped) from error
         if isinstance(error, CnnfeatError):
-            raise _OneLineError(str(error)) from error
+            raise _OneLineError(in_flags(ctx, error)) from error
         if isinstance(error, MemoryError):
             raise _OneLineError(_OUT_OF_MEMORY) from error
         raise
@@ -149,9 +151,12 @@ def _one_line(message: str) -> str:
     return visible_text(" ".join(message.split()))
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+def _show_warning(
+    ctx: click.Context, message: Warning | str, *_: Any, **__: Any
+) -> None:
     if processes.is_first():
-        click.echo(f"cnnfeat: warning: {_one_line(str(message))}", err=True)
+        text = _one_line(in_flags(ctx, message))
+        click.echo(f"cnnfeat: warning: {text}", err=True)
 
 
 @click.group(
@@ -161,7 +166,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         "max_content_width": MAX_WIDTH,
     },
 )
-@click.version_option(__version__, prog_name="cnnfeat")
+@click.version_option(__version__, "-V", "--version", prog_name="cnnfeat")
 def cli() -> None:
     """Features of pretrained convnets, linear heads on top, honest statistics.
 

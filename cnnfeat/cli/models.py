@@ -1,31 +1,34 @@
 """`cnnfeat models`."""
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_table
+from cnnfeat.report import Column
 
-_COLUMNS = {
-    "name": "model",
-    "source": "source",
-    "n_parameters": "parameters",
-    "top_1": "top-1 %",
-    "offline": "available offline",
-}
+_COLUMNS = (
+    Column("name", "model", whole=True),
+    Column("source"),
+    Column("n_parameters", "parameters", amount=True),
+    Column("top_1", "top-1", percent=True),
+    Column("offline"),
+)
 
 
-@click.command()
-@click.argument("pattern", required=False)
-@options.common.json_opt
+@command()
+@options.listing.pattern_arg
+@options.common.output_opts
 def models(pattern: str | None, as_json: bool) -> None:
     """List the networks that can be loaded, and which weights are available offline.
 
-    PATTERN is a name or glob; timm's networks are listed for patterns that begin with
-    timm/. Top-1 is the published ImageNet accuracy.
+    PATTERN is a part of the name, or a glob of all of it. timm's some 3,000 names are
+    listed only where they match. Top-1 is the published ImageNet accuracy; that of
+    timm's networks is known for those asked for most, and for dinov2, which has no
+    classifier, it is that of a linear one.
 
     \b
+    $ cnnfeat models
     $ cnnfeat models 'resnet*'
-    $ cnnfeat models 'timm/efficientnet*'
+    $ cnnfeat models dinov2
     """
     from cnnfeat.describe import describe_models
 

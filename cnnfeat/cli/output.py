@@ -1,22 +1,43 @@
 """How commands print: a record or a table on stdout, as text or as one JSON object."""
 
+import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import click
 
 from cnnfeat import report
+from cnnfeat.cli.command import environment_name, in_flags
 from cnnfeat.outputs import json_safe
 from cnnfeat.shown import json_text, visible_text
 
 _MAX_FAILURES_LISTED = 20
+_MAX_LISTED = 10  # of a list in a field
 
 
 def command_line() -> str:
-    """Return the command as it was typed, to be kept in the files it writes."""
-    return shlex.join(["cnnfeat", *sys.argv[1:]])
+    """Return the command as it was typed, to be kept in the files it writes.
+
+    Defaults from the environment stand before it, as a shell takes them.
+    """
+    command = click.get_current_context().command
+    set_there = [
+        f"{name}={shlex.quote(os.environ[name])}"
+        for name in (environment_name(command, param) for param in command.params)
+        if os.environ.get(name)
+    ]
+    return " ".join([*set_there, shlex.join(["cnnfeat", *sys.argv[1:]])])
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None where the output goes elsewhere."""
+    if "COLUMNS" in os.environ or sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def stdin_lines(images: str) -> Iterable[str] | None:
@@ -47,30 +68,32 @@ def echo_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json_text(json_safe(record)))
         return
-    for line in _lines(record):
-        echo_line(line)
+    for line in _lines(json_safe(record)):
+        echo_line(in_flags(click.get_current_context(), line))
 
 
 def echo_table(
     rows: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, str],
+    columns: Sequence[report.Column],
     *,
     as_json: bool,
     key: str,
+    caption: str = "",
 ) -> None:
-    """Print rows as a text table with headings `columns`, or as JSON under `key`.
+    """Print rows as a text table, or as JSON under `key`; empty columns are left out.
 
-    A heading that ends in " %" shows fractions as percentages.
+    On a terminal the table is cut to its width.
     """
     if as_json:
         echo_record({key: rows}, as_json=True)
         return
-    shown = [{name: _table_cell(row[name]) for name in columns} for row in rows]
-    headings = [
-        report.Column(name, title.removesuffix(" %"), percent=title.endswith(" %"))
-        for name, title in columns.items()
+    shown = [{one.key: _table_cell(row[one.key]) for one in columns} for row in rows]
+    filled = [
+        one
+        for one in columns
+        if not rows or any(row[one.key] not in (None, "") for row in shown)
     ]
-    click.echo(report.Table(shown, headings).to_text())
+    click.echo(report.Table(shown, filled, caption).to_text(terminal_width()))
 
 
 def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
@@ -83,24 +106,61 @@ def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
         Where the rest is found, or what became of them.
     """
     for path, reason in failures[:_MAX_FAILURES_LISTED]:
-        echo_line(f"cnnfeat: failed: {path}: {reason}", err=True)
+        why = in_flags(click.get_current_context(), reason)
+        echo_line(f"cnnfeat: failed: {path}: {why}", err=True)
     if (more := len(failures) - _MAX_FAILURES_LISTED) > 0:
         click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
 
 
-def _lines(record: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+def _lines(
+    record: Mapping[str, Any], indent: str = "", parent: str = ""
+) -> Iterator[str]:
     """Yield the fields one a line; records inside stand indented below their name."""
     shown = {key: value for key, value in record.items() if not _is_empty(value)}
     width = max((len(key) for key in shown), default=0)
     for key, value in shown.items():
         name = f"{indent}{key.replace('_', ' ') if not indent else key:<{width}}"
         records = value if _all_mappings(value) else [value]
-        if isinstance(records[0], Mapping):
+        if _are_counts(value):
+            counts = [f"{key} {count:,}" for key, count in value.items()]
+            yield from _field(name, _listed(counts))
+        elif _all_mappings(value) and len(value) > 1:
+            yield name.rstrip()
+            cells = [{k: _table_cell(cell) for k, cell in row.items()} for row in value]
+            columns = terminal_width()
+            text = report.Table(cells).to_text(columns and columns - 2)
+            yield from textwrap.indent(text, "  ").splitlines()
+        elif isinstance(records[0], Mapping):
             yield name.rstrip()
             for inner in records:
-                yield from _lines(inner, indent + "  ")
+                yield from _lines(inner, indent + "  ", key)
         else:
-            yield f"{name}  {_shown(key, value)}".rstrip()
+            yield from _field(name, _shown(f"{parent} {key}", value))
+
+
+def _field(name: str, text: str) -> Iterator[str]:
+    """Yield a name and its value, which goes on below itself where it is too long."""
+    width, start = terminal_width(), len(name) + 2
+    if width is None or start + len(text) <= width or width - start < _MAX_LISTED:
+        yield f"{name}  {text}".rstrip()
+        return
+    parts = textwrap.wrap(text, width - start, break_long_words=False)
+    for k, part in enumerate(parts):
+        yield f"{'' if k else name:<{start}}{part}"
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(count, int) and not isinstance(count, bool)
+        for count in value.values()
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return texts with commas; of many the first, and how many more there are."""
+    more = len(texts) - _MAX_LISTED
+    shown = ", ".join(texts[:_MAX_LISTED])
+    return f"{shown}, … and {more:,} more (--json lists all)" if more > 0 else shown
 
 
 def _is_empty(value: Any) -> bool:
@@ -112,8 +172,10 @@ def _all_mappings(value: Any) -> bool:
 
 
 def _shown(key: str, value: Any) -> str:
+    if "parameters" in key and isinstance(value, int):
+        return report.format_amount(value)
     if "accuracy" in key and isinstance(value, float):
-        return f"{report.format_percent(value, digits=2)} %"
+        return f"{report.format_percent(value)} %"
     if "accuracy" in key and isinstance(value, tuple | list):
         return " to ".join(_shown(key, bound) for bound in value)
     return _cell(value)
@@ -130,9 +192,11 @@ def _cell(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:g}"
+        return report.format_number(value, 6)
     if isinstance(value, list | tuple):
         are_sizes = all(isinstance(item, int) for item in value)
-        return ("×" if are_sizes else ", ").join(map(str, value))
+        return "×".join(map(str, value)) if are_sizes else _listed([*map(str, value)])
     return str(value)

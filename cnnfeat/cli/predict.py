@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import stdin_lines
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_predictions
 
 
-@click.command()
+@command()
 @options.predict.classifier_arg
 @options.common.images_arg
 @options.predict.predictions_output_opt
@@ -19,10 +18,10 @@ from cnnfeat.cli.reports import echo_predictions
 @options.common.device_opt
 @options.extraction.forward_batch_opt
 @options.common.workers_opt
+@options.extraction.pages_opt
 @options.extraction.engine_opt
 @options.common.overwrite_opt
-@options.common.quiet_opt
-@options.common.json_opt
+@options.common.progress_opts
 def predict(
     model_path: str,
     images: str,

@@ -1,6 +1,6 @@
 """What each verb's report looks like: the summary on stdout, the talk on stderr."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,32 +10,135 @@ from cnnfeat.cli.output import (
     echo_line,
     echo_record,
     echo_table,
+    terminal_width,
 )
+from cnnfeat.report import Column, format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
     from cnnfeat.benchmark import BenchmarkReport
+    from cnnfeat.evaluate import EvaluationReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
     from cnnfeat.predict import PredictReport
     from cnnfeat.train import TrainReport
 
 _LIMITS = {"decode": "decoding", "forward": "the network", "write": "the disk"}
-_COMPARISON = {
-    "model": "on the held-out images",
-    "accuracy": "accuracy %",
-    "mean_per_class_accuracy": "mean per class %",
-    "C": "C",
-}
+_COMPARISON = (
+    Column("model", "on the held-out images"),
+    Column("accuracy", percent=True),
+    Column("mean_per_class_accuracy", "mean per class", percent=True),
+    Column("C"),
+)
+_LAYERS = (
+    Column("name", "layer", whole=True),
+    Column("alias", whole=True),
+    Column("kind"),
+    Column("shape", whole=True),
+    Column("parameters", "params", amount=True),
+    Column("macs", "MACs", amount=True),
+    Column("receptive_field", "field", spare=True),
+    Column("stride", spare=True),
+    Column("stage"),
+)
+_MOST_LAYERS = 24  # rows of a short list
+_N_WORST = 10  # classes that an evaluation names
 
 
-def echo_extraction(report: "ExtractReport", *, quiet: bool, as_json: bool) -> None:
-    """Print the summary of an extraction; unless `quiet`, its time on stderr."""
-    if not quiet:
+def echo_layers(
+    model: str, rows: list[dict[str, Any]], *, short: bool, as_json: bool
+) -> None:
+    """Print layers as a table, the default one marked; a `short` list fits a screen."""
+    if as_json:
+        echo_record({"layers": rows}, as_json=True)
+        return
+    shown = [
+        {**row, "name": f"{row['name']} *" if row["is_default"] else row["name"]}
+        for row in rows
+    ]
+    caption = ""
+    if short:
+        shown = _without_runs(shown)
+        caption = f"{model}: * is the default layer; --all lists every module"
+    echo_table(shown, _LAYERS, as_json=False, key="layers", caption=caption)
+
+
+def _without_runs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most some 24 rows: of long runs of one kind and shape the two ends."""
+    while len(rows) > _MOST_LAYERS:
+        start, stop = _longest_run(rows)
+        if stop - start < 4:
+            return rows
+        inside = rows[start + 1 : stop - 1]
+        told = dict.fromkeys(inside[0]) | {
+            "name": f"… {len(inside)} more",
+            "kind": inside[0]["kind"],
+            "shape": inside[0]["shape"],
+            "parameters": sum(row["parameters"] for row in inside),
+            "macs": sum(row["macs"] for row in inside),
+        }
+        rows = [*rows[: start + 1], told, *rows[stop - 1 :]]
+    return rows
+
+
+def _longest_run(rows: list[dict[str, Any]]) -> tuple[int, int]:
+    """Return where the most rows of one kind and shape follow each other."""
+    alike = [(row["kind"], row["shape"]) for row in rows]
+    start = best = 0
+    end = 0
+    for k in range(1, len(rows) + 1):
+        if k == len(rows) or alike[k] != alike[k - 1]:
+            if k - start > end - best:
+                best, end = start, k
+            start = k
+    return best, end
+
+
+def echo_extraction(report: "ExtractReport", *, verbose: bool, as_json: bool) -> None:
+    """Print what an extraction did in one line; with `verbose`, where the time went."""
+    if verbose:
         _echo_time(report)
     echo_failures(report.failures, "named in /images/error")
     record = report.to_dict()
     del record["failures"]
-    echo_record(record, as_json=as_json)
+    if as_json:
+        echo_record(record, as_json=True)
+    else:
+        click.echo(_extracted(report))
+
+
+def _extracted(report: "ExtractReport") -> str:
+    """Return "400 images, 10 classes (ant 40, …) → f.h5: global_pool 1280, 11.7 s".
+
+    Fewer classes and layers are named where the terminal has no room for more.
+    """
+    images = f"{report.n_ok:,} images"
+    if report.n_failed:
+        images = f"{report.n_ok:,} of {report.n_images:,} images"
+        images += f" ({report.n_failed:,} failed)"
+    classes = [f"{name} {count:,}" for name, count in report.classes.items()]
+    layers = [f"{name} {_sizes(shape)}" for name, shape in report.layers.items()]
+    end = f"{report.seconds:.1f} s"
+    if report.n_resumed:
+        end += f", {report.n_resumed:,} rows resumed"
+    for n_classes, n_layers in ((2, 4), (1, 4), (1, 1), (0, 0)):
+        told = [images, *([_named(classes, n_classes, "classes")] if classes else [])]
+        stored = ", ".join(layers[:n_layers] + ["…"] * (n_layers < len(layers)))
+        if not n_layers:
+            stored = f"{len(layers):,} layers"
+        line = f"{', '.join(told)} → {report.output}: {stored}, {end}"
+        if len(line) <= (terminal_width() or len(line)):
+            break
+    return line
+
+
+def _named(texts: list[str], n: int, noun: str) -> str:
+    """Return how many there are, and the first `n` of them."""
+    shown = ", ".join(texts[:n] + ["…"] * (n < len(texts)))
+    return f"{len(texts):,} {noun} ({shown})" if n else f"{len(texts):,} {noun}"
+
+
+def _sizes(shape: list[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _echo_time(report: "ExtractReport") -> None:
@@ -63,6 +166,38 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
     echo_record(report.to_dict(), as_json=as_json)
 
 
+def echo_evaluation(report: "EvaluationReport", *, as_json: bool) -> None:
+    """Print how good a head is, and on which classes it is worst."""
+    if as_json:
+        echo_record(report.to_dict(), as_json=True)
+        return
+    low, high = report.accuracy_interval
+    left_out = f", {report.n_left_out:,} left out" if report.n_left_out else ""
+    click.echo(
+        f"{report.n_images:,} images of {report.n_classes:,} classes (rows "
+        f"{report.rows}{left_out}), {report.kind} on {report.layer}, "
+        f"C {format_number(report.C)}"
+    )
+    rows = [
+        ("mean per class", report.mean_per_class_accuracy, ""),
+        ("accuracy", report.accuracy, f"95 % interval {_percents(low, high)}"),
+        ("top-5 accuracy", report.top_5_accuracy, ""),
+    ]
+    for title, value, more in rows:
+        click.echo(f"{title:<14}  {format_percent(value):>5} %  {more}".rstrip())
+    worst = sorted(report.per_class_accuracy.items(), key=lambda item: item[1])
+    more = "; --json gives all" if len(worst) > _N_WORST else ""
+    title = f"the worst {_N_WORST} of {len(worst)} classes" if more else "by class"
+    shown = [{"name": n, "accuracy": value} for n, value in worst[:_N_WORST]]
+    columns = [Column("name", f"{title}{more}"), Column("accuracy", percent=True)]
+    click.echo()
+    echo_table(shown, columns, as_json=False, key="classes")
+
+
+def _percents(low: float, high: float) -> str:
+    return f"{format_percent(low)} to {format_percent(high)}"
+
+
 def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -> None:
     """Print a benchmark's tables and notes, or one JSON object.
 
@@ -71,16 +206,18 @@ def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -
     for cell in report.cells if verbose else ():
         for index, split in enumerate(cell.splits):
             echo_line(
-                f"cnnfeat: {cell.name}, split {index}: {split.n_train} rows, C = "
-                f"{split.C:.3g}: solved on the {split.solver} side in {split.n_iter} "
-                "Newton steps",
+                f"cnnfeat: {cell.name}, split {index}: {split.n_train:,} rows, C = "
+                f"{format_number(split.C)}: solved on the {split.solver} side in "
+                f"{split.n_iter} Newton steps",
                 err=True,
             )
     if as_json:
         echo_record(report.to_dict(), as_json=True)
         return
-    for table in report.tables():
-        click.echo(f"{table.to_text()}\n")
+    from cnnfeat.benchmark import printed_tables
+
+    for table in printed_tables(report):
+        click.echo(f"{table.to_text(terminal_width())}\n")
     for note in report.protocol.notes:
         click.echo(f"Note: {note}")
 

@@ -5,16 +5,17 @@ from typing import Any
 import click
 
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_record
 
 
-@click.command()
-@click.argument("source", metavar="FEATURES.h5|IMAGES")
+@command()
+@click.argument("source", metavar="FEATURES.h5|IMAGES", type=click.Path())
 @options.rows.protocol_opt
 @options.rows.splits_output_opt
 @options.rows.drawing_opts
 @options.common.overwrite_opt
-@options.common.json_opt
+@options.common.output_opts
 def splits(
     source: str, output_path: str, overwrite: bool, as_json: bool, **chosen: Any
 ) -> None:

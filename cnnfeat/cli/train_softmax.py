@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import click
-
 from cnnfeat.cli import options
+from cnnfeat.cli.command import command
 from cnnfeat.cli.reports import echo_training
 
 
-@click.command("train-softmax")
+@command("train-softmax")
 @options.common.features_arg
 @options.heads.head_output_opt
 @options.heads.head_training_opts

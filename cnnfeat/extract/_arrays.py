@@ -13,6 +13,7 @@ from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
     refuse_failures,
+    with_range,
 )
 from cnnfeat.image_table import ImageTable
 
@@ -81,8 +82,9 @@ def extract_arrays(
         given = network
     else:
         options = replace(options, model=network)
-    image_list = as_image_list(images)
+    image_list = as_image_list(images, options.pages)
     with make_extractor(options, given) as extractor:
+        image_list = with_range(image_list, options.value_range, extractor.network)
         source = extractor.source(
             image_list, workers=options.workers, decoder=options.decoder
         )
@@ -94,7 +96,11 @@ def extract_arrays(
             sink,
             done=lambda batch: refuse_failures(batch, image_list, options),
         )
-        provenance = {**extractor.provenance(), "decoder": options.decoder}
+        provenance = {
+            **extractor.provenance(),
+            "decoder": options.decoder,
+            "range": image_list.value_range,
+        }
     return FeatureArrays(
         features=sink.features,
         labels=image_list.labels,

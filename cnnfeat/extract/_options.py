@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cnnfeat.value_range import AUTO
+
 # Progress is told as (rows done, rows in all, rows failed).
 Progress = Callable[[int, int, int], None]
 
@@ -13,15 +15,20 @@ class ExtractOptions:
     """How features are extracted; the defaults are those of `cnnfeat extract`.
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
-    hand; `layers=()` is the layer before the classifier, and with `tokens`, which go
-    in place of `pool`, the last layer that has tokens.
+    hand; `layers=()` is the layer before the classifier, and with it `pool="auto"`
+    averages over space what that layer has not pooled (SqueezeNet's); layers that are
+    named are kept as they are. With `tokens`, which go in place of `pool`, `()` is the
+    last layer that has tokens. `value_range` says which values of images with more than
+    8 bits are black and white, `pages` which of a file with several are read: see
+    `cnnfeat.images.settle_range` and `take_pages`. `retry_failed` tries the failed rows
+    of a finished file again.
     """
 
     model: str = "efficientnet_lite0"
     weights: str = "default"
     weights_seed: int = 0
     layers: tuple[str, ...] = ()
-    pool: str = "none"
+    pool: str = "auto"
     tokens: str | None = None
     crops: str = "center"
     device: str = "auto"
@@ -29,19 +36,23 @@ class ExtractOptions:
     workers: int | None = None
     engine: str = "auto"
     decoder: str = "pil"
+    value_range: str = AUTO
+    pages: str = "first"
     precision: str = "fp32"
     dtype: str = "float32"
     on_error: str = "skip"
     resume: bool = False
     overwrite: bool = False
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
 class ExtractReport:
     """What an extraction did.
 
-    `failures` are (path, reason) pairs; `time` holds seconds by stage and `limit`, the
-    stage that set the pace.
+    `n_resumed` rows were there already. `failures` are (path, reason) pairs; `time`
+    holds seconds by stage and `limit`, the stage that set the pace; `classes` counts
+    the images of each class.
     """
 
     output: str
@@ -59,6 +70,7 @@ class ExtractReport:
     engine: str
     time: dict[str, Any]
     failures: list[tuple[str, str]] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""

@@ -10,16 +10,29 @@ from cnnfeat import extraction, networks
 from cnnfeat.errors import ImageError
 from cnnfeat.extract._options import ExtractOptions
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, list_images
+from cnnfeat.images import Batch, list_images, settle_range, take_pages
+from cnnfeat.value_range import AUTO
 
 
 def as_image_list(
-    images: str | ImageTable, stdin: Iterable[str] | None = None
+    images: str | ImageTable, pages: str, stdin: Iterable[str] | None = None
 ) -> ImageTable:
-    """Return images that are listed already as they are, and list what a name means."""
-    return (
-        images if isinstance(images, ImageTable) else list_images(images, stdin=stdin)
-    )
+    """Return the pages asked for of images that are listed, or of what a name means."""
+    if not isinstance(images, ImageTable):
+        images = list_images(images, stdin=stdin)
+    return take_pages(images, pages)
+
+
+def with_range(
+    image_list: ImageTable, asked: str, network: networks.Network
+) -> ImageTable:
+    """Return the images with their range of values settled.
+
+    A network that was fine-tuned takes the range of its own images, unless another one
+    is asked for.
+    """
+    own = str(network.weights.metadata.get("range", AUTO))
+    return settle_range(image_list, own if asked == AUTO else asked)
 
 
 def make_extractor(
@@ -62,4 +75,4 @@ def refuse_failures(
     if options.on_error == "fail" and not batch.ok.all():
         worst = int(np.flatnonzero(~batch.ok)[0])
         path = image_list.paths[batch.start + worst]
-        raise ImageError(f"{path}: {batch.errors[worst]} (--on-error skip goes on)")
+        raise ImageError(f"{path}: {batch.errors[worst]} (`on_error=skip` goes on)")

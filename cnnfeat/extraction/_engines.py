@@ -107,14 +107,14 @@ class EagerEngine(Engine):
         if size == 1:
             raise DeviceError(
                 f"{device}: not enough memory for one image; "
-                + ("--device cpu has more" if self._lane else "tap fewer layers")
+                + ("`device=cpu` has more" if self._lane else "tap fewer layers")
             )
         if self._lane:
             torch.cuda.empty_cache()
         self._n_at_once = size // 2
         warnings.warn(
             f"{size} images at once are too many for the memory of {device}: going on "
-            f"with {self._n_at_once} (--batch-size {self._n_at_once} avoids this line)",
+            f"with {self._n_at_once} (`batch_size={self._n_at_once}` avoids this line)",
             CnnfeatWarning,
             stacklevel=2,
         )

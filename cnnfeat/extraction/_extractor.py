@@ -38,6 +38,7 @@ class _Opened:
     network: Network
     taps: list[Tap]
     module: TapModule
+    pool: str
     engine: Engine | None = None
 
 
@@ -53,8 +54,10 @@ class Extractor:
         A request is loaded when the extractor is opened, on the machine that does so.
     layers : sequence of str, default=()
         As for `resolve_layers`; () is the layer before the classifier.
-    pool : {"none", "avg", "max", "pyramid"}
-        Over the positions of the image; tokens before the patches are left out.
+    pool : {"none", "auto", "avg", "max", "pyramid"}
+        Over the positions of the image; tokens before the patches are left out. `auto`
+        is `avg` where no layer is named and the one before the classifier is a map of
+        more than one position, else `none`.
     tokens : {"cls", "mean", "cls+mean", "patches", "registers", "all"}, optional
         Of a transformer, in place of `pool`; () then is the last layer with tokens.
     crops : {"center", "ten", "ten-stacked"}
@@ -119,14 +122,15 @@ class Extractor:
             wanted = self._network
             network = wanted.load() if isinstance(wanted, NetworkRequest) else wanted
             taps = self._taps(network)
+            pool = self._settle_pool(taps)
             module = TapModule(
                 network,
                 taps,
-                pool=self.pool,
+                pool=pool,
                 crops=self.crops,
                 precision=self.precision,
             )
-            self._opened = _Opened(network, taps, module)
+            self._opened = _Opened(network, taps, module, pool)
         return self._opened
 
     def _taps(self, network: Network) -> list[Tap]:
@@ -138,12 +142,20 @@ class Extractor:
         default = last_tokens(network)
         if not self.layers and default is None:
             raise LayerError(
-                f"--tokens: {network.name!r} is not known to have tokens; use --pool"
+                f"`tokens`: {network.name!r} is not known to have tokens; use `pool`"
             )
         taps = resolve_layers(network, self.layers or [str(default)])
         for tap in taps:
             check_has_tokens(tap)
         return taps
+
+    def _settle_pool(self, taps: Sequence[Tap]) -> str:
+        """Return what `auto` stands for, else the pooling asked for."""
+        if self.pool != "auto":
+            return self.pool
+        is_spatial = not self.layers and len(taps[0].shape) == 3
+        n_channels = taps[0].shape[-1 if taps[0].channels_last else 0]
+        return "avg" if is_spatial and np.prod(taps[0].shape) > n_channels else "none"
 
     @property
     def network(self) -> Network:
@@ -162,8 +174,8 @@ class Extractor:
             LayerSpec(
                 name=tap.name,
                 layer=tap.address,
-                shape=stored_shape(tap, self.pool, self.crops),
-                pool=self.pool,
+                shape=stored_shape(tap, self._open().pool, self.crops),
+                pool=self._open().pool,
                 before_nonlinearity=tap.before_nonlinearity,
                 token_grid=tap.tokens.grid if tap.tokens else None,
                 n_prefix_tokens=tap.tokens.n_prefix if tap.tokens else None,
@@ -309,7 +321,7 @@ def _warn_of_unknown_tokens(taps: Sequence[Tap], pool: str) -> None:
         if pool in ("avg", "max") and len(tap.shape) == 2 and tap.tokens is None:
             warnings.warn(
                 f"layer {tap.name!r}: it is not known which of its {tap.shape[0]} "
-                f"tokens are patches, so --pool {pool} takes all of them",
+                f"tokens are patches, so `pool={pool}` takes all of them",
                 CnnfeatWarning,
                 stacklevel=5,
             )

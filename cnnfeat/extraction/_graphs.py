@@ -168,7 +168,7 @@ class OpenVINOEngine(Engine):
         precision: str = "fp32",
     ) -> None:
         if module.device.type != "cpu":
-            raise EngineError("openvino runs on the CPU here: give --device cpu")
+            raise EngineError("openvino runs on the CPU here: give `device=cpu`")
         self._names = module.names
         self._batch_size = batch_size
         self.depth = min(2, n_threads)

@@ -82,8 +82,12 @@ class Sink(Protocol):
         features: Mapping[str, np.ndarray],
         ok: np.ndarray,
         errors: Sequence[str],
+        digests: Sequence[str],
     ) -> None:
-        """Take rows [start, start + m): features by layer, bool (m,), reasons."""
+        """Take rows [start, start + m): features by layer, bool (m,), reasons, digests.
+
+        `digests` are those of `Batch`: none at all where the pixels come from no file.
+        """
         ...
 
     def commit(self) -> None:

@@ -109,7 +109,7 @@ class Planner:
         try:
             return Plan(self._start(engine, size), size)
         except EngineError as error:
-            raise DeviceError(f"{error}; or give --engine auto") from error
+            raise DeviceError(f"{error}; or give `engine=auto`") from error
 
     def _openvino_pays(self) -> bool:
         if self._module.device.type != "cpu" or _has_attention(self._module):

@@ -82,6 +82,11 @@ class _Rows(NamedTuple):
     features: dict[str, np.ndarray]
     ok: np.ndarray
     errors: tuple[str, ...]
+    digests: tuple[str, ...]
+
+
+def _rows(batch: Batch, features: dict[str, np.ndarray]) -> _Rows:
+    return _Rows(batch.start, features, batch.ok, batch.errors, batch.digests)
 
 
 def _never() -> bool:
@@ -126,7 +131,7 @@ def run(
     try:
         for batch, features in computed:
             with seconds.measure("wait_for_writer"):
-                taken = rows.put(_Rows(batch.start, features, batch.ok, batch.errors))
+                taken = rows.put(_rows(batch, features))
             if not taken:
                 break  # the sink has failed: its error is raised at the end
             if done:

@@ -17,6 +17,8 @@ class ArraySink:
     ok : ndarray of shape (n_images,), dtype=bool
     errors : list of n_images str
         Why a row is not ok; empty where it is.
+    digests : list of n_images str
+        Of the images' bytes; empty where not known.
     rows_done : int
     """
 
@@ -26,6 +28,7 @@ class ArraySink:
         }
         self.ok = np.zeros(n_images, dtype=bool)
         self.errors = [""] * n_images
+        self.digests = [""] * n_images
         self.rows_done = 0
 
     def write(
@@ -34,6 +37,7 @@ class ArraySink:
         features: Mapping[str, np.ndarray],
         ok: np.ndarray,
         errors: Sequence[str],
+        digests: Sequence[str] = (),
     ) -> None:
         """Keep rows [start, start + m)."""
         rows, ok, errors = slice(start, start + len(ok)), np.array(ok), list(errors)
@@ -42,6 +46,8 @@ class ArraySink:
         for name, array in features.items():
             self.features[name][rows][ok] = array[ok]
         self.ok[rows], self.errors[rows] = ok, errors
+        if digests:
+            self.digests[rows] = digests
         self.rows_done = rows.stop
 
     def commit(self) -> None:

@@ -69,23 +69,32 @@ def init_from_head(
 
 
 def warn_of_images_seen(
-    head: Head, path: str, images: ImageTable, split: FinetuneSplit
+    seen: SeenImages, told: str, images: ImageTable, split: FinetuneSplit
 ) -> None:
-    """Say so where the head was trained on images that are to judge the network."""
-    seen = SeenImages(head.root, head.training_paths)
+    """Say so where the start was trained on images that are to judge the network.
+
+    Parameters
+    ----------
+    seen : SeenImages
+    told : str
+        Who has seen them.
+    images : ImageTable
+        That the split is of.
+    split : FinetuneSplit
+    """
     for part, what, cure in (
         (
             split.test,
             "test",
-            "train it with the --seed and --train-per-class given here",
+            "train it with the `seed` and `train_per_class` given here",
         ),
-        (split.validation, "validation", "give --validation 0, which chooses nothing"),
+        (split.validation, "validation", "give `validation=0`, which chooses nothing"),
     ):
         n_seen = len(seen.among(images, part))
         if n_seen:
             warnings.warn(
-                f"--init {path}: the head was trained on {n_seen} of the {len(part)} "
-                f"{what} images, so that accuracy on them is too good: {cure}",
+                f"{told} on {n_seen} of the {len(part)} {what} images, so that "
+                f"accuracy on them is too good: {cure}",
                 CnnfeatWarning,
                 stacklevel=3,
             )
@@ -102,16 +111,16 @@ def _check_head(
         value = head.provenance.get(field, "not recorded")
         if value != expected:
             raise ProvenanceError(
-                f"--init {path}: its {field} is {value!r} and the network's is "
+                f"`init={path}`: its {field} is {value!r} and the network's is "
                 f"{expected!r}; train a head on features of this network"
             )
     inputs = {default_layer(network), classifier.input_layer}
     found = [spec.layer for spec in head.layer_specs]
     n_inputs = classifier.n_inputs
     if len(found) != 1 or found[0] not in inputs or head.n_features != n_inputs:
-        pool = " --pool avg" if isinstance(classifier.module, nn.Conv2d) else ""
+        pool = " with `pool=avg`" if isinstance(classifier.module, nn.Conv2d) else ""
         raise ProvenanceError(
-            f"--init {path}: the head reads {head.n_features} features of "
+            f"`init={path}`: the head reads {head.n_features} features of "
             f"{'+'.join(found)}, the classifier {n_inputs} of {min(inputs, key=len)}; "
             f"extract that layer{pool} and train a head on it"
         )
@@ -121,7 +130,7 @@ def _check_classes(head: Head, path: str, class_names: list[str]) -> None:
     strange = sorted(set(head.class_names) ^ set(class_names))
     if strange:
         raise ProvenanceError(
-            f"--init {path}: the head knows other classes ({len(head.class_names)}, "
+            f"`init={path}`: the head knows other classes ({len(head.class_names)}, "
             f"the images have {len(class_names)}); not in both: "
             f"{', '.join(strange[:5])}"
         )
@@ -163,8 +172,9 @@ def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
         if _agree(probes @ matrix + offset, expected):
             return head.coef @ matrix.T, head.intercept + head.coef @ offset
     raise DataError(
-        f"--init {path}: the head takes roots of the features or the like, which the "
-        "classifier cannot do; train it without --signed-sqrt, or without --pca"
+        f"`init={path}`: the head takes roots of the features or the like, which the "
+        "classifier cannot do; train it without `signed_sqrt`, or without "
+        "`n_components`"
     )
 
 

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any
 
 from cnnfeat.errors import InputError, OutputError
+from cnnfeat.finetune._material import read_list
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.images import (
     augmentation_examples,
     image_files,
-    list_images,
     read_augmentation,
 )
 from cnnfeat.networks import find_architecture
@@ -75,14 +75,14 @@ def _summary_writer(folder: str) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise OutputError(
-            "--tensorboard needs the package tensorboard: pip install "
+            "`tensorboard_dir` needs the package tensorboard: pip install "
             "'cnnfeat[tensorboard]'"
         ) from error
     return SummaryWriter(folder)
 
 
-def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
-    """Draw loss and validation accuracy by epoch as PNG."""
+def draw_curves(history: Sequence[EpochRecord], best_epoch: int, path: str) -> None:
+    """Draw loss and validation accuracy by epoch as PNG, the kept epoch marked."""
     has_validation = all(record.validation_loss is not None for record in history)
     figure = plot_training_curves(
         [record.loss for record in history],
@@ -92,6 +92,7 @@ def draw_curves(history: Sequence[EpochRecord], path: str) -> None:
         validation_accuracy=[r.validation_accuracy or 0.0 for r in history]
         if has_validation
         else None,
+        best_epoch=best_epoch,
     )
     save_figure(figure, path)
 
@@ -125,7 +126,7 @@ def draw_augmentations(
         overwrite=options.overwrite or options.resume,
     )
     check_output(output_path, overwrite=options.overwrite)
-    image_list = list_images(images, stdin=stdin)
+    image_list = read_list(images, options, stdin)
     refuse_inputs([output_path], image_files(image_list))
     examples = augmentation_examples(
         image_list,

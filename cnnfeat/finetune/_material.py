@@ -1,5 +1,6 @@
 """What a run starts from: images, rows, the network with its new classifier."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,15 @@ from cnnfeat.images import (
     StoredImages,
     canvas,
     default_workers,
+    list_images,
     read_augmentation,
+    settle_range,
+    take_pages,
 )
 from cnnfeat.layers import Classifier, find_classifier
 from cnnfeat.networks import Network, load_network
 from cnnfeat.outputs import MIB
+from cnnfeat.seen import SeenImages
 from cnnfeat.training import World, replace_classifier, trained_modules
 
 Features = dict[int, torch.Tensor]  # by row of the image list, float32 on the CPU
@@ -64,6 +69,14 @@ class Material:
         return dict(zip(rows.tolist(), features, strict=True))
 
 
+def read_list(
+    images: str, options: FinetuneOptions, stdin: Iterable[str] | None = None
+) -> ImageTable:
+    """Return the images that are asked for, with their pages and range of values."""
+    table = take_pages(list_images(images, stdin=stdin), options.pages)
+    return settle_range(table, options.value_range)
+
+
 def read_material(
     image_list: ImageTable, options: FinetuneOptions, world: World
 ) -> Material:
@@ -94,12 +107,24 @@ def read_material(
         lambda rows, held: to_train.failures(rows) | centre_crops.failures(held),
     )
     world.check(len(split.train), options.batch_size)
+    known = to_train.digests | centre_crops.digests
+    image_list = image_list.with_digests(
+        [known.get(row, "") for row in range(len(image_list))]
+    )
+    tuned_on = SeenImages.of_weights(network.weights.metadata)
+    warn_of_images_seen(
+        tuned_on,
+        f"`weights={options.weights}`: the network was fine-tuned",
+        image_list,
+        split,
+    )
     generator = torch.Generator().manual_seed(options.seed)
     network, classifier = replace_classifier(
         network, classifier, len(split.class_names), generator
     )
     if options.init:
         head = init_from_head(network, classifier, options.init, split.class_names)
-        warn_of_images_seen(head, options.init, image_list, split)
+        told = f"`init={options.init}`: the head was trained"
+        warn_of_images_seen(head.seen, told, image_list, split)
     inputs = ImageInputs(network, to_train, centre_crops, augmentation, options.seed)
     return Material(image_list, split, network, classifier, modules, inputs)

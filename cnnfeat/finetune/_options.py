@@ -10,6 +10,7 @@ from cnnfeat.errors import DataError, OutputError
 from cnnfeat.outputs import check_output, check_outputs
 from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
 from cnnfeat.training import TrainingSettings
+from cnnfeat.value_range import AUTO
 
 # Options that say where things go or how fast, and change no weight: a run may be
 # resumed with other values of them.
@@ -38,6 +39,8 @@ class FinetuneOptions(TrainingSettings):
         `train="head"`, so that the frozen part runs once, else `light`.
     validation : float
         Share of the training rows that chooses the epoch; 0: none, the last is kept.
+    value_range, pages : str
+        See `cnnfeat.images.settle_range` and `take_pages`.
     cache_mib : int
         Memory for decoded images, or for features with `train="head"`.
     """
@@ -54,6 +57,8 @@ class FinetuneOptions(TrainingSettings):
     splits_file: str | None = None
     split_index: int = 0
     exclude_classes: tuple[str, ...] = ()
+    value_range: str = AUTO
+    pages: str = "first"
     device: str = "auto"
     workers: int | None = None
     cache_mib: int = 2048
@@ -103,24 +108,26 @@ def check_options(options: FinetuneOptions, images: str, output_path: str) -> No
         )
     if not re.fullmatch(r"head|all|last:0*[1-9]\d*", options.train):
         raise DataError(
-            f"--train {options.train}: expected head, last:N with N from 1, or all"
+            f"`train={options.train}`: expected head, last:N with N from 1, or all"
         )
     if not 0 <= options.validation < 1:
-        raise DataError(f"--validation {options.validation:g}: expected 0 to below 1")
+        raise DataError(f"`validation={options.validation:g}`: expected 0 to below 1")
     if options.schedule == "plateau" and not options.validation:
-        raise DataError("--schedule plateau needs a validation part: --validation > 0")
+        raise DataError(
+            "`schedule=plateau` needs a validation part: `validation` above 0"
+        )
     if options.batch_norm == "train" and options.batch_size < 2:
         raise DataError(
-            "--batch-norm train with --batch-size 1: the statistics of one image are "
-            "its own; use a larger batch or --batch-norm frozen"
+            "`batch_norm=train` with `batch_size=1`: the statistics of one image are "
+            "its own; use a larger batch or `batch_norm=frozen`"
         )
     if options.interpolate and not options.init:
         raise DataError(
-            f"--interpolate {options.interpolate:g} needs --init: averaging with a "
+            f"`interpolate={options.interpolate:g}` needs `init`: averaging with a "
             "random classifier would undo the training"
         )
     if options.splits_file and (options.train_per_class or options.test_per_class):
-        raise DataError("--splits-file names the rows: leave --train-per-class out")
+        raise DataError("`splits_file` names the rows: leave `train_per_class` out")
     # A resumed run adds to its log, and replaces no weights unasked.
     check_outputs(
         [output_path, *options.logs_written],

@@ -1,5 +1,6 @@
 """What a run tells when it has ended: its report, and what the weights file says."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -10,6 +11,7 @@ from cnnfeat.finetune._material import Material
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.images import fingerprint_images
 from cnnfeat.networks import describe_classifier
+from cnnfeat.seen import TRAINED_ON
 from cnnfeat.training import TrainingRun, TrainingState
 
 
@@ -45,6 +47,13 @@ class FinetuneReport:
         return asdict(self)
 
 
+def _trained_before(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the weights that a run started from were trained on, if anything."""
+    own = {key: metadata[key] for key in TRAINED_ON if key in metadata}
+    earlier: list[dict[str, Any]] = metadata.get("training_before", [])
+    return [own, *earlier] if own else earlier
+
+
 @dataclass(frozen=True, eq=False)
 class Ended:
     """A run that has ended: from what, with what options, where, how good it is."""
@@ -75,9 +84,12 @@ class Ended:
             "best_epoch": state.best_epoch,
             "best": state.history[state.best_epoch - 1].to_dict(),
             "comparison": [asdict(row) for row in self.comparison],
+            "range": image_list.value_range,
             "root": image_list.root,
             "images_sha256": fingerprint_images(image_list),
             "training_paths": [image_list.paths[row] for row in split.training],
+            "training_digests": list(image_list.digests(split.training)),
+            "training_before": _trained_before(record.metadata),
             "heldout_paths": [image_list.paths[row] for row in split.test],
             "command": command,
             "created_by": f"cnnfeat {__version__}",

@@ -16,11 +16,16 @@ import numpy as np
 from cnnfeat.errors import DataError, OutputError
 from cnnfeat.finetune._frozen import FrozenScore, compare, score_frozen_heads
 from cnnfeat.finetune._logs import EpochLog, draw_curves
-from cnnfeat.finetune._material import Features, Material, read_material
+from cnnfeat.finetune._material import (
+    Features,
+    Material,
+    read_list,
+    read_material,
+)
 from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
-from cnnfeat.images import fingerprint_images, image_files, list_images
+from cnnfeat.images import content_digest, fingerprint_images, image_files
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
@@ -95,7 +100,7 @@ def finetune_network(
     started = time.monotonic()
     world = find_world(options.device)
     with _claimed(output_path, options, world.is_first) as part:
-        image_list = list_images(images, stdin=stdin)
+        image_list = read_list(images, options, stdin)
         refuse_inputs([output_path, *options.logs_written], image_files(image_list))
         material = read_material(image_list, options, world)
         checkpoint = Checkpoint(part, _fingerprint(material, options))
@@ -119,7 +124,7 @@ def finetune_network(
         )
         checkpoint.remove()
     if options.curves_path:
-        draw_curves(state.history, options.curves_path)
+        draw_curves(state.history, state.best_epoch, options.curves_path)
     return ended.report(os.fspath(output_path), time.monotonic() - started)
 
 
@@ -135,16 +140,19 @@ def _claimed(
     with locked_output(Path(output_path)):
         if os.path.lexists(part) and not (options.resume or options.overwrite):
             raise OutputError(
-                f"{part}: an interrupted run is there: give --resume to go on with it "
-                "or --overwrite to start anew"
+                f"{part}: an interrupted run is there: give `resume` to go on with it "
+                "or `overwrite` to start anew"
             )
         yield part
 
 
 def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]:
     """Return what makes this run the one it is, as JSON types."""
+    table, split = material.image_list, material.split
+    contents = table.digests(np.concatenate([split.training, split.test]))
     return {
-        "images_sha256": fingerprint_images(material.image_list),
+        "images_sha256": fingerprint_images(table),
+        "contents": content_digest(" ".join(contents).encode()),
         "weights_sha256": material.network.weights.sha256,
         "init_sha256": file_digest(Path(options.init)) if options.init else None,
         "classes": material.split.class_names,

@@ -99,7 +99,7 @@ def _outer_split(
         splits = read_splits(options.splits_file, image_list.paths)
         if options.split_index >= len(splits):
             raise SplitError(
-                f"--split-index {options.split_index}: {options.splits_file} has "
+                f"`split_index={options.split_index}`: {options.splits_file} has "
                 f"{len(splits)} splits, counted from 0"
             )
         split = splits[options.split_index]
@@ -133,7 +133,7 @@ def _inner_split(
         raise SplitError(
             f"{len(single)} classes have one training image ({', '.join(single[:5])}), "
             "and one to train on and one to stop by are needed: give more, leave them "
-            "out with --exclude, or give --validation 0"
+            "out with `exclude_classes`, or give `validation=0`"
         )
     return inner_split(
         image_list,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, ShapeError
 from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.seen import SeenImages
 
 if TYPE_CHECKING:
     from cnnfeat.heads._transform import FeatureTransform
@@ -38,6 +39,8 @@ class Head:
         What `FeatureTransform.to_arrays` returned, fitted on the training rows.
     training_paths, heldout_paths : tuple of str
         Images trained on, and those to score on the file that it was trained from.
+    training_digests : tuple of str
+        Of the bytes of the images trained on, one each; none where not known.
     layer : str
         As for `FeatureFile.resolve`: one layer, or several joined by "+".
     layer_specs : tuple of LayerSpec
@@ -64,6 +67,7 @@ class Head:
     scaler: dict[str, ScalerValue]
     training_paths: tuple[str, ...] = ()
     heldout_paths: tuple[str, ...] = ()
+    training_digests: tuple[str, ...] = ()
     layer: str = ""
     layer_specs: tuple[LayerSpec, ...] = ()
     hyperparameters: dict[str, Any] = field(default_factory=dict)
@@ -96,6 +100,11 @@ class Head:
             return sum(spec.n_features for spec in self.layer_specs)
         components = self.scaler.get("components", self.coef)
         return int(np.shape(components)[1])
+
+    @property
+    def seen(self) -> SeenImages:
+        """The images that it was trained on."""
+        return SeenImages(self.root, self.training_paths, self.training_digests)
 
     @cached_property
     def transform(self) -> FeatureTransform:

@@ -282,8 +282,8 @@ class TrainingProblem:
 def not_finite(name: str, at: str) -> str:
     """Return the words for fits of an estimator that came out as NaN or infinity."""
     return (
-        f"{name} has no finite weights at {at}: lower --C, or scale the features "
-        "(--scale l2)"
+        f"{name} has no finite weights at {at}: lower `C`, or scale the features "
+        "(`scale=l2`)"
     )
 
 

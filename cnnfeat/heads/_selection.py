@@ -136,7 +136,7 @@ def warn_of_edges(choices: Sequence[tuple[str, float, Sequence[float]]]) -> None
     if names:
         warnings.warn(
             f"the largest C that was tried was the best in {len(names)} of "
-            f"{len(choices)} fits (first: {names[0]}): try larger ones with --C",
+            f"{len(choices)} fits (first: {names[0]}): try larger ones with `C`",
             CnnfeatWarning,
             stacklevel=3,
         )

@@ -9,6 +9,7 @@ from ._decode import (
     DECODERS as DECODERS,
     DEFAULT_LIMITS as DEFAULT_LIMITS,
     DecodeLimits as DecodeLimits,
+    Reading as Reading,
     decode_image as decode_image,
 )
 from ._examples import (
@@ -27,6 +28,9 @@ from ._loading import (
     default_workers as default_workers,
     load_batches as load_batches,
 )
+from ._pages import (
+    take_pages as take_pages,
+)
 from ._pixel_store import (
     PixelStore as PixelStore,
     StoredImages as StoredImages,
@@ -35,6 +39,8 @@ from ._places import (
     fingerprint_images as fingerprint_images,
     image_files as image_files,
     locate as locate,
+    printable as printable,
+    stamp_images as stamp_images,
 )
 from ._preprocessing import (
     N_CROPS as N_CROPS,
@@ -42,4 +48,8 @@ from ._preprocessing import (
 )
 from ._reading import (
     Location as Location,
+    content_digest as content_digest,
+)
+from ._settling import (
+    settle_range as settle_range,
 )

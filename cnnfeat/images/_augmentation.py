@@ -145,7 +145,7 @@ def read_augmentation(choice: str) -> Augmentation:
     path = Path(choice)
     if path.suffix not in (".toml", ".json") or not os.path.isfile(path):
         raise InputError(
-            f"--augment {choice}: expected {', '.join(PRESETS)}, or a .toml or .json "
+            f"`augment={choice}`: expected {', '.join(PRESETS)}, or a .toml or .json "
             "file of ranges that is there"
         )
     try:

@@ -10,23 +10,30 @@ RGB, YCbCr                             as PIL gives it; ICC profiles are ignored
 grey, 1-bit                            the value in all three channels; 1-bit: 0 or 255
 palette                                the palette's colours
 alpha, palette or key transparency     composited on white
-16-bit grey                            round(value / 257)
-16-bit RGB or RGBA PNG                 the high byte of each value (what PIL reads)
-16-bit values in 32-bit integers       round(value / 257); outside 0...65535 refused
-float                                  [0, 1] times 255, else [0, 255], rounded; values
-                                       outside both, NaN or infinite: refused
+16-bit grey                            `full`: round(value / 257)
+16-bit colour PNG or TIFF              `full`: the high byte of each value, as PIL reads
+                                       it; else one range for all channels
+32-bit integers                        `full`: as 16-bit grey; outside 0...65535 refused
+float                                  `full`: [0, 1] times 255, else [0, 255], rounded;
+                                       values outside both refused
+float with NaN or infinite values      refused, whatever the range
+16-bit colour in other formats         as PIL gives it
 CMYK, YCCK JPEG                        PIL's plain conversion, (255 - C)(255 - K) / 255;
                                        JPEG values are stored inverted, as Adobe does
 EXIF, XMP or TIFF orientation          transposed so that the image is upright;
                                        a damaged EXIF block counts as none
-animated GIF, WebP, APNG, AVIF         the first frame
-multi-page TIFF, MPO                   the first page
+multi-page TIFF, animated GIF, WebP,   the page asked for; the first where none was,
+APNG, AVIF                             and this is noted
+MPO                                    the first: the others are previews or depth
 Lab, HSV                               PIL's plain conversion; refused where it has none
 1 x 1                                  decoded like any other
 zero bytes, not an image               refused
 truncated                              refused, never filled with grey
 more pixels or bytes than the limits   refused before the pixels are decoded
 =====================================  ================================================
+
+`full` is one `ValueRange` of several; the others stretch what they name over 0...255.
+Images of 8 bits never change with it.
 
 Damage inside JPEG data that leaves its end in place is mended by libjpeg without a word
 and cannot be seen from here.
@@ -37,7 +44,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -46,6 +53,14 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from cnnfeat.errors import ImageError
+from cnnfeat.images._values import (
+    flatten,
+    is_deep,
+    read_values,
+    spans_little,
+    values_to_rgb,
+)
+from cnnfeat.value_range import AUTO, FULL, ValueRange
 
 # Formats with a signature in their bytes and a decoder inside PIL. EPS would start
 # Ghostscript, TGA has no signature and takes noise for an image.
@@ -74,6 +89,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _MAX_REASON = 160  # characters
+_FULL = ValueRange(FULL)
+PAGES = "pages"  # see `decode_with_notes`
 # PIL's limits and Python's warning filters are global: one image at a time.
 _pil_settings_lock = threading.Lock()
 
@@ -89,7 +106,8 @@ class DecodeLimits:
     file_bytes : int
         Size of the file.
     seconds : float
-        Wall time for reading, decoding and preprocessing; kept by worker processes.
+        Wall time for reading, decoding and preprocessing; kept by worker processes,
+        which try once more before they give up.
     memory_bytes : int
         Address space of a worker process; kept where the system has `RLIMIT_AS`.
     """
@@ -103,8 +121,32 @@ class DecodeLimits:
 DEFAULT_LIMITS = DecodeLimits()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Which image of a file is read, and how.
+
+    Parameters
+    ----------
+    page : int
+        From 1; 0 is the first where the file was named without a page.
+    value_range : ValueRange
+        Of images with more than 8 bits; see `cnnfeat.images._values`.
+    draft_size : int, optional
+        Decode a JPEG at 1/2, 1/4 or 1/8 of its size, as long as both sides keep at
+        least this many pixels. Faster on large images; the values differ from a full
+        decode, so record it (`decoder="fast"`). Other formats are decoded in full.
+    """
+
+    page: int = 0
+    value_range: ValueRange = _FULL
+    draft_size: int | None = None
+
+
+_PLAIN = Reading()
+
+
 def decode_image(
-    data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, draft_size: int | None = None
+    data: bytes, limits: DecodeLimits = DEFAULT_LIMITS, reading: Reading = _PLAIN
 ) -> Image.Image:
     """Return the upright RGB image in the bytes of a file.
 
@@ -114,10 +156,8 @@ def decode_image(
         The whole file.
     limits : DecodeLimits
         Of these `pixels` and `file_bytes` are kept here.
-    draft_size : int, optional
-        Decode a JPEG at 1/2, 1/4 or 1/8 of its size, as long as both sides keep at
-        least this many pixels. Faster on large images; the values differ from a full
-        decode, so record it (`decoder="fast"`). Other formats are decoded in full.
+    reading : Reading
+        Its first page, in full, `full` range, by default.
 
     Returns
     -------
@@ -129,22 +169,61 @@ def decode_image(
     ImageError
         For any bytes that give no image; the message is the reason, on one line.
     """
-    if not data:
-        raise ImageError("the file is empty (zero bytes)")
-    if len(data) > limits.file_bytes:
-        raise ImageError(
-            f"{len(data):,} bytes is over the limit of {limits.file_bytes:,}"
-        )
-    with _pil_contained(limits.pixels):
-        try:
-            return _decode(data, draft_size)
-        except ImageError:
-            raise
-        # A decoder may raise anything on damaged bytes: OSError, SyntaxError,
-        # ValueError, struct.error, IndexError, MemoryError, RecursionError ...
-        # One bad image must not stop the others, so all of it becomes the reason.
-        except Exception as error:
-            raise ImageError(_reason(error, limits.pixels)) from error
+    return decode_with_notes(data, limits, reading)[0]
+
+
+def decode_with_notes(
+    data: bytes, limits: DecodeLimits, reading: Reading
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return what `decode_image` does, and what is worth a warning about it.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+    notes : tuple of str
+        `PAGES`: it has several, and none was asked for. Of images with more than 8
+        bits, `FLAT`: under a tenth of the range is used; `CUT`: values above a range
+        given as LO,HI became white.
+    """
+    with _opened(data, limits, reading) as image:
+        notes = [PAGES] if not reading.page and _has_pages(image) else []
+        if not is_deep(image):
+            image.load()
+            return _upright(_to_rgb(image), image), tuple(notes)
+
+        def again() -> Image.Image:
+            return _open(data, limits, reading)
+
+        rgb, about_values = _deep_to_rgb(image, again, reading.value_range)
+        return _upright(rgb, image), (*notes, *about_values)
+
+
+def largest_integer(data: bytes, limits: DecodeLimits, page: int) -> int | None:
+    """Return the largest value of an image of 16 or 32-bit integers; else None.
+
+    Raises
+    ------
+    ImageError
+        As `decode_image`.
+    """
+    reading = Reading(page)
+    with _opened(data, limits, reading) as image:
+        if not is_deep(image) or image.mode == "F":
+            return None
+        values = read_values(image, lambda: _open(data, limits, reading))
+        return int(values[..., :3].max() if values.ndim == 3 else values.max())
+
+
+def count_pages(data: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
+    """Return how many pages or frames an image has; 1 for an MPO.
+
+    Raises
+    ------
+    ImageError
+        As `decode_image`.
+    """
+    with _opened(data, limits, _PLAIN) as image:
+        return int(getattr(image, "n_frames", 1)) if _has_pages(image) else 1
 
 
 def plain_jpeg_size(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None:
@@ -168,38 +247,73 @@ def plain_jpeg_size(data: bytes, limits: DecodeLimits) -> tuple[int, int] | None
             return None
 
 
-def _decode(data: bytes, draft_size: int | None) -> Image.Image:
+@contextmanager
+def _opened(
+    data: bytes, limits: DecodeLimits, reading: Reading
+) -> Iterator[Image.Image]:
+    """Give the image, not loaded; whatever goes wrong with it becomes ImageError."""
+    if not data:
+        raise ImageError("the file is empty (zero bytes)")
+    if len(data) > limits.file_bytes:
+        raise ImageError(
+            f"{len(data):,} bytes is over the limit of {limits.file_bytes:,}"
+        )
+    with _pil_contained(limits.pixels):
+        try:
+            with _open(data, limits, reading) as image:
+                yield image
+        except ImageError:
+            raise
+        # A decoder may raise anything on damaged bytes: OSError, SyntaxError,
+        # ValueError, struct.error, IndexError, MemoryError, RecursionError ...
+        # One bad image must not stop the others, so all of it becomes the reason.
+        except Exception as error:
+            raise ImageError(_reason(error, limits.pixels)) from error
+
+
+def _open(data: bytes, limits: DecodeLimits, reading: Reading) -> Image.Image:
     Image.init()  # registers the formats that PIL does not load at import
     formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF is optional
-    with Image.open(BytesIO(data), formats=formats) as image:
-        if draft_size is not None:
-            image.draft(None, (draft_size, draft_size))
-        image.load()
-        return _to_rgb(_upright(image))
+    image = Image.open(BytesIO(data), formats=formats)
+    if reading.draft_size is not None:
+        image.draft(None, (reading.draft_size, reading.draft_size))
+    if reading.page > 1:
+        _turn_to(image, reading.page, limits.pixels)
+    return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _turn_to(image: Image.Image, page: int, max_pixels: int) -> None:
+    """Go to a page; its size is looked at, as that of the first one was."""
+    n_pages = int(getattr(image, "n_frames", 1))
+    if page > n_pages:
+        raise ImageError(f"has {n_pages} pages: there is no page {page}")
+    image.seek(page - 1)
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"{image.width * image.height:,} pixels is over the limit of {max_pixels:,}"
+        )
+
+
+def _has_pages(image: Image.Image) -> bool:
+    return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+
+
+def _upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
+    """Return `rgb` turned as the file that it came from says."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        orientation = source.getexif().get(_ORIENTATION_TAG)
     # The block is parsed by hand-written code that meets arbitrary bytes; whatever it
     # raises, the pixels are good.
     except Exception:
         orientation = None
     # A tag of the wrong type may be a tuple, bytes or a string: none is a key.
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+    return rgb if method is None else rgb.transpose(method)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _integers_to_rgb(np.asarray(image, dtype=np.int64))
-    if image.mode == "F":
-        return _floats_to_rgb(np.asarray(image))
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        white.alpha_composite(rgba)
-        return white.convert("RGB")
+        return flatten(image.convert("RGBA"))
     if image.mode == "RGB":
         return image
     try:
@@ -208,26 +322,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ImageError(f"colour mode {image.mode} cannot become RGB") from error
 
 
-def _integers_to_rgb(values: np.ndarray) -> Image.Image:
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ImageError(
-            f"32-bit integer values {low} to {high}: expected 0 to 65535; "
-            "convert the image to 8 or 16 bits"
-        )
-    # 65535 = 255 * 257: white stays white.
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
-
-
-def _floats_to_rgb(values: np.ndarray) -> Image.Image:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 255):  # also where either is NaN
-        raise ImageError(
-            f"float values {low:g} to {high:g}: expected [0, 1] or [0, 255]; "
-            "convert the image to 8 bits"
-        )
-    scaled = values * 255 if high <= 1 else values
-    return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+def _deep_to_rgb(
+    image: Image.Image, again: Callable[[], Image.Image], value_range: ValueRange
+) -> tuple[Image.Image, list[str]]:
+    """Return a deep image at 8 bits, and what is worth a warning of its values."""
+    if image.mode[0] not in "IF" and value_range.kind in (AUTO, FULL):
+        image.load()
+        rgb = _to_rgb(image)
+        return rgb, spans_little(np.asarray(rgb))
+    values = read_values(image, again)
+    return values_to_rgb(values, value_range)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from cnnfeat.images._augmentation import (
     canvas,
     image_generator,
 )
-from cnnfeat.images._decode import DEFAULT_LIMITS, decode_image
+from cnnfeat.images._decode import DEFAULT_LIMITS, Reading, decode_image
 from cnnfeat.images._pixel_store import PixelStore
 from cnnfeat.images._places import locate
 from cnnfeat.images._preprocessing import Preprocessing
+from cnnfeat.value_range import read_range
 
 _THUMBNAIL_SIDE = 160  # pixels
 _N_IMAGES, _N_COPIES = 6, 7
@@ -26,8 +27,12 @@ def read_thumbnail(image_list: ImageTable, row: int) -> np.ndarray | None:
     -------
     ndarray of shape (h, w, 3), dtype=uint8, or None
     """
+    location, value_range = locate(image_list, row), read_range(image_list.value_range)
     try:
-        image = decode_image(locate(image_list, row).read(DEFAULT_LIMITS.file_bytes))
+        image = decode_image(
+            location.read(DEFAULT_LIMITS.file_bytes),
+            reading=Reading(location.page, value_range),
+        )
     except ImageError:
         return None
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))

@@ -25,8 +25,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from cnnfeat.errors import DataError, DeviceError, ImageError
 from cnnfeat.images._decode import plain_jpeg_size
 from cnnfeat.images._preprocessing import MAX_RESIZED_PIXELS
-from cnnfeat.images._reading import Location
-from cnnfeat.images._worker import DecodingJob
+from cnnfeat.images._reading import Location, content_digest
+from cnnfeat.images._worker import DecodingJob, Loaded
 
 # Files that are read at once: network drives are slow to answer.
 _N_READERS = 8
@@ -44,8 +44,8 @@ def check_decoder(decoder: str, device: torch.device | None) -> None:
         return
     if device is None or device.type != "cuda":
         raise DeviceError(
-            f"--decoder nvjpeg needs a CUDA GPU, and the device is {device or 'none'}; "
-            "--decoder fast and --decoder pil run anywhere"
+            f"`decoder=nvjpeg` needs a CUDA GPU, and the device is {device or 'none'}; "
+            "`decoder=fast` and `decoder=pil` run anywhere"
         )
     encoded = BytesIO()
     Image.new("RGB", (16, 16)).save(encoded, "JPEG")
@@ -54,8 +54,8 @@ def check_decoder(decoder: str, device: torch.device | None) -> None:
     except (ImportError, AttributeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DeviceError(
-            f"--decoder nvjpeg: torchvision does not decode on {device}: {reason}; "
-            "give --decoder pil"
+            f"`decoder=nvjpeg`: torchvision does not decode on {device}: {reason}; "
+            "give `decoder=pil`"
         ) from error
 
 
@@ -79,8 +79,8 @@ class GpuDecoder:
         self._device = device
         if job.preprocessing.interpolation not in _MODES:
             raise DataError(
-                f"--decoder nvjpeg cannot resize by {job.preprocessing.interpolation} "
-                "as these weights want; give --decoder pil"
+                f"`decoder=nvjpeg` cannot resize by {job.preprocessing.interpolation} "
+                "as these weights want; give `decoder=pil`"
             )
         self._readers = ThreadPoolExecutor(_N_READERS, "cnnfeat-read")
         self._stream: Any = None
@@ -92,17 +92,20 @@ class GpuDecoder:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def load_into(
-        self, locations: Sequence[Location], pixels: np.ndarray, errors: list[str]
-    ) -> float:
-        """Write images into `pixels` and return the seconds taken.
+        self, locations: Sequence[Location], pixels: np.ndarray
+    ) -> list[Loaded]:
+        """Write images into `pixels` and say what became of each.
 
         Parameters
         ----------
         locations : sequence of m Location
         pixels : ndarray of shape (m, n_crops, crop_h, crop_w, 3), dtype=uint8
             Left as it was where an image fails.
-        errors : list of m str
-            Set to the reason where an image fails.
+
+        Returns
+        -------
+        list of m Loaded
+            Each with its share of the time.
         """
         started = time.perf_counter()
         files = list(self._readers.map(self._read, locations))
@@ -110,19 +113,23 @@ class GpuDecoder:
         with self._on_own_stream():
             decoded = self._decode_all(list(suits.values()))
         found = dict(zip(suits, decoded, strict=True))
-        for k, data in enumerate(files):
+        digests = self._readers.map(_digest, files, locations)
+        loaded = []
+        for k, (data, digest) in enumerate(zip(files, digests, strict=True)):
             try:
                 if isinstance(data, ImageError):
                     raise data
-                resized = found.get(k)
+                resized, notes = found.get(k), tuple[str, ...]()
                 if resized is None:
-                    crops = self._job.decode(data)
+                    pixels[k], notes = self._job.decode(data, locations[k].page)
                 else:
-                    crops = self._job.preprocessing.crop(resized, self._job.crops)
-                pixels[k] = crops
+                    crops = self._job.crops
+                    pixels[k] = self._job.preprocessing.crop(resized, crops)
+                loaded.append(Loaded("", digest, notes=notes))
             except ImageError as error:
-                errors[k] = str(error)
-        return time.perf_counter() - started
+                loaded.append(Loaded(str(error)))
+        share = (time.perf_counter() - started) / max(1, len(loaded))
+        return [one._replace(seconds=share) for one in loaded]
 
     def _read(self, location: Location) -> bytes | ImageError:
         try:
@@ -171,6 +178,12 @@ class GpuDecoder:
             pixels = interpolate(pixels, (height, width), mode=mode, antialias=smooths)
         rounded = pixels[0].round_().clamp_(0, 255).byte()
         return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())
+
+
+def _digest(data: bytes | ImageError, location: Location) -> str:
+    if isinstance(data, ImageError):
+        return ""
+    return content_digest(data, location.page)
 
 
 def _decode(files: Sequence[bytes], device: Any) -> list[torch.Tensor]:

@@ -12,12 +12,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cnnfeat import suffixes
 from cnnfeat.errors import InputError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images._folder import list_folder
 from cnnfeat.images._manifest import list_lines, list_manifest
-from cnnfeat.images._places import build_table, printable, spelled, with_places
+from cnnfeat.images._places import (
+    build_table,
+    page_name,
+    printable,
+    spelled,
+    split_page,
+    with_places,
+)
 from cnnfeat.images._tar import list_tar
 
 
@@ -50,6 +59,10 @@ def list_images(
     path = os.fspath(source)
     shown = printable(path)
     if not path or not os.path.lexists(path):
+        file, page = split_page(path)
+        if page and os.path.isfile(file):
+            folder, name = os.path.split(os.path.abspath(path))
+            return build_table(folder, [(None, name)])
         raise InputError(f"{shown or repr(path)}: no such file or folder")
     if os.path.isdir(path):
         return list_folder(path)
@@ -86,14 +99,27 @@ def relist_images(table: ImageTable) -> ImageTable:
     """
     location = spelled(table.root)
     if not os.path.isfile(location):
-        names = [spelled(path, location) for path in table.paths]
+        names = [_spelled(path, location) for path in table.paths]
         return with_places(table, location, names)
     found = list_tar(location)
-    if found.paths != table.paths:
+    rows = {path: row for row, path in enumerate(found.paths)}
+    members = [path if path in rows else split_page(path)[0] for path in table.paths]
+    if tuple(dict.fromkeys(members)) != found.paths:
         raise InputError(
             f"{table.root}: this tar does not hold the images that it held"
         )
-    return replace(found, ok=table.ok)
+    places = found.take(np.array([rows[member] for member in members]))
+    return replace(
+        places, paths=table.paths, ok=table.ok, value_range=table.value_range
+    )
+
+
+def _spelled(path: str, folder: str) -> str:
+    """Return a path as the operating system spells it, with its page."""
+    file, page = split_page(path)
+    if not page or os.path.lexists(os.path.join(folder, path)):
+        return spelled(path, folder)
+    return page_name(spelled(file, folder), page)
 
 
 def _stdin_lines() -> Iterable[str]:

@@ -8,6 +8,7 @@ most `PREFETCHED_CROPS` crops, or two batches, are decoded ahead of its batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ import numpy as np
 from cnnfeat.errors import DataError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images._decode import DECODERS, DEFAULT_LIMITS, DecodeLimits
+from cnnfeat.images._notes import warn_of_notes
 from cnnfeat.images._places import locate
 from cnnfeat.images._pool import Result, Task, WorkerPool
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
-from cnnfeat.images._worker import DecodingJob, load_into
+from cnnfeat.images._worker import DecodingJob, Loaded, load_into
 from cnnfeat.machine import most_workers, usable_cores
+from cnnfeat.value_range import read_range
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +49,11 @@ class Batch:
         Why an image could not be read; empty where ok.
     decode_seconds : float
         Time spent on these images, summed over the workers.
+    digests : tuple of str
+        Of each image's bytes (`content_digest`), empty where not ok. None at all where
+        the pixels come from no file.
+    notes : tuple of m tuple of str
+        What is worth a warning; `load_batches` gives it at its end.
     """
 
     start: int
@@ -53,6 +61,8 @@ class Batch:
     ok: np.ndarray
     errors: tuple[str, ...]
     decode_seconds: float = 0.0
+    digests: tuple[str, ...] = ()
+    notes: tuple[tuple[str, ...], ...] = ()
 
     @property
     def stop(self) -> int:
@@ -72,6 +82,7 @@ def load_batches(
     decoder: str = "pil",
     device: torch.device | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
+    warns: bool = True,
 ) -> Generator[Batch, None, None]:
     """Yield the images from `first_row` on, in order; the last batch may be shorter.
 
@@ -103,6 +114,9 @@ def load_batches(
         The GPU of "nvjpeg".
     is_wanted : callable () -> bool
         Looked at now and then while workers decode; false ends the batches.
+    warns : bool
+        Warn, behind the last batch, of images that use little of the range of their
+        values, or have pages that were not asked for.
 
     Raises
     ------
@@ -118,13 +132,34 @@ def load_batches(
     _check("first_row", first_row, 0 <= first_row <= len(image_list))
     _check("crops", crops, crops in N_CROPS)
     _check("decoder", decoder, decoder in DECODERS)
-    job = DecodingJob(preprocessing, crops, limits, decoder)
+    job = DecodingJob(
+        preprocessing, crops, limits, decoder, read_range(image_list.value_range)
+    )
     plan = _Plan(image_list, job, batch_size, first_row)
     if decoder == "nvjpeg":
-        return _load_on_gpu(plan, device)
-    if workers == 0:
-        return _load_here(plan)
-    return _load_in_workers(plan, workers, is_wanted)
+        batches = _load_on_gpu(plan, device)
+    elif workers == 0:
+        batches = _load_here(plan)
+    else:
+        batches = _load_in_workers(plan, workers, is_wanted)
+    return _warned(batches, image_list) if warns else batches
+
+
+def _warned(
+    batches: Generator[Batch, None, None], image_list: ImageTable
+) -> Generator[Batch, None, None]:
+    """Yield the batches, and warn of what was noted when all of them have come."""
+    noted: dict[str, list[int]] = {}  # rows by note
+    n_rows = 0
+    with closing(batches):
+        for batch in batches:
+            for k, notes in enumerate(batch.notes):
+                for note in notes:
+                    noted.setdefault(note, []).append(batch.start + k)
+            n_rows += len(batch.ok)
+            yield batch
+    if n_rows and batch.stop == len(image_list):
+        warn_of_notes(noted, n_rows, image_list)
 
 
 def default_workers() -> int:
@@ -152,7 +187,7 @@ class _Plan:
     def open_batch(self, start: int) -> _OpenBatch:
         m = min(self.batch_size, len(self.image_list) - start)
         pixels = np.zeros((m, *self.job.image_shape), dtype=np.uint8)
-        return _OpenBatch(start, pixels, [""] * m, m)
+        return _OpenBatch(start, pixels, [Loaded()] * m, m)
 
 
 @dataclass
@@ -161,28 +196,27 @@ class _OpenBatch:
 
     start: int
     pixels: np.ndarray  # (m, n_crops, h, w, 3)
-    errors: list[str]
+    loaded: list[Loaded]
     n_missing: int
-    decode_seconds: float = 0.0
 
     def finish(self) -> Batch:
         return Batch(
             start=self.start,
             images_nhwc=self.pixels,
-            ok=np.array([not error for error in self.errors], dtype=bool),
-            errors=tuple(self.errors),
-            decode_seconds=self.decode_seconds,
+            ok=np.array([not one.reason for one in self.loaded], dtype=bool),
+            errors=tuple(one.reason for one in self.loaded),
+            decode_seconds=sum(one.seconds for one in self.loaded),
+            digests=tuple(one.digest for one in self.loaded),
+            notes=tuple(one.notes for one in self.loaded),
         )
 
 
 def _load_here(plan: _Plan) -> Generator[Batch, None, None]:
     for start in plan.starts():
         batch = plan.open_batch(start)
-        for k in range(len(batch.errors)):
+        for k in range(len(batch.loaded)):
             location = locate(plan.image_list, start + k)
-            reason, seconds = load_into(plan.job, location, batch.pixels[k])
-            batch.errors[k] = reason
-            batch.decode_seconds += seconds
+            batch.loaded[k] = load_into(plan.job, location, batch.pixels[k])
         yield batch.finish()
 
 
@@ -196,11 +230,9 @@ def _load_on_gpu(
     with GpuDecoder(plan.job, device) as decoder:
         for start in plan.starts():
             batch = plan.open_batch(start)
-            rows = range(start, start + len(batch.errors))
+            rows = range(start, start + len(batch.loaded))
             locations = [locate(plan.image_list, row) for row in rows]
-            batch.decode_seconds = decoder.load_into(
-                locations, batch.pixels, batch.errors
-            )
+            batch.loaded = decoder.load_into(locations, batch.pixels)
             yield batch.finish()
 
 
@@ -256,8 +288,7 @@ class _Filler:
         batch, k = self._open[start], result.row - start
         if result.pixels is not None:
             batch.pixels[k] = result.pixels
-        batch.errors[k] = result.reason
-        batch.decode_seconds += result.seconds
+        batch.loaded[k] = result.loaded
         batch.n_missing -= 1
 
     def _start_of(self, row: int) -> int:

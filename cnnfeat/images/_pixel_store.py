@@ -42,18 +42,28 @@ class PixelStore:
         self._keep = len(image_list) * 3 * height * width <= memory_bytes
         self._pixels: dict[int, np.ndarray] = {}  # (1, h, w, 3)
         self._failures: dict[int, str] = {}
+        self._digests: dict[int, str] = {}
         self._seen: set[int] = set()
 
     def failures(self, rows: np.ndarray) -> dict[int, str]:
         """Return why some of the rows cannot be decoded, by row; each is tried once."""
         new = [row for row in rows.tolist() if row not in self._seen]
         self._seen.update(new)
-        for row, pixels, error in self._decode(new, _DECODED_AT_ONCE):
+        for row, pixels, error, digest in self._decode(
+            new, _DECODED_AT_ONCE, warns=True
+        ):
             if error:
                 self._failures[row] = error
-            elif self._keep:
+                continue
+            self._digests[row] = digest
+            if self._keep:
                 self._pixels[row] = pixels.copy()
         return {r: self._failures[r] for r in rows.tolist() if r in self._failures}
+
+    @property
+    def digests(self) -> dict[int, str]:
+        """The digests of the images' bytes, by row: of those that were asked for."""
+        return dict(self._digests)
 
     def batches(
         self,
@@ -81,15 +91,16 @@ class PixelStore:
         rows = [row for batch in batches for row in batch.tolist()]
         decoded = self._decode(rows, max(map(len, batches), default=1), is_wanted)
         for batch in batches:
-            yield np.stack([pixels for _, pixels, _ in islice(decoded, len(batch))])
+            yield np.stack([pixels for _, pixels, *_ in islice(decoded, len(batch))])
 
     def _decode(
         self,
         rows: Sequence[int],
         batch_size: int,
         is_wanted: Callable[[], bool] = lambda: True,
-    ) -> Iterator[tuple[int, np.ndarray, str]]:
-        """Yield each row, its pixels (1, h, w, 3), and why there are none."""
+        warns: bool = False,
+    ) -> Iterator[tuple[int, np.ndarray, str, str]]:
+        """Yield each row, its pixels (1, h, w, 3), why there are none, and digest."""
         if not rows:
             return
         for batch in load_batches(
@@ -98,9 +109,12 @@ class PixelStore:
             batch_size=batch_size,
             workers=self._workers,
             is_wanted=is_wanted,
+            warns=warns,
         ):
             part = rows[batch.start : batch.start + len(batch.ok)]
-            yield from zip(part, batch.images_nhwc, batch.errors, strict=True)
+            yield from zip(
+                part, batch.images_nhwc, batch.errors, batch.digests, strict=True
+            )
 
 
 @dataclass(frozen=True, eq=False)

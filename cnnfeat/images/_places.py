@@ -5,6 +5,7 @@ the table gets a column `file` with the names as the operating system spells the
 table of a tar has a column `span`.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.images._reading import Location
 
 SPAN = "span"  # int64 (n_images, 2): offset and length in bytes inside the tar
+_PAGE = re.compile(r"#page=([1-9]\d{0,8})$")
 FILE = "file"  # str (n_images,): the file, or the tar, undecodable bytes as surrogates
 
 
@@ -67,7 +69,7 @@ def with_places(
 
 
 def locate(table: ImageTable, row: int) -> Location:
-    """Return where the bytes of one row lie.
+    """Return where the bytes of one row lie, and which page of them it is.
 
     Parameters
     ----------
@@ -77,10 +79,25 @@ def locate(table: ImageTable, row: int) -> Location:
     """
     columns = table.columns
     file = columns[FILE][row] if FILE in columns else None
+    page = split_page(table.paths[row])[1]
     if SPAN in columns:
         offset, n_bytes = columns[SPAN][row].tolist()
-        return Location(file or table.root, offset, n_bytes)
-    return Location(file or os.path.join(table.root, table.paths[row]))
+        return Location(file or table.root, offset, n_bytes, page)
+    whole = file or os.path.join(table.root, table.paths[row])
+    if not page or os.path.lexists(whole):  # the file itself may have such a name
+        return Location(whole, page=page if file else 0)
+    return Location(split_page(whole)[0], page=page)
+
+
+def split_page(name: str) -> tuple[str, int]:
+    """Return a name without `#page=N`, and N; 0 where there is none."""
+    match = _PAGE.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, 0)
+
+
+def page_name(name: str, page: int) -> str:
+    """Return the name of a page of a file."""
+    return f"{name}#page={page}"
 
 
 def image_files(table: ImageTable) -> set[str]:
@@ -94,6 +111,24 @@ def fingerprint_images(table: ImageTable) -> str:
     A file that is missing counts as one of size -1. Contents are not read.
     """
     return table.fingerprint(locate(table, row).size() for row in range(len(table)))
+
+
+def stamp_images(table: ImageTable) -> np.ndarray:
+    """Return what tells each row's file from another, or from its later self.
+
+    A hash of path, class, size and time of change; contents are not read.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), dtype=uint64
+    """
+    stamps = bytearray()
+    for row, (path, label) in enumerate(zip(table.paths, table.labels, strict=True)):
+        name = table.class_names[label] if label >= 0 else ""
+        told = path, name, *map(str, locate(table, row).stat())
+        text = "\0".join(told).encode()
+        stamps += hashlib.blake2b(text, digest_size=8).digest()
+    return np.frombuffer(bytes(stamps), dtype="<u8")
 
 
 def printable(name: str) -> str:

@@ -5,8 +5,8 @@ one with its pixels or the reason why there are none:
 
 - a worker that dies is replaced; its image is tried once more, since the cause may have
   lain outside (another program's kill, memory that was short), and then given up;
-- a worker that takes longer than `limits.seconds` for an image is killed and replaced,
-  and the image is given up;
+- so is one that takes longer than `limits.seconds` for an image, by the clock: the
+  whole program may have been stopped meanwhile;
 - workers that die before they are ready, time after time, end the run.
 
 Pixels pass through anonymous shared memory (a descriptor, no name), which the kernel
@@ -35,7 +35,7 @@ import numpy as np
 
 from cnnfeat.errors import CnnfeatError
 from cnnfeat.images._reading import Location
-from cnnfeat.images._worker import DecodingJob
+from cnnfeat.images._worker import DecodingJob, Loaded
 from cnnfeat.interrupts import SIGNALS
 
 # One task in work and one waiting, so that a worker never waits for the parent.
@@ -69,16 +69,13 @@ class Result:
     row : int
     pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8, or None
         A view of shared memory, valid until the next result is asked for.
-    reason : str
-        Why there are no pixels; empty where there are.
-    seconds : float
-        Time spent on it in the worker.
+    loaded : Loaded
+        What the worker says of it.
     """
 
     row: int
     pixels: np.ndarray | None
-    reason: str
-    seconds: float
+    loaded: Loaded
 
 
 @dataclass
@@ -219,9 +216,8 @@ class WorkerPool:
                     continue
                 slot, task = worker.tasks.popleft()
                 worker.free_slots.append(slot)
-                reason, seconds = message
-                pixels = None if reason else self._slots[slot]
-                yield Result(task.row, pixels, reason, seconds)
+                pixels = None if message.reason else self._slots[slot]
+                yield Result(task.row, pixels, message)
         except (EOFError, ConnectionError):
             yield from self._replace_dead(worker)
 
@@ -235,10 +231,11 @@ class WorkerPool:
                 raise _cannot_start(worker, status)
         self._replace(worker)
         if given_up is not None:
-            yield Result(given_up.row, None, f"the decoder was {_ending(status)}", 0.0)
+            reason = f"the decoder was {_ending(status)}"
+            yield Result(given_up.row, None, Loaded(reason))
 
     def _give_back(self, worker: _Worker) -> Task | None:
-        """Queue a dead worker's tasks again; return the one that has killed twice."""
+        """Queue a dead worker's tasks again; return the one that has failed twice."""
         tasks = [task for _, task in worker.tasks]
         if tasks:
             tasks[0].n_attempts += 1  # the worker takes them in turn: it was this one
@@ -252,11 +249,12 @@ class WorkerPool:
             yield from self._replace_dead(worker)
             return
         _reap(worker.process)
-        (_, late), *others = worker.tasks
-        self._waiting.extendleft(task for _, task in reversed(others))
+        given_up = self._give_back(worker)
         self._replace(worker)
-        seconds = self._job.limits.seconds
-        yield Result(late.row, None, f"took longer than {seconds:g} s", seconds)
+        if given_up is not None:
+            seconds = self._job.limits.seconds
+            reason = f"took longer than {seconds:g} s"
+            yield Result(given_up.row, None, Loaded(reason, seconds=seconds))
 
     def _replace(self, worker: _Worker) -> None:
         worker.connection.close()
@@ -301,7 +299,7 @@ def _cannot_start(worker: _Worker, status: int) -> CnnfeatError:
     said = next((line for line in reversed(lines) if line.strip()), "")
     return CnnfeatError(
         f"the decoding processes cannot be started ({_ending(status)}"
-        f"{': ' if said else ''}{said.strip()}); try --workers 0"
+        f"{': ' if said else ''}{said.strip()}); try `workers=0`"
     )
 
 

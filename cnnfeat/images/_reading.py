@@ -1,4 +1,6 @@
-"""Where the bytes of one image lie, and reading them: a file, or a span of a tar.
+"""Where the bytes of one image lie, reading them, and telling them from others.
+
+The bytes are a file, or a span of a tar.
 
 A `Location` is small and knows nothing of the list it came from, so that a worker
 process can be told of one image at a time.
@@ -7,6 +9,7 @@ process can be told of one image at a time.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -25,11 +28,14 @@ class Location:
         (`os.fsdecode`: undecodable bytes are surrogates).
     offset, n_bytes : int
         The span inside a tar; `n_bytes` is -1 for a whole file.
+    page : int
+        Of a file with several, from 1; 0 where none is named.
     """
 
     path: str
     offset: int = 0
     n_bytes: int = -1
+    page: int = 0
 
     def size(self) -> int:
         """Return the image's length in bytes, or -1 where the file is not there."""
@@ -39,6 +45,18 @@ class Location:
             return os.stat(self.path).st_size
         except (OSError, ValueError):
             return -1
+
+    def stat(self) -> tuple[int, int]:
+        """Return length in bytes, and when the file was last changed, in ns.
+
+        Of an image in a tar the time is the tar's; -1 and -1 where no file is there.
+        """
+        try:
+            status = os.stat(self.path)
+        except (OSError, ValueError):
+            return -1, -1
+        n_bytes = self.n_bytes if self.n_bytes >= 0 else status.st_size
+        return n_bytes, status.st_mtime_ns
 
     def read(self, max_bytes: int | None = None) -> bytes:
         """Return the bytes of the image.
@@ -77,6 +95,16 @@ class Location:
             parts.append(part)
             position, left = position + len(part), left - len(part)
         return b"".join(parts)
+
+
+def content_digest(data: bytes, page: int = 0) -> str:
+    """Return 32 hexadecimal digits (BLAKE2b) that stand for the bytes of an image.
+
+    A copy has the same ones whatever it is called; an image saved anew has not. The
+    pages of one file differ, and the first is what stands for the file.
+    """
+    salt = page.to_bytes(8) if page > 1 else b""
+    return hashlib.blake2b(data, digest_size=16, salt=salt).hexdigest()
 
 
 def _why(error: OSError | ValueError) -> str:

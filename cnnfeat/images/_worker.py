@@ -16,14 +16,16 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import numpy as np
 
 from cnnfeat.errors import ImageError
-from cnnfeat.images._decode import DecodeLimits, decode_image
+from cnnfeat.images._decode import DecodeLimits, Reading, decode_with_notes
 from cnnfeat.images._preprocessing import N_CROPS, Preprocessing
-from cnnfeat.images._reading import Location
+from cnnfeat.images._reading import Location, content_digest
 from cnnfeat.interrupts import SIGNALS
+from cnnfeat.value_range import FULL, ValueRange
 
 try:
     import resource
@@ -31,6 +33,7 @@ except ImportError:  # pragma: no cover - no such limits on Windows
     resource = None  # type: ignore[assignment]
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_FULL = ValueRange(FULL)
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,15 @@ class DecodingJob:
     limits : DecodeLimits
     decoder : {"pil", "fast", "nvjpeg"}
         A worker decodes by PIL what is left to it for "nvjpeg".
+    value_range : ValueRange
+        Of images with more than 8 bits.
     """
 
     preprocessing: Preprocessing
     crops: str
     limits: DecodeLimits
     decoder: str
+    value_range: ValueRange = _FULL
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
@@ -57,50 +63,68 @@ class DecodingJob:
         height, width = self.preprocessing.crop_size
         return N_CROPS[self.crops], height, width, 3
 
-    def load(self, location: Location) -> np.ndarray:
-        """Return the pixels of one image.
+    def load(self, location: Location) -> tuple[np.ndarray, str, tuple[str, ...]]:
+        """Return the pixels of one image, its digest, and notes.
 
         Returns
         -------
-        ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+        pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
+        digest : str
+            See `content_digest`.
+        notes : tuple of str
+            See `decode_with_notes`.
 
         Raises
         ------
         ImageError
             If the image cannot be read.
         """
-        return self.decode(location.read(self.limits.file_bytes))
+        data, page = location.read(self.limits.file_bytes), location.page
+        pixels, notes = self.decode(data, page)
+        return pixels, content_digest(data, page), notes
 
-    def decode(self, data: bytes) -> np.ndarray:
-        """Return the pixels of the image in the bytes of a file, as `load` does."""
+    def decode(self, data: bytes, page: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return pixels and notes, as `load`, of the image in the bytes of a file."""
         draft = self.preprocessing.shortest_side if self.decoder == "fast" else None
-        image = decode_image(data, self.limits, draft)
+        reading = Reading(page, self.value_range, draft)
+        image, notes = decode_with_notes(data, self.limits, reading)
         try:
-            return self.preprocessing.apply(image, self.crops)
+            return self.preprocessing.apply(image, self.crops), notes
         except MemoryError as error:
             raise ImageError("not enough memory to resize it") from error
 
 
-def load_into(
-    job: DecodingJob, location: Location, pixels: np.ndarray
-) -> tuple[str, float]:
-    """Write one image into `pixels` and return why it failed ("" if not) and seconds.
+class Loaded(NamedTuple):
+    """What became of an image.
+
+    Why it failed or "", its digest or "", the seconds it took, and notes as
+    `decode_with_notes` gives them.
+    """
+
+    reason: str = ""
+    digest: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+def load_into(job: DecodingJob, location: Location, pixels: np.ndarray) -> Loaded:
+    """Write one image into `pixels` and say what became of it.
 
     Parameters
     ----------
-    job : Job
+    job : DecodingJob
         What to do to it.
     location : Location
         Where it lies.
     pixels : ndarray of shape (n_crops, crop_h, crop_w, 3), dtype=uint8
         Left as it was where the image fails.
     """
-    start, reason = time.perf_counter(), ""
+    start, reason, digest, notes = time.perf_counter(), "", "", tuple[str, ...]()
     try:
-        pixels[...] = job.load(location)
+        pixels[...], digest, notes = job.load(location)
     except ImageError as error:
         reason = str(error)
-    return reason, time.perf_counter() - start
+    return Loaded(reason, digest, time.perf_counter() - start, notes)
 
 
 def main(socket_fd: int, memory_fd: int, parent_pid: int) -> None:

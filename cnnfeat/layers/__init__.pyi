@@ -3,6 +3,17 @@ from ._classifier import (
     default_layer as default_layer,
     find_classifier as find_classifier,
 )
+from ._info import (
+    ROOT as ROOT,
+    LayerInfo as LayerInfo,
+    computing_layers as computing_layers,
+    main_layers as main_layers,
+    matching_layers as matching_layers,
+)
+from ._known import (
+    known_layers as known_layers,
+    to_record as to_record,
+)
 from ._names import (
     Tap as Tap,
     paper_names as paper_names,
@@ -21,7 +32,7 @@ from ._stages import (
     network_stages as network_stages,
 )
 from ._table import (
-    LayerInfo as LayerInfo,
+    all_layers as all_layers,
     layer_table as layer_table,
     tapped_macs as tapped_macs,
 )
@@ -33,7 +44,6 @@ from ._tokens import (
     last_tokens as last_tokens,
 )
 from ._tracing import (
-    ROOT as ROOT,
     ModuleCall as ModuleCall,
     Trace as Trace,
     trace_of as trace_of,

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from cnnfeat.errors import NetworkError
-from cnnfeat.layers._tracing import ROOT, ModuleCall, TracedTensor, trace_of
+from cnnfeat.layers._info import ROOT, VIEW_KINDS
+from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_VIEW_KINDS = ("Flatten", "Identity", "Dropout", "Dropout2d", "Unflatten", "Permute")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def default_layer(network: Network) -> str:
         return trace.root.name
     matches = [call for call in trace.calls if _returns(call, source)]
     matches = [call for call in matches if call.name != ROOT]
-    computing = [call for call in matches if call.kind not in _VIEW_KINDS]
+    computing = [call for call in matches if call.kind not in VIEW_KINDS]
     found = next(iter(computing or matches), None)
     if found is None:
         return f"{classifier.name if classifier else ROOT}:in"

@@ -7,15 +7,17 @@ output.
 """
 
 import difflib
-import fnmatch
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
 
-from cnnfeat.errors import LayerError
+from cnnfeat.errors import CnnfeatWarning, LayerError
 from cnnfeat.layers._classifier import default_layer
+from cnnfeat.layers._globs import compile_glob, is_glob
+from cnnfeat.layers._info import ROOT
 from cnnfeat.layers._tokens import Tokens, tokens_of
 from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
@@ -82,9 +84,9 @@ def resolve_layers(network: Network, names: Sequence[str] = ()) -> list[Tap]:
     network : Network
         Traced once on first use.
     names : sequence of str, default=()
-        Names, globs (`*` crosses dots; network order within one), or `all` for every
-        leaf module. None at all means the layer before the classifier. A name that
-        comes twice is kept once.
+        Names, globs (network order within one; `*` stays within one level of dots, `**`
+        crosses levels), or `all` for every leaf module. None at all means the layer
+        before the classifier. A name that comes twice is kept once.
 
     Raises
     ------
@@ -160,24 +162,42 @@ def _resolve(network: Network, name: str) -> list[Tap]:
             f"layer {name!r}: ':pre' goes with a paper's name (conv1, fc6, …) of "
             f"AlexNet or VGG; use MODULE:in for what a module of {network.name!r} reads"
         )
-    if any(c in stem for c in "*?"):
+    if is_glob(stem):
         return _resolve_glob(network, name, side)
     return [_named_tap(network, name, match)]
 
 
 def _resolve_glob(network: Network, name: str, side: str) -> list[Tap]:
     pattern = name.removesuffix(":in")
-    numbered = "#" in pattern
+    found = _matching(network, compile_glob(pattern), side, "#" in pattern)
+    if not found and "**" not in pattern:
+        # What `*` stood for until it stayed within one level.
+        wider = compile_glob(pattern.replace("*", "**"))
+        found = _matching(network, wider, side, "#" in pattern)
+        if found:
+            warnings.warn(
+                f"layer {name!r}: * stays within one level of dots, where nothing "
+                f"matches; {len(found)} layers match {pattern.replace('*', '**')!r}, "
+                "which is taken: write it so",
+                CnnfeatWarning,
+                stacklevel=3,
+            )
+    if not found:
+        raise _unknown(network, name)
+    return found
+
+
+def _matching(
+    network: Network, glob: re.Pattern[str], side: str, numbered: bool
+) -> list[Tap]:
     found = []
     for call in trace_of(network).calls:
         n_calls = trace_of(network).n_calls[call.name]
         label = f"{call.name}#{call.call}" if numbered else call.name
         if (numbered and n_calls == 1) or (not numbered and call.call != n_calls):
             continue
-        if fnmatch.fnmatchcase(label, pattern):
+        if glob.fullmatch(label) and call.name != ROOT:
             found += _taps_of(network, call, side, numbered)
-    if not found:
-        raise _unknown(network, name)
     return found
 
 
@@ -272,7 +292,7 @@ def _choose_output(
 def _unknown(network: Network, name: str, stem: str | None = None) -> LayerError:
     """Return the error for a name that the run never met, with the nearest names."""
     trace = trace_of(network)
-    cure = f"cnnfeat layers --model {network.name} lists all"
+    cure = f"cnnfeat layers {network.name} --all lists them"
     if stem is not None and stem in trace.n_calls:
         count = trace.n_calls[stem]
         return LayerError(

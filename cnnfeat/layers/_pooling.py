@@ -118,9 +118,9 @@ def pooled_shape(tap: Tap, pool: str) -> tuple[int, ...]:
         return (n_channels * sum(side * side for side in _PYRAMID_SIDES),)
     if pool == "pyramid" or len(shape) > 3:
         raise LayerError(
-            f"--pool {pool} does not apply to {tap.name}, an activation of shape "
+            f"`pool={pool}` does not apply to {tap.name}, an activation of shape "
             f"{tuple(shape)}: pyramid takes (c, h, w), avg and max take tokens (t, c) "
-            "as well; use --pool none"
+            "as well; use `pool=none`"
         )
     return (n_channels,)
 
@@ -133,7 +133,7 @@ def _token_shape(tap: Tap, pool: str) -> tuple[int, ...]:
         return tap.shape if tokens is None else (*tokens.grid, n_channels)
     if tokens is None or not tokens.has_class:
         raise LayerError(
-            f"{tap.name} has no class token: use --tokens mean, patches or all"
+            f"{tap.name} has no class token: use `tokens=mean`, patches or all"
         )
     if pool == "registers":
         if tokens.n_prefix == 1:
@@ -152,7 +152,7 @@ def check_has_tokens(tap: Tap) -> None:
     """
     if tap.tokens is None and not (tap.channels_last and len(tap.shape) == 3):
         raise LayerError(
-            f"--tokens: {tap.name}, an activation of shape {tuple(tap.shape)}, is not "
-            "known to be tokens of a transformer; leave --tokens out, or ask for "
-            "another --layer"
+            f"`tokens`: {tap.name}, an activation of shape {tuple(tap.shape)}, is not "
+            "known to be tokens of a transformer; leave `tokens` out, or ask for "
+            "another layer"
         )

@@ -1,49 +1,14 @@
 """The layer table: what each module of a network returns, holds, costs and sees."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
+from cnnfeat.layers._classifier import default_layer
+from cnnfeat.layers._info import LayerInfo, computing_layers
 from cnnfeat.layers._names import Tap, paper_names
 from cnnfeat.layers._stages import is_inside, network_stages
-from cnnfeat.layers._tracing import ModuleCall, trace_of
+from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """One row of the layer table.
-
-    Attributes
-    ----------
-    name : str
-        Layer name, `NAME#k` for modules that are called more than once.
-    alias : str or None
-        The paper's name, where there is one.
-    kind : str
-        Class of the module.
-    shape : tuple of int
-        Of one image's first output.
-    parameters : int
-        Own parameters, counted at the first call.
-    macs : int
-        Multiply-accumulates of convolutions and matrix products for one image.
-    receptive_field, stride : int or None
-        In pixels of the cropped image; None where each element sees all of it.
-    stage : int or None
-        The network's own stage that the layer is part of, counted from the end: the
-        least N for which `finetune --train last:N` reaches it. None where no stage
-        holds it (an activation between two stages).
-    """
-
-    name: str
-    alias: str | None
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    macs: int
-    receptive_field: int | None
-    stride: int | None
-    stage: int | None
 
 
 def layer_table(network: Network) -> list[LayerInfo]:
@@ -52,15 +17,44 @@ def layer_table(network: Network) -> list[LayerInfo]:
     Rows are the calls of leaf modules, and of modules that hold parameters or multiply
     matrices themselves. Parameters and multiply-accumulates sum to the network's.
     """
+    return computing_layers(all_layers(network))
+
+
+def all_layers(network: Network) -> list[LayerInfo]:
+    """Return a row for each module call, in the order in which they end.
+
+    Where the layer before the classifier is the classifier's input (`NAME:in`), that
+    has a row too, before the classifier's.
+    """
     aliases: dict[str, str] = {}
     for alias, module in paper_names(network).items():
         aliases.setdefault(module, alias)
     stages = _stages_from_the_end(network)
-    return [
-        _row(network, call, aliases, stages)
-        for call in trace_of(network).calls
-        if call.outputs and (call.is_leaf or call.n_parameters or call.macs)
-    ]
+    default = default_layer(network)
+    rows = []
+    for call in trace_of(network).calls:
+        row = _row(network, call, aliases, stages) if call.outputs else None
+        if call.input is not None and f"{call.name}:in" == default and row:
+            rows.append(_input_row(row, default, call.input))
+        if row:
+            rows.append(replace(row, is_default=row.name == default))
+    return rows
+
+
+def _input_row(row: LayerInfo, name: str, tensor: TracedTensor) -> LayerInfo:
+    """Return the row of what a module reads."""
+    return replace(
+        row,
+        name=name,
+        kind="input",
+        shape=tensor.shape[1:],
+        parameters=0,
+        macs=0,
+        receptive_field=tensor.grid.receptive_field if tensor.grid else None,
+        stride=tensor.grid.stride if tensor.grid else None,
+        is_leaf=False,
+        is_default=True,
+    )
 
 
 def tapped_macs(network: Network, taps: Sequence[Tap]) -> int:
@@ -92,4 +86,5 @@ def _row(
         receptive_field=output.grid.receptive_field if output.grid else None,
         stride=output.grid.stride if output.grid else None,
         stage=next((n for m, n in stages.items() if is_inside(call.name, m)), None),
+        is_leaf=call.is_leaf,
     )

@@ -19,12 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
+from cnnfeat.layers._info import ROOT as ROOT
 from cnnfeat.layers._receptive import Grid, propagate
 from cnnfeat.networks import Network
 
 Value = tuple[int, int]  # (storage, times it had been written in place)
 
-ROOT = "(network)"
 _NONLINEAR = (
     *("relu", "relu6", "gelu", "silu", "mish", "elu", "celu", "leaky_relu"),
     *("hardswish", "hardtanh", "hardsigmoid", "sigmoid", "tanh", "clamp_min"),

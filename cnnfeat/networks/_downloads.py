@@ -1,4 +1,4 @@
-"""Where published weights lie on this machine, and how they get there.
+"""How published weights get to this machine.
 
 The cache is looked at before anything is fetched. Progress goes to stderr only.
 """
@@ -17,45 +17,17 @@ import lazy_loader
 import torch
 
 from cnnfeat.errors import WeightsError
+from cnnfeat.networks._caches import HUB_FILES, cached_hub_file, torch_cache_path
 
 huggingface_hub: Any = lazy_loader.load("huggingface_hub")
 
 _TIMEOUT_SECONDS = 30.0
-# The names that timm itself looks for in a Hugging Face repository, in its order.
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
-def torch_cache_path(url: str) -> Path:
-    """Return where `torch.hub` keeps the file of `url`, whether it is there or not."""
-    return Path(
-        torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path)
-    )
 
 
 def published_prefix(url: str) -> str | None:
     """Return the start of the file's sha256 that PyTorch's file names carry."""
     match = re.search(r"-([0-9a-f]{8,})\.", os.path.basename(urlparse(url).path))
     return match[1] if match else None
-
-
-def cached_url(url: str | None) -> Path | None:
-    """Return the file of `url` in the torch cache folder, or None."""
-    path = torch_cache_path(url) if url else None
-    return path if path is not None and path.is_file() else None
-
-
-def cached_hub_file(repository: str | None) -> Path | None:
-    """Return a Hugging Face repository's weights file in the local cache, or None."""
-    if not repository:
-        return None
-    repository, _, revision = repository.partition("@")
-    for file_name in _HUB_FILES:
-        found = huggingface_hub.try_to_load_from_cache(
-            repository, file_name, revision=revision or None
-        )
-        if isinstance(found, str):
-            return Path(found)
-    return None
 
 
 def fetch_url(url: str, name: str) -> Path:
@@ -92,8 +64,8 @@ def fetch_hub_file(repository: str, name: str) -> Path:
     repo_id, _, revision = repository.partition("@")
     # Its retries are logged one by one; the one line that counts is ours.
     huggingface_hub.logging.set_verbosity_error()
-    problem: Exception = FileNotFoundError(f"none of {', '.join(_HUB_FILES)}")
-    for file_name in _HUB_FILES:
+    problem: Exception = FileNotFoundError(f"none of {', '.join(HUB_FILES)}")
+    for file_name in HUB_FILES:
         try:
             return Path(
                 huggingface_hub.hf_hub_download(
@@ -110,7 +82,7 @@ def fetch_hub_file(repository: str, name: str) -> Path:
             break
     cache = huggingface_hub.constants.HF_HUB_CACHE
     _raise_unfetched(
-        name, problem, repo_id, f"{_HUB_FILES[0]} of {repo_id} into {cache}"
+        name, problem, repo_id, f"{HUB_FILES[0]} of {repo_id} into {cache}"
     )
 
 
@@ -118,7 +90,7 @@ def _raise_unfetched(name: str, error: Exception, source: str, cure: str) -> NoR
     reason = " ".join(str(error).split())[:100] or type(error).__name__
     raise WeightsError(
         f"the weights of {name!r} cannot be fetched from {source} ({reason}): put "
-        f"{cure}, or give --weights PATH, or use --model efficientnet_lite0"
+        f"{cure}, or give `weights=PATH`, or use `model=efficientnet_lite0`"
     ) from error
 
 

@@ -4,8 +4,8 @@
 published file, a file of the user's, or a seed, and returns a frozen `Network`.
 """
 
-import fnmatch
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,20 +20,23 @@ from cnnfeat.images import Preprocessing
 from cnnfeat.machine import resolve_device
 from cnnfeat.networks import _weights as state_dicts
 from cnnfeat.networks._architectures import (
-    EMBEDDED,
     EMBEDDED_PARAMETERS,
-    TIMM_PREFIX,
     Architecture,
     cached_timm,
     find_architecture,
     hub_and_url,
+    network_names,
     timm,
-    timm_names,
     torchvision,
-    torchvision_names,
     unknown_network,
 )
 from cnnfeat.networks._classifier import restore_classifier
+from cnnfeat.networks._known import (
+    EMBEDDED,
+    TIMM_PREFIX,
+    NetworkEntry,
+    matching_names,
+)
 from cnnfeat.networks._network import Network, WeightsRecord
 from cnnfeat.networks._pixels import PIXELS, load_pixels
 
@@ -91,19 +94,45 @@ class NetworkRequest:
     ) -> "NetworkRequest":
         """Return the request for the network that a file's provenance names.
 
-        Weights files that are gone give way to the published weights, whose digest
-        then tells whether they are the same.
+        A weights file that is gone gives way to the published weights where these are
+        the same ones.
+
+        Raises
+        ------
+        WeightsError
+            If they are not: nothing else is fetched in their place.
         """
-        source = told.get("weights", "default")
+        source, model = told.get("weights", "default"), told["model"]
         is_there = source == "random" or os.path.isfile(source)
-        weights, seed = source if is_there else "default", told.get("weights_seed")
-        return cls(told["model"], weights, int(seed or 0), device)
+        if not is_there and _is_path(source) and not _is_published(told):
+            raise WeightsError(
+                f"weights {source!r}: no such file, and the features were computed "
+                f"with it; put it back, or run where that path leads to it"
+            )
+        seed = int(told.get("weights_seed") or 0)
+        return cls(model, source if is_there else "default", seed, device)
 
     def load(self) -> Network:
         """Return the network; see `load_network`."""
         return load_network(
             self.model, weights=self.weights, seed=self.seed, device=self.device
         )
+
+
+def _is_path(source: str) -> bool:
+    """Tell the path of a file from where published weights come from."""
+    return source != "default" and not re.match(r"[a-z-]{2,}:", source)
+
+
+def _is_published(told: Mapping[str, str]) -> bool:
+    """Tell whether the published weights have the digest that a provenance names."""
+    if told["model"] == PIXELS:
+        return True
+    architecture, digest = find_architecture(told["model"]), told["weights_sha256"]
+    if architecture.digest_prefix is not None:
+        return digest.startswith(architecture.digest_prefix)
+    path = architecture.cached()
+    return path is not None and state_dicts.file_digest(path) == digest
 
 
 def _load_random(
@@ -158,7 +187,7 @@ def _load_file(architecture: Architecture, path: Path, device: torch.device) -> 
     if metadata.get("model", architecture.name) != architecture.name:
         raise WeightsError(
             f"{where}: the file says it is of {metadata['model']!r}; "
-            f"use --model {metadata['model']}"
+            f"use `model={metadata['model']}`"
         )
     with _seeded(0):
         module = architecture.build(None)
@@ -220,47 +249,27 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class NetworkEntry:
-    """One line of the list of networks.
-
-    `n_parameters` and `top_1` (a fraction) are None where the family does not publish
-    them; `offline` says that the default weights are at hand, at `weights_path`.
-    """
-
-    name: str
-    source: str
-    n_parameters: int | None
-    top_1: float | None
-    offline: bool
-    weights_path: str | None
-
-
 def list_networks(pattern: str | None = None) -> list[NetworkEntry]:
-    """Return the networks whose names match, without building any.
+    """Return the networks of the installed libraries that match, without building any.
 
     Parameters
     ----------
     pattern : str, optional
-        A glob, or a part of the name. timm's networks are listed only where it starts
-        with `timm/`. By default the embedded one and all of torchvision's.
+        A glob, or a part of the name; see `matching_names`. By default the embedded
+        one and all of torchvision's.
 
     Raises
     ------
     NetworkError
         If nothing matches; the nearest names are offered.
     """
-    pattern = pattern or "*"
-    glob = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
-    if pattern.startswith(TIMM_PREFIX):
-        known, entry = timm_names(), _timm_entry
-        glob = glob.lstrip("*") or "*"
-    else:
-        known, entry = [EMBEDDED, *torchvision_names()], _entry
-    names = [name for name in known if fnmatch.fnmatchcase(name, glob)]
+    names = matching_names(network_names(), pattern)
     if not names:
-        raise unknown_network(pattern)
-    return [entry(name) for name in names]
+        raise unknown_network(pattern or "*")
+    return [
+        _timm_entry(name) if name.startswith(TIMM_PREFIX) else _entry(name)
+        for name in names
+    ]
 
 
 def _entry(name: str) -> NetworkEntry:

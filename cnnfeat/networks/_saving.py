@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from cnnfeat.image_table import TUNED_ON, ImageTable
 from cnnfeat.networks._weights import file_digest, read_state_dict
 from cnnfeat.outputs import atomic_output, failure
 from cnnfeat.seen import SeenImages
@@ -82,7 +84,8 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     state, metadata = read_state_dict(path)
-    told = {k: v for k, v in metadata.items() if not k.endswith("_paths")}
+    lists = ("_paths", "_digests", "_before")
+    told = {k: v for k, v in metadata.items() if not k.endswith(lists)}
     return {
         "kind": "weights",
         "n_tensors": len(state),
@@ -97,16 +100,36 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
     }
 
 
-def read_seen_images(provenance: Mapping[str, str]) -> SeenImages:
-    """Return the images that the weights behind some features were fine-tuned on.
-
-    The weights file tells, for as long as it is where the provenance says. None, where
-    there is no such file, or it has other bytes now.
+def rows_tuned_on(
+    table: ImageTable, provenance: Mapping[str, str], rows: np.ndarray
+) -> np.ndarray:
+    """Return which rows of a feature file its network was fine-tuned on.
 
     Parameters
     ----------
+    table : ImageTable
+        The feature file's, which says so. For one of an earlier version the weights
+        file tells, for as long as it is where the provenance says.
     provenance : mapping of str to str
-        A feature file's or a head's.
+        The feature file's.
+    rows : ndarray of shape (m,), dtype=int
+        The rows to look at.
+
+    Returns
+    -------
+    ndarray of dtype=int64
+        Some of `rows`, in their order.
+    """
+    marked = table.columns.get(TUNED_ON)
+    if marked is not None:
+        return rows[marked[rows]]
+    return _read_seen_images(provenance).among(table, rows)
+
+
+def _read_seen_images(provenance: Mapping[str, str]) -> SeenImages:
+    """Return what the weights behind some features were fine-tuned on.
+
+    None, where there is no such file, or it has other bytes now.
     """
     path = Path(provenance.get("weights", ""))
     if suffix_of(path) not in SAVED_WEIGHTS or not os.path.isfile(path):

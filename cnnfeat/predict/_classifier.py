@@ -16,6 +16,7 @@ from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
 from cnnfeat.predict._report import PredictOptions
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
+from cnnfeat.value_range import AUTO, FULL
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Classifier:
     score: str
     seen: SeenImages
     decoder: str = "pil"
+    value_range: str = AUTO
     trained_engine: str = ""
 
 
@@ -55,7 +57,7 @@ def _read_weights(path: str, options: PredictOptions) -> Classifier:
     if not name:
         raise WeightsError(
             f"{path}: cnnfeat did not write it, so it does not say of which network it "
-            "is; give --model NAME"
+            "is; give `model=NAME`"
         )
     network = networks.load_network(name, weights=path, device=options.device)
     names = network.weights.class_names
@@ -71,6 +73,7 @@ def _read_weights(path: str, options: PredictOptions) -> Classifier:
         kind="weights",
         score="probability",
         seen=SeenImages.of_weights(network.weights.metadata),
+        value_range=str(network.weights.metadata.get("range", AUTO)),
     )
 
 
@@ -84,8 +87,9 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         )
     names = tuple(spec.layer for spec in head.layer_specs)
     told = head.provenance
+    network = _network_of(head, path, options)
     extractor = extraction.Extractor(
-        _network_of(head, path, options),
+        network,
         names,
         pool=pools.pop(),
         crops=told.get("crops", "center"),
@@ -101,8 +105,9 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         scores=head.probabilities if head.kind == "softmax" else head.scores,
         kind=head.kind,
         score="probability" if head.kind == "softmax" else "score",
-        seen=SeenImages(head.root, head.training_paths),
+        seen=head.seen | SeenImages.of_weights(network.weights.metadata),
         decoder=told.get("decoder", "pil"),
+        value_range=told.get("range", FULL),
         trained_engine=told.get("engine", ""),
     )
 
@@ -133,7 +138,7 @@ def _network_of(
     if options.model not in (None, told["model"]):
         raise ProvenanceError(
             f"{path} was trained on features of {told['model']!r}, not "
-            f"{options.model!r}; leave --model out"
+            f"{options.model!r}; leave `model` out"
         )
     network = networks.NetworkRequest.of_provenance(told, options.device).load()
     record = network.weights

@@ -15,6 +15,7 @@ class PredictOptions:
     batch_size: int | None = None
     workers: int | None = None
     engine: str = "auto"
+    pages: str = "first"
     top: int = 1
     overwrite: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -10,10 +11,18 @@ import numpy as np
 from cnnfeat import extraction
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, image_files, list_images
+from cnnfeat.images import (
+    Batch,
+    image_files,
+    list_images,
+    printable,
+    settle_range,
+    take_pages,
+)
 from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
+from cnnfeat.suffixes import IMAGES, suffix_of
 
 Progress = Callable[[int, int, int], None]
 
@@ -24,6 +33,7 @@ class _PredictionSink:
     def __init__(self, classifier: Classifier, paths: Sequence[str], top: int) -> None:
         self.predictions: list[Prediction] = []
         self.n_failed = 0
+        self.digests: list[str] = []
         self._classifier = classifier
         self._paths = paths
         self._top = top
@@ -39,6 +49,7 @@ class _PredictionSink:
         features: Mapping[str, np.ndarray],
         ok: np.ndarray,
         errors: Sequence[str],
+        digests: Sequence[str],
     ) -> None:
         """Score rows [start, start + m)."""
         m = len(ok)
@@ -51,6 +62,7 @@ class _PredictionSink:
         for path, row, error in zip(paths, scores, errors, strict=True):
             self.predictions.append(self._predict(path, row, error))
         self.n_failed += sum(map(bool, errors))
+        self.digests += digests
 
     def commit(self) -> None:
         """Do nothing: the predictions are written when all are there."""
@@ -110,13 +122,17 @@ def predict_images(
     options = options or PredictOptions()
     outputs = [output_path] if output_path else []
     check_outputs(outputs, [model_path, images], overwrite=options.overwrite)
-    image_list = list_images(images, stdin=stdin)
+    image_list = take_pages(list_images(images, stdin=stdin), options.pages)
     refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
-    _warn_of_images_seen(model_path, classifier, image_list)
+    image_list = settle_range(image_list, classifier.value_range)
     with classifier.extractor:
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
-        sink = _predict_all(classifier, image_list, options, progress)
+        sink = _PredictionSink(classifier, _as_named(images, image_list), options.top)
+        _predict_all(sink, classifier, image_list, options, progress)
+    # Only now: who has seen an image is known by its content.
+    digested = image_list.with_digests(sink.digests)
+    _warn_of_images_seen(model_path, classifier, digested)
     report = PredictReport(
         model=str(model_path),
         kind=classifier.kind,
@@ -131,12 +147,27 @@ def predict_images(
     return report
 
 
+def _as_named(images: str, image_list: ImageTable) -> tuple[str, ...]:
+    """Return the paths to tell: bare file names with the folder that the user named.
+
+    Several folders may hold the same name, so that alone it would not say which.
+    """
+    is_image = suffix_of(images) in IMAGES
+    if not (is_image or os.path.isdir(images)):
+        return image_list.paths
+    if any("/" in path for path in image_list.paths):
+        return image_list.paths
+    folder = os.path.dirname(images) if is_image else images
+    return tuple(os.path.join(printable(folder), path) for path in image_list.paths)
+
+
 def _predict_all(
+    sink: _PredictionSink,
     classifier: Classifier,
     image_list: ImageTable,
     options: PredictOptions,
     progress: Progress | None,
-) -> _PredictionSink:
+) -> None:
     extractor = classifier.extractor
     source = extractor.source(
         image_list, workers=options.workers, decoder=classifier.decoder
@@ -150,14 +181,12 @@ def _predict_all(
             CnnfeatWarning,
             stacklevel=3,
         )
-    sink = _PredictionSink(classifier, image_list.paths, options.top)
 
     def done(batch: Batch) -> None:
         if progress:
             progress(batch.stop, len(image_list), sink.n_failed)
 
     extraction.run(source, extractor, sink, done=done)
-    return sink
 
 
 def _warn_of_images_seen(

@@ -80,9 +80,9 @@ def _what_is_missing(protocol: Protocol) -> str:
     if protocol.lists:
         return (
             f"{protocol.name} needs the published lists (give their folder with "
-            "--lists), or --train-per-class to draw at random"
+            "`lists_dir`), or `train_per_class` to draw at random"
         )
-    return f"{protocol.name} needs --train-per-class"
+    return f"{protocol.name} needs `train_per_class`"
 
 
 def _taking_part(
@@ -109,7 +109,7 @@ def _check_data_set(protocol: Protocol, labels: np.ndarray, usable: np.ndarray) 
     if not protocol.n_classes / 2 <= n_classes <= protocol.n_classes * 2:
         raise SplitError(
             f"{protocol.name} has {protocol.n_classes} classes, and here are "
-            f"{n_classes}: this is another data set; use --protocol folder"
+            f"{n_classes}: this is another data set; use `protocol=folder`"
         )
     if n_classes != protocol.n_classes:
         _warn(f"{protocol.name} has {protocol.n_classes} classes; here are {n_classes}")
@@ -127,7 +127,7 @@ def _published(
     if (draw.train_per_class, draw.test_per_class) != (None, None):
         raise SplitError(
             f"{protocol.name} takes its rows from the published lists: "
-            "--train-per-class and --test-per-class do not go with --lists"
+            "`train_per_class` and `test_per_class` do not go with `lists_dir`"
         )
     assert protocol.lists is not None
     assert draw.lists_dir is not None

@@ -156,7 +156,7 @@ _TABLE = (
         lists="sun397",
         inner_held_out=8 / 50,
         published=DECAF_SUN397,
-        notes=("DeCAF drew 5 random splits; without --lists so do we",),
+        notes=("DeCAF drew 5 random splits; without the published lists so do we",),
     ),
     Protocol(
         "mit67",

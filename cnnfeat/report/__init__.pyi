@@ -18,6 +18,12 @@ from ._image_plots import (
     plot_confused_pairs as plot_confused_pairs,
     plot_contact_sheet as plot_contact_sheet,
 )
+from ._numbers import (
+    format_amount as format_amount,
+    format_number as format_number,
+    format_percent as format_percent,
+    format_range as format_range,
+)
 from ._plots import (
     Series as Series,
     plot_accuracy_by_layer as plot_accuracy_by_layer,
@@ -32,5 +38,4 @@ from ._tables import (
     Column as Column,
     MeanStd as MeanStd,
     Table as Table,
-    format_percent as format_percent,
 )

@@ -226,6 +226,7 @@ def plot_training_curves(
     *,
     validation_loss: Sequence[float] | None = None,
     validation_accuracy: Sequence[float] | None = None,
+    best_epoch: int | None = None,
     title: str | None = None,
 ) -> Figure:
     """Draw loss (above) and validation accuracy (below) by epoch, counted from 1.
@@ -235,7 +236,9 @@ def plot_training_curves(
     train_loss, validation_loss : sequence of float
         Mean loss of each epoch, unitless (nats for cross entropy).
     validation_accuracy : sequence of float, optional
-        Fractions; its best epoch is marked.
+        Fractions.
+    best_epoch : int, optional
+        The one to mark; by default the first of the highest accuracy.
     title : str, optional
         Drawn above.
 
@@ -261,7 +264,8 @@ def plot_training_curves(
     panels[0].set_ylabel("loss")
     panels[0].legend(frameon=False)
     if validation_accuracy is not None:
-        _draw_validation(panels[1], epochs, np.asarray(validation_accuracy, float))
+        accuracy = np.asarray(validation_accuracy, float)
+        _draw_validation(panels[1], epochs, accuracy, best_epoch)
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
@@ -272,12 +276,14 @@ def plot_training_curves(
     return figure
 
 
-def _draw_validation(axes: Axes, epochs: np.ndarray, accuracy: np.ndarray) -> None:
+def _draw_validation(
+    axes: Axes, epochs: np.ndarray, accuracy: np.ndarray, best_epoch: int | None
+) -> None:
     """Draw validation accuracy with its best epoch named."""
     axes.plot(epochs, 100 * accuracy, label="validation", **line_style(1))
     axes.set_ylabel("validation accuracy (%)")
     if accuracy.size and not np.isnan(accuracy).all():
-        best = int(np.nanargmax(accuracy))
+        best = int(np.nanargmax(accuracy)) if best_epoch is None else best_epoch - 1
         label = f"best: {100 * accuracy[best]:.1f} % (epoch {epochs[best]})"
         axes.axvline(epochs[best], color="0.5", linestyle=":", linewidth=1, label=label)
         axes.legend(frameon=False, loc="lower right")

@@ -7,14 +7,16 @@ where people read it. A mean with its spread is a `MeanStd`.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnfeat.report._numbers import format_amount, format_number, format_percent
 from cnnfeat.shown import csv_text, visible_text
 
+_NARROWEST = 8  # columns that a text is cut to
 _MARKS = re.compile(r"[\\|`*<>\[\]&]")
 
 
@@ -28,19 +30,6 @@ class MeanStd:
     def percent(self, digits: int = 1) -> str:
         """Return "92.3 ± 0.4", in per cent; without a spread "92.3"."""
         return format_percent(self.mean, self.std, digits=digits)
-
-
-def format_percent(mean: float, std: float | None = None, *, digits: int = 1) -> str:
-    """Return a fraction as a percentage without its sign, "92.3 ± 0.4".
-
-    NaN is a dash; a NaN or missing spread is left out.
-    """
-    if math.isnan(mean):
-        return "–"
-    text = f"{100 * mean:.{digits}f}"
-    if std is None or math.isnan(std):
-        return text
-    return f"{text} ± {100 * std:.{digits}f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +46,21 @@ class Column:
         Floats are fractions, shown times 100.
     digits : int
         Digits after the point of percentages and significant digits of other floats.
+    amount : bool
+        Counts get a unit: 10.8 M.
+    whole : bool
+        Never cut where the terminal is narrow: a name that is typed.
+    spare : bool
+        Left out where the table would not fit otherwise, the last one first.
     """
 
     key: str
     title: str | None = None
     percent: bool = False
     digits: int | None = None
+    amount: bool = False
+    whole: bool = False
+    spare: bool = False
 
     @property
     def heading(self) -> str:
@@ -76,15 +74,15 @@ class Column:
             return ""
         if isinstance(value, MeanStd):
             return value.percent(1 if self.digits is None else self.digits)
-        if isinstance(value, bool) or not isinstance(value, float):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return format_amount(value) if self.amount else f"{value:,}"
+        if not isinstance(value, float):
             return str(value)
         if self.percent:
             return format_percent(
                 value, digits=1 if self.digits is None else self.digits
             )
-        if math.isnan(value):
-            return "–"
-        return f"{value:.{4 if self.digits is None else self.digits}g}"
+        return format_number(value, 4 if self.digits is None else self.digits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +118,52 @@ class Table:
         ]
         return [one.heading for one in columns], shown, numeric
 
-    def to_text(self) -> str:
-        """Return aligned columns under a rule, for a terminal; numbers right."""
+    def without_constants(self) -> Table:
+        """Return the table without columns that say one thing or nothing.
+
+        What the rows have in common stands in the caption; a table of one row, or
+        whose rows are all alike, stays as it is.
+        """
+        headings, rows, _ = self.cells()
+        if len(rows) < 2:
+            return self
+        kept, told = [], []
+        for column, heading, shown in zip(
+            self.resolved_columns(), headings, zip(*rows, strict=True), strict=True
+        ):
+            if len(set(shown)) > 1:
+                kept.append(column)
+            elif shown[0]:
+                told.append(f"{heading} {shown[0]}")
+        if not kept:
+            return self
+        caption = "; ".join([*([self.caption] if self.caption else []), *told])
+        return dataclasses.replace(self, columns=kept, caption=caption)
+
+    def to_text(self, width: int | None = None) -> str:
+        """Return aligned columns under a rule, for a terminal; numbers right.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the terminal. Where the table would be wider, texts are cut in
+            the middle, the widest first, and then spare columns are left out; the
+            caption is wrapped.
+        """
         headings, rows, numeric = self.cells()
         lines = [headings, *rows]
+        columns = self.resolved_columns()
         flat = [[_one_line(cell) for cell in line] for line in lines]
+        if width is not None:
+            cuttable = [
+                k for k, one in enumerate(columns) if not (numeric[k] or one.whole)
+            ]
+            flat = _narrowed(flat, cuttable, width)
         widths = [max(map(_width, column)) for column in zip(*flat, strict=True)]
+        spare = [one for one in columns if one.spare]
+        if width and spare and _total(widths) > width:
+            kept = [one for one in columns if one is not spare[-1]]
+            return dataclasses.replace(self, columns=kept).to_text(width)
         padded = [
             "  ".join(
                 _pad(cell, width, right)
@@ -135,7 +173,9 @@ class Table:
         ]
         rule = "  ".join("─" * width for width in widths)
         body = "\n".join([padded[0], rule, *padded[1:]])
-        return f"{visible_text(self.caption)}\n{body}" if self.caption else body
+        caption = visible_text(self.caption)
+        caption = textwrap.fill(caption, width) if width else caption
+        return f"{caption}\n{body}" if caption else body
 
     def to_markdown(self) -> str:
         """Return a GitHub table; bars, markup and line ends in cells are escaped."""
@@ -193,6 +233,36 @@ def _is_number(value: Any) -> bool:
     return value is None or (
         isinstance(value, int | float | MeanStd) and not isinstance(value, bool)
     )
+
+
+def _narrowed(lines: list[list[str]], texts: list[int], width: int) -> list[list[str]]:
+    """Return the cells, those of the columns `texts` cut so that lines fit `width`."""
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    while texts and _total(widths) > width:
+        widest = max(texts, key=lambda k: widths[k])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return [
+        [_cut(cell, widths[k]) if k in texts else cell for k, cell in enumerate(line)]
+        for line in lines
+    ]
+
+
+def _total(widths: Sequence[int]) -> int:
+    """Return the columns that a line takes."""
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _cut(cell: str, width: int) -> str:
+    """Return a cell of at most `width` columns: both its ends, and … between."""
+    if _width(cell) <= width:
+        return cell
+    head = (width - 1) // 2
+    tail = width - 1 - head
+    while _width(cell[:head]) + _width(cell[len(cell) - tail :]) > width - 1:
+        head, tail = max(0, head - 1), max(1, tail - 1)
+    return f"{cell[:head]}…{cell[len(cell) - tail :]}"
 
 
 def _one_line(cell: str) -> str:

@@ -10,3 +10,7 @@ from ._draw import (
     inner_split as inner_split,
     usable_rows as usable_rows,
 )
+from ._left_out import (
+    count_left_out as count_left_out,
+    left_out_in_words as left_out_in_words,
+)

@@ -129,7 +129,7 @@ def inner_split(
     if not len(split.test):
         raise SplitError(
             "C cannot be chosen inside the training rows: no class has two of them; "
-            "give one value of --C, or more training images a class"
+            "give one value of `C`, or more training images a class"
         )
     return split
 
@@ -200,7 +200,7 @@ def _refuse_small(counts: dict[str, int], needed: int) -> None:
         raise SplitError(
             f"{len(small)} of {len(counts)} classes have fewer than {needed} usable "
             f"images ({needed - 1} to train on and one to test on): "
-            f"{', '.join(small[:_NAMED])}{more}; lower --train-per-class or leave "
+            f"{', '.join(small[:_NAMED])}{more}; lower `train_per_class` or leave "
             "these classes out"
         )
 

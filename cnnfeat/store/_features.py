@@ -16,6 +16,7 @@ from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
 from cnnfeat.store._opening import damage, open_format
 from cnnfeat.store._schema import PROVENANCE, TEXT, Array, Schema
 from cnnfeat.store._skeleton import FEATURES_FORMAT
+from cnnfeat.value_range import FULL
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
@@ -33,6 +34,8 @@ SCHEMA = Schema(
         "/images/label": Array("iu", ("n_images",), lowest=-1, below="n_classes"),
         "/images/ok": Array("biu", ("n_images",)),
         "/images/error": Array(TEXT, ("n_images",)),
+        "/images/digest": Array(TEXT, ("n_images",), optional=True),
+        "/images/tuned_on": Array("biu", ("n_images",), optional=True),
     },
 )
 
@@ -89,7 +92,14 @@ class FeatureFile:
             labels=found["/images/label"],
             class_names=found["/classes"],
             ok=found["/images/ok"],
+            # Files of earlier versions have the one range that there was.
+            value_range=self.provenance.get("range", FULL),
         )
+        if "/images/digest" in found:
+            self.table = self.table.with_digests(found["/images/digest"])
+        if "/images/tuned_on" in found:
+            tuned_on = np.flatnonzero(found["/images/tuned_on"])
+            self.table = self.table.with_tuned_on(tuned_on)
 
     @property
     def n_images(self) -> int:
@@ -269,6 +279,16 @@ class FeatureFile:
                     block = block[wanted[:n] - low]
                 yield int(run[0]), block
                 run = run[n:]
+
+    def __repr__(self) -> str:
+        layers = ", ".join(
+            f"{name} {'×'.join(map(str, spec.shape))}"
+            for name, spec in self.layers.items()
+        )
+        return (
+            f"FeatureFile({str(self.path)!r}: {self.n_images:,} images, "
+            f"{len(self.class_names):,} classes, {layers})"
+        )
 
     def close(self) -> None:
         """Close the file; what was read from it stays."""

@@ -72,6 +72,7 @@ SCHEMA = Schema(
         ),
         "/scaler/mean": Array("f", ("n_features",), read_as=_FLOAT32, optional=True),
         "/training/path": Array(TEXT, ("n_training",)),
+        "/training/digest": Array(TEXT, ("n_digests",), optional=True),
         "/heldout/path": Array(TEXT, ("n_heldout",)),
     },
 )
@@ -104,6 +105,7 @@ def _write_head(file: h5py.File, head: Head) -> None:
     file["intercept"] = head.intercept
     _write_strings(file, "/classes", head.class_names)
     _write_strings(file, "/training/path", head.training_paths)
+    _write_strings(file, "/training/digest", head.training_digests)
     _write_strings(file, "/heldout/path", head.heldout_paths)
     scaler = file.create_group("scaler")
     for key, value in head.scaler.items():
@@ -149,6 +151,7 @@ def _to_head(found: dict[str, Any]) -> Head:
         class_names=found["/classes"],
         scaler={**found["/scaler"], **_below("/scaler/", found)},
         training_paths=found["/training/path"],
+        training_digests=found.get("/training/digest", ()),
         heldout_paths=found["/heldout/path"],
         layer_specs=tuple(map(LayerSpec.from_dict, told["layers"])),
         hyperparameters=told["hyperparameters"],

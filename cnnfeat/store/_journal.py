@@ -6,16 +6,19 @@ dropped. The first entry describes the job, each later one a commit. The journal
 is also what a writer locks: two writers on one output never run at the same time.
 """
 
+import base64
 import contextlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cnnfeat.errors import OutputError
+import numpy as np
+
+from cnnfeat.errors import OutputError, ProvenanceError
 from cnnfeat.outputs import lock_file, open_own
 from cnnfeat.readback import (
     Entries,
@@ -26,8 +29,13 @@ from cnnfeat.readback import (
     Truth,
     parse_json,
 )
+from cnnfeat.store._skeleton import Contents
 
-_JOB = Record({"fingerprint": Entries(Text()), "overwrite": Truth()}, others=None)
+_JOB = Record(
+    {"fingerprint": Entries(Text()), "overwrite": Truth()},
+    optional={"stamps": Text(pattern="[A-Za-z0-9+/=]*")},
+    others=None,
+)
 _COMMIT = Record({"rows_done": Number(0, whole=True)}, others=None)
 
 
@@ -39,6 +47,7 @@ class JournalState:
     overwrite: bool
     rows_done: int
     n_bytes: int
+    stamps: np.ndarray  # uint64 (n_images,), empty where none were given
 
 
 def encode_line(entry: dict[str, Any]) -> bytes:
@@ -93,7 +102,13 @@ def _parse(data: bytes) -> JournalState | None:
         if entry["rows_done"] < rows_done:
             break
         rows_done, n_bytes = entry["rows_done"], end
-    return JournalState(job["fingerprint"], job["overwrite"], rows_done, n_bytes)
+    try:
+        stamps = np.frombuffer(base64.b64decode(job.get("stamps", "")), "<u8")
+    except ValueError:
+        return None
+    return JournalState(
+        job["fingerprint"], job["overwrite"], rows_done, n_bytes, stamps
+    )
 
 
 def _entries(data: bytes) -> Iterator[tuple[dict[str, Any], int]]:
@@ -117,6 +132,51 @@ def _crc32(entry: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(entry, sort_keys=True).encode()):08x}"
 
 
+def check_same_job(
+    part: Path, state: JournalState, job: Mapping[str, str], contents: Contents
+) -> None:
+    """Refuse to go on with a .part whose job was another one, or had other images.
+
+    Raises
+    ------
+    ProvenanceError
+        Names the root, the first image, or the first field that differs.
+    """
+    before, now = state.fingerprint, dict(job)
+    fields = ["root", *sorted(before.keys() | now.keys())]
+    if before.get("root") == now.get("root"):
+        _check_stamps(part, state.stamps, contents)
+    for field in fields:
+        if before.get(field) != now.get(field):
+            raise _other_job(
+                part,
+                f"{field} was {before.get(field, 'not recorded')!r} and is now "
+                f"{now.get(field, 'not recorded')!r}",
+            )
+
+
+def _check_stamps(part: Path, before: np.ndarray, contents: Contents) -> None:
+    now, paths = contents.stamp_array(), contents.table.paths
+    n_both = min(len(before), len(now))
+    differing = np.flatnonzero(before[:n_both] != now[:n_both])
+    if len(differing):
+        row = int(differing[0])
+        raise _other_job(
+            part,
+            f"image {row + 1}, now {paths[row]}, is not as it was: its path, class, "
+            "size or time of change is another",
+        )
+    if len(before) != len(now):
+        raise _other_job(part, f"{len(before)} images were listed, now {len(now)}")
+
+
+def _other_job(part: Path, difference: str) -> ProvenanceError:
+    return ProvenanceError(
+        f"{part} cannot be resumed: {difference}; give what was given then, or "
+        "`overwrite` to start anew"
+    )
+
+
 class Journal:
     """The open, locked journal of one writer.
 
@@ -138,10 +198,14 @@ class Journal:
             self._file.close()
             raise
 
-    def start(self, fingerprint: dict[str, str], overwrite: bool) -> None:
+    def start(
+        self, fingerprint: dict[str, str], overwrite: bool, stamps: np.ndarray
+    ) -> None:
         """Forget everything and describe a new job."""
         self._file.truncate(0)
-        self._append({"fingerprint": fingerprint, "overwrite": overwrite})
+        job: dict[str, Any] = {"fingerprint": fingerprint, "overwrite": overwrite}
+        job["stamps"] = base64.b64encode(stamps.astype("<u8").tobytes()).decode()
+        self._append(job)
 
     def resume(self, state: JournalState) -> None:
         """Cut off the torn line that a crash may have left."""

@@ -68,7 +68,7 @@ def resolve_layer(
         What the file has or has not; the caller says which file.
     """
     if layer is None:
-        return (_only(list(layers), "give --layer"),)
+        return (_only(list(layers), "give `layer`"),)
     if layer in layers:
         return (layer,)
     return tuple(_named(layers, name) for name in layer.split("+"))

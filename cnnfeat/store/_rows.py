@@ -56,7 +56,7 @@ def _refuse_overflow(name: str, array: np.ndarray, paths: Sequence[str]) -> None
         raise DataError(
             f"layer {name!r}, image {paths[row]}: "
             f"{largest[row]:.6g} does not fit in float16 (at most "
-            f"{_FLOAT16_MAX:.0f}); give --dtype float32"
+            f"{_FLOAT16_MAX:.0f}); give `dtype=float32`"
         )
 
 

@@ -32,6 +32,7 @@ CHUNK_BYTES = MIB
 # Reasons have a fixed length, because HDF5 keeps strings of variable length in
 # metadata; longer ones are cut.
 ERROR_BYTES = 200
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Contents:
     provenance : dict of str
     command : str
         The command line that makes the file.
+    stamps : ndarray of shape (n_images,), dtype=uint64, optional
+        What must stay the same of each image's file for a run to be resumed.
+    is_tuned : bool, default=False
+        The network was fine-tuned on images that are known, and the file says on which
+        of its own.
 
     Raises
     ------
@@ -59,6 +65,8 @@ class Contents:
     layers: Sequence[LayerSpec]
     provenance: dict[str, str]
     command: str
+    stamps: np.ndarray | None = None
+    is_tuned: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.table):
@@ -78,9 +86,14 @@ class Contents:
         """Number of rows."""
         return len(self.table)
 
+    def stamp_array(self) -> np.ndarray:
+        """Return the stamps, empty where none are given."""
+        return np.empty(0, np.uint64) if self.stamps is None else self.stamps
+
     def fingerprint(self) -> dict[str, str]:
         """Return what decides where each row goes and what it means."""
         return {
+            "root": self.table.root,
             "image list": self.table.fingerprint(),
             "layers": json.dumps([spec.to_dict() for spec in self.layers]),
         }
@@ -96,7 +109,8 @@ class Contents:
 
     def n_bytes(self) -> int:
         """Return about how many bytes the whole file takes."""
-        row = sum(spec.row_bytes for spec in self.layers) + ERROR_BYTES + 1
+        row = sum(spec.row_bytes for spec in self.layers) + ERROR_BYTES + 2
+        row += DIGEST_BYTES
         return self.n_images * row + self.metadata_bytes()
 
 
@@ -116,7 +130,7 @@ def create_skeleton(path: Path, contents: Contents) -> None:
     prove_space(path, contents.metadata_bytes())
     with h5py.File(path, "x", libver="earliest") as file:
         _write_attributes(file, contents)
-        _write_images(file, contents.table)
+        _write_images(file, contents)
         for spec in contents.layers:
             dataset = _preallocate(
                 file,
@@ -150,15 +164,18 @@ def _write_attributes(file: h5py.File, contents: Contents) -> None:
         provenance.attrs[key] = value
 
 
-def _write_images(file: h5py.File, table: ImageTable) -> None:
+def _write_images(file: h5py.File, contents: Contents) -> None:
+    table = contents.table
     text = h5py.string_dtype("utf-8")
     n, n_classes = len(table), len(table.class_names)
     file.create_dataset("/images/path", data=list(table.paths), dtype=text)
     file.create_dataset("/images/label", data=table.labels)
     names = list(table.class_names) or None
     file.create_dataset("/classes", shape=(n_classes,), data=names, dtype=text)
-    _preallocate(file, "/images/ok", (n,), np.dtype(bool))
-    _preallocate(file, "/images/error", (n,), h5py.string_dtype("utf-8", ERROR_BYTES))
+    for name in ("ok", "tuned_on") if contents.is_tuned else ("ok",):
+        _preallocate(file, f"/images/{name}", (n,), np.dtype(bool))
+    for name, length in (("error", ERROR_BYTES), ("digest", DIGEST_BYTES)):
+        _preallocate(file, f"/images/{name}", (n,), h5py.string_dtype("utf-8", length))
 
 
 def _preallocate(

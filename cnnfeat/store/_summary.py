@@ -39,9 +39,6 @@ def file_summary(path: str | Path) -> dict[str, Any]:
 
 def _feature_summary(features: FeatureFile) -> dict[str, Any]:
     n_ok = int(np.count_nonzero(features.ok))
-    counts = np.bincount(
-        features.labels[features.labels >= 0], minlength=len(features.class_names)
-    )
     return {
         "kind": "feature",
         "n_images": features.n_images,
@@ -49,7 +46,7 @@ def _feature_summary(features: FeatureFile) -> dict[str, Any]:
         "n_failed": features.n_images - n_ok,
         "n_unlabelled": int(np.count_nonzero(features.labels < 0)),
         "n_classes": len(features.class_names),
-        "classes": dict(zip(features.class_names, counts.tolist(), strict=True)),
+        "classes": features.table.class_counts(),
         "root": features.table.root,
         "layers": [spec.to_dict() for spec in features.layers.values()],
         "provenance": features.provenance,

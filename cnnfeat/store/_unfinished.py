@@ -14,12 +14,14 @@ from cnnfeat.store._features import SCHEMA
 from cnnfeat.store._layers import read_layers
 from cnnfeat.store._opening import damage
 from cnnfeat.store._schema import Schema, check_shape, find
-from cnnfeat.store._skeleton import ERROR_BYTES, Contents
+from cnnfeat.store._skeleton import DIGEST_BYTES, ERROR_BYTES, Contents
 
 # Written row by row: what stands behind the last commit is anything.
 _ROWS = {
     "/images/ok": np.dtype(bool),
     "/images/error": h5py.string_dtype("utf-8", ERROR_BYTES),
+    "/images/digest": h5py.string_dtype("utf-8", DIGEST_BYTES),
+    "/images/tuned_on": np.dtype(bool),
 }
 _WHOLE = Schema(
     SCHEMA.attributes,
@@ -38,7 +40,7 @@ def check_unfinished(file: h5py.File, part: Path, contents: Contents) -> None:
     contents : Contents
         What the run that goes on is to write.
     """
-    with damage(part, "give --overwrite to start anew"):
+    with damage(part, "give `overwrite` to start anew"):
         found = _WHOLE.read(file)
         table, n_images = contents.table, contents.n_images
         for name, expected in (
@@ -49,6 +51,8 @@ def check_unfinished(file: h5py.File, part: Path, contents: Contents) -> None:
             if not np.array_equal(found[name], expected):
                 raise Malformed(f"{name} is not that of the images given")
         for name, dtype in _ROWS.items():
+            if name == "/images/tuned_on" and not contents.is_tuned:
+                continue
             dataset = find(file, name, h5py.Dataset, "a dataset")
             check_shape(dataset, (n_images,), {})
             if dataset.dtype != dtype:

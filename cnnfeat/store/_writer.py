@@ -17,13 +17,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import (
-    CnnfeatWarning,
-    OutputError,
-    ProvenanceError,
-    ShapeError,
-    StoreError,
-)
+from cnnfeat.errors import CnnfeatWarning, OutputError, ShapeError, StoreError
 from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
@@ -35,6 +29,7 @@ from cnnfeat.outputs import (
 from cnnfeat.store._journal import (
     Journal,
     JournalState,
+    check_same_job,
     journal_path,
     read_journal,
 )
@@ -68,7 +63,7 @@ class FeatureWriter:
         Everything but the rows.
     fingerprint : dict of str
         What must be the same for a run to be resumed, field by field, besides the
-        image list and the layers, which are always compared.
+        images and the layers, which are always compared.
     overwrite : bool, default=False
         Replace a file at `path`, once this one is finished and not before, and
         start anew where a .part was left.
@@ -81,6 +76,8 @@ class FeatureWriter:
         Rows [0, rows_done) are written; after opening, those committed earlier.
     failures : dict of int to str
         The reason of each row so far that is not ok.
+    digests : list of str
+        Of each row so far; empty where not known.
 
     Raises
     ------
@@ -105,6 +102,7 @@ class FeatureWriter:
         self.contents = contents
         self.rows_done = 0
         self.failures: dict[int, str] = {}
+        self.digests: list[str] = []
         self._committed = 0
         self._closed = False
         self._told_underflow = False
@@ -141,13 +139,13 @@ class FeatureWriter:
         if state is None:
             raise OutputError(
                 f"{self._part} is there without a usable journal, so no row of it is "
-                "safe: give --overwrite to start anew"
+                "safe: give `overwrite` to start anew"
             )
         if state.rows_done:
             raise OutputError(
                 f"{self._part} holds {state.rows_done} of {self.contents.n_images} "
-                "rows of an earlier run: give --resume to go on from there, or "
-                "--overwrite to start anew"
+                "rows of an earlier run: give `resume` to go on from there, or "
+                "`overwrite` to start anew"
             )
 
     def _start(self, fingerprint: dict[str, str], resume: bool) -> None:
@@ -160,7 +158,8 @@ class FeatureWriter:
                 self._resume(state, fingerprint)
                 return
         self._check_space()
-        self._journal.start(fingerprint, self._overwrite)
+        stamps = self.contents.stamp_array()
+        self._journal.start(fingerprint, self._overwrite, stamps)
         self._create()
 
     def _check_space(self) -> None:
@@ -179,11 +178,11 @@ class FeatureWriter:
         self._file = open_for_rows(self._part)
 
     def _resume(self, state: JournalState, fingerprint: dict[str, str]) -> None:
-        _check_fingerprint(self._part, state.fingerprint, fingerprint)
+        check_same_job(self._part, state, fingerprint, self.contents)
         if state.rows_done > self.contents.n_images:
             raise StoreError(
                 f"{self._journal.path} is damaged: {state.rows_done} of "
-                f"{self.contents.n_images} rows are done; give --overwrite to start "
+                f"{self.contents.n_images} rows are done; give `overwrite` to start "
                 "anew"
             )
         self._committed = state.rows_done
@@ -196,6 +195,8 @@ class FeatureWriter:
         for row in np.flatnonzero(~ok).tolist():
             reason = self._file["/images/error"][row]
             self.failures[row] = reason.decode("utf-8", "replace")
+        digests = self._file["/images/digest"].asstr("utf-8", "replace")
+        self.digests = digests[: self.rows_done].tolist()
 
     def write(
         self,
@@ -203,6 +204,7 @@ class FeatureWriter:
         features: Mapping[str, np.ndarray],
         ok: np.ndarray,
         errors: Sequence[str],
+        digests: Sequence[str] = (),
     ) -> None:
         """Write rows [start, start + m).
 
@@ -219,6 +221,8 @@ class FeatureWriter:
             False where the image could not be read.
         errors : sequence of m str
             Why a row is not ok; empty where it is. Cut to 200 bytes of UTF-8.
+        digests : sequence of m str, optional
+            Of the images' bytes; empty where not known.
 
         Raises
         ------
@@ -235,6 +239,7 @@ class FeatureWriter:
             Once, if float16 turns many values into zero.
         """
         ok, errors = np.array(ok, dtype=bool), list(errors)
+        digests = list(digests) or [""] * len(ok)
         stop = self._check_rows(start, ok, errors)
         check_layers(self._layers, features, len(ok))
         if not len(ok):
@@ -255,11 +260,13 @@ class FeatureWriter:
             self._file["/images/error"][start:stop] = [
                 cut_reason(text) for text in errors
             ]
+            self._file["/images/digest"][start:stop] = digests
         except (OSError, RuntimeError) as error:
             raise self._broken(error) from error
         self.failures.update(
             {start + int(k): errors[k] for k in np.flatnonzero(~ok).tolist()}
         )
+        self.digests += digests
         self.rows_done = stop
 
     def _warn_of_underflow(
@@ -277,7 +284,7 @@ class FeatureWriter:
                 warnings.warn(
                     f"layer {name!r}: {100 * share:.3g} % of a batch's values that are "
                     "not zero are too small for float16 and are stored as zero; give "
-                    "--dtype float32",
+                    "`dtype=float32`",
                     CnnfeatWarning,
                     stacklevel=3,
                 )
@@ -314,8 +321,13 @@ class FeatureWriter:
             raise self._broken(error) from error
         self._committed = self.rows_done
 
-    def finish(self) -> None:
+    def finish(self, tuned_on: Sequence[int] | np.ndarray = ()) -> None:
         """Commit, set `complete`, and rename the .part to the output.
+
+        Parameters
+        ----------
+        tuned_on : sequence of int, optional
+            Rows of images that the network was fine-tuned on, if `contents.is_tuned`.
 
         Raises
         ------
@@ -333,6 +345,9 @@ class FeatureWriter:
             refuse_existing(self.path)
         assert self._file is not None
         try:
+            if self.contents.is_tuned:
+                rows = np.arange(self.contents.n_images)
+                self._file["/images/tuned_on"][:] = np.isin(rows, tuned_on)
             mark_complete(self._file)
             self._file.close()
             self._file = None
@@ -362,7 +377,7 @@ class FeatureWriter:
     def _broken(self, error: BaseException) -> OutputError:
         text = str(failure(self._part, error))
         if self._committed:
-            text += f"; {self._committed} rows are kept for --resume"
+            text += f"; {self._committed} rows are kept for `resume`"
         return OutputError(text)
 
     def __enter__(self) -> "FeatureWriter":
@@ -375,15 +390,3 @@ class FeatureWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _check_fingerprint(part: Path, before: dict[str, str], now: dict[str, str]) -> None:
-    """Raise ProvenanceError naming the first field in which two jobs differ."""
-    for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field):
-            raise ProvenanceError(
-                f"{part} cannot be resumed: {field} was "
-                f"{before.get(field, 'not recorded')!r} and is now "
-                f"{now.get(field, 'not recorded')!r}; give what was given then, or "
-                "--overwrite to start anew"
-            )

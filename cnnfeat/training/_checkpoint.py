@@ -98,7 +98,7 @@ class Checkpoint:
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise StoreError(
                 f"{self.path} is no checkpoint or is damaged ({reason[:120]}); "
-                "--overwrite starts anew"
+                "`overwrite` starts anew"
             ) from error
 
     def remove(self) -> None:
@@ -118,7 +118,7 @@ class Checkpoint:
             raise ProvenanceError(
                 f"{self.path} is the checkpoint of another run: "
                 f"{'; '.join(differing[:3])}; give the options of that run, or "
-                "--overwrite to start anew"
+                "`overwrite` to start anew"
             )
 
 

@@ -23,8 +23,9 @@ def check_finite(loss: float, epoch: int, settings: TrainingSettings) -> None:
     if not math.isfinite(loss):
         lr = settings.learning_rate
         raise DataError(
-            f"the run diverges: the loss is not finite in epoch {epoch} with --lr "
-            f"{lr:g}; try --lr {lr / 10:g}, --clip-norm 1 or a longer --warmup-epochs"
+            f"the run diverges: the loss is not finite in epoch {epoch} with "
+            f"`lr={lr:g}`; try `lr={lr / 10:g}`, `clip_norm=1` or a longer "
+            "`warmup_epochs`"
         )
 
 
@@ -54,6 +55,6 @@ def check_learning(
         lr = settings.learning_rate
         raise DataError(
             f"the run does not learn: after {record.epoch} epochs validation "
-            f"accuracy is {100 * best:.1f} % (chance: {100 / k:.1f} %) with --lr "
-            f"{lr:g}; try --lr {lr / 10:g} or {lr * 10:g}, or train more layers"
+            f"accuracy is {100 * best:.1f} % (chance: {100 / k:.1f} %) with "
+            f"`lr={lr:g}`; try `lr={lr / 10:g}` or {lr * 10:g}, or train more layers"
         )

@@ -79,8 +79,8 @@ def trained_modules(network: Network, classifier: Classifier, train: str) -> lis
     if n_stages > len(stages):
         names = ", ".join(stage.name for stage in stages)
         raise LayerError(
-            f"--train {train}: {network.name!r} has {len(stages)} stages ({names}); "
-            "give fewer, or --train all (cnnfeat layers shows the stages)"
+            f"`train={train}`: {network.name!r} has {len(stages)} stages ({names}); "
+            "give fewer, or `train=all` (cnnfeat layers shows the stages)"
         )
     chosen = [name for stage in stages[-n_stages:] for name in stage.modules]
     return [*chosen, classifier.name]

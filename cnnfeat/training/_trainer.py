@@ -273,7 +273,7 @@ class Trainer:
             inside = f" and {at.step} of {self._n_batches} batches" if at.step else ""
             raise Interrupted(
                 f"interrupted: {at.epoch} of {self._settings.epochs} epochs{inside} "
-                "are kept; the same command with --resume goes on from there",
+                "are kept; the same command with `resume` goes on from there",
                 int(signum),
             )
 

@@ -68,7 +68,7 @@ class World:
         if self.size > batch_size:
             raise DataError(
                 f"{self.size} processes share a batch of {batch_size}: give "
-                f"--batch-size {self.size} or more"
+                f"`batch_size={self.size}` or more"
             )
 
 

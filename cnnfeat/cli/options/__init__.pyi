@@ -4,6 +4,7 @@ from . import (
     extraction as extraction,
     finetune as finetune,
     heads as heads,
+    listing as listing,
     parsing as parsing,
     predict as predict,
     rows as rows,

@@ -5,32 +5,40 @@ from typing import Any
 import click
 
 from cnnfeat.benchmark import BenchmarkOptions
-from cnnfeat.cli.options.parsing import RenamedOption, parse_baselines
+from cnnfeat.cli.options.parsing import (
+    RenamedOption,
+    parse_baselines,
+    parse_heads,
+    parse_names,
+    repeatable,
+)
 from cnnfeat.cli.options.rows import draw_options
 
 file_layers_opt = click.option(
     "--layer",
     "layers",
     multiple=True,
-    metavar="NAME[+NAME...]",
-    help="A layer in the file; a+b joins several. Repeatable.  [default: all]",
+    callback=repeatable(parse_names),
+    metavar="NAME[+NAME...][,...]",
+    help="Layers in the file; a+b joins several.  [default: all]",
 )
 heads_opt = click.option(
     "--head",
     "heads",
     multiple=True,
-    type=click.Choice(["svm", "softmax"]),
+    callback=repeatable(parse_heads),
     default=BenchmarkOptions.heads,
     show_default=True,
-    help="A kind of head to train on each layer. Repeatable.",
+    metavar="svm,softmax",
+    help="Kinds of head to train on each layer.",
 )
 baselines_opt = click.option(
     "--baseline",
     "baselines",
     cls=RenamedOption,
     old_name="--control",
-    default=None,
-    callback=parse_baselines,
+    multiple=True,
+    callback=repeatable(parse_baselines),
     metavar="pixels,random",
     help="Add rows for raw pixels and for the same network with random weights, "
     "extracted once beside the feature file.",
@@ -46,6 +54,7 @@ compare_opt = click.option(
 report_opt = click.option(
     "--report",
     "report_dir",
+    type=click.Path(),
     default=None,
     metavar="DIR",
     help="Write tables, plots, every split's rows and one HTML page there.",
@@ -63,5 +72,4 @@ memory_opt = click.option(
 
 def benchmark_options(chosen: dict[str, Any]) -> BenchmarkOptions:
     """Return `BenchmarkOptions` from the parsed options."""
-    heads = tuple(dict.fromkeys(chosen.pop("heads")))
-    return BenchmarkOptions(draw=draw_options(chosen), heads=heads, **chosen)
+    return BenchmarkOptions(draw=draw_options(chosen), **chosen)

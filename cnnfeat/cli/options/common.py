@@ -1,13 +1,21 @@
 """What many commands take: what they read, where they compute, what they print."""
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
-from cnnfeat.cli.options.parsing import parse_device, parse_workers
+from cnnfeat.cli.options.parsing import (
+    compose,
+    note_verbose,
+    parse_device,
+    parse_workers,
+)
 
-images_arg = click.argument("images", metavar="IMAGES")
-features_arg = click.argument("features_path", metavar="FEATURES.h5")
-head_arg = click.argument("head_path", metavar="HEAD.h5")
-file_arg = click.argument("file_path", metavar="FILE")
+images_arg = click.argument("images", metavar="IMAGES", type=click.Path())
+features_arg = click.argument("features_path", metavar="FEATURES.h5", type=click.Path())
+head_arg = click.argument("head_path", metavar="HEAD.h5", type=click.Path())
+file_arg = click.argument("file_path", metavar="FILE", type=click.Path())
 
 overwrite_opt = click.option(
     "--overwrite", is_flag=True, help="Replace an output that exists."
@@ -20,10 +28,25 @@ resume_opt = click.option(
 json_opt = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout."
 )
-quiet_opt = click.option("--quiet", is_flag=True, help="No progress on stderr.")
-verbose_opt = click.option(
-    "--verbose", is_flag=True, help="Say on stderr how each head was solved."
-)
+
+
+def _quiet(**more: Any) -> Callable[[Any], Any]:
+    text = "No progress or notes on stderr; warnings and errors stay."
+    return click.option("-q", "--quiet", is_flag=True, help=text, **more)
+
+
+def _verbose(**more: Any) -> Callable[[Any], Any]:
+    text = "Say on stderr where the time went and how heads were solved."
+    flags = ("-v", "--verbose")
+    return click.option(*flags, is_flag=True, callback=note_verbose, help=text, **more)
+
+
+quiet_opt, verbose_opt = _quiet(), _verbose()
+# For commands that have nothing to be quiet about, or no more to say than how long
+# they took.
+quietly_opt, _timed_opt = _quiet(expose_value=False), _verbose(expose_value=False)
+progress_opts = compose(quiet_opt, _timed_opt, json_opt)
+output_opts = compose(quietly_opt, _timed_opt, json_opt)
 device_opt = click.option(
     "--device",
     default="auto",

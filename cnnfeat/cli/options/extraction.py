@@ -1,20 +1,33 @@
 """Which network is loaded, and how features are taken from it."""
 
+import itertools
+from typing import Any
+
 import click
 
-from cnnfeat.cli.options.parsing import parse_count_or_auto
+from cnnfeat.cli.options.listing import complete_layers, complete_models
+from cnnfeat.cli.options.parsing import (
+    parse_count_or_auto,
+    parse_names,
+    parse_pages,
+    parse_range,
+    refuse_together,
+    repeatable,
+)
 from cnnfeat.extract import ExtractOptions
 
 features_output_opt = click.option(
     "-o",
     "--output",
     "output_path",
+    type=click.Path(),
     required=True,
     metavar="FEATURES.h5",
     help="The feature file to write.",
 )
 model_opt = click.option(
     "--model",
+    shell_complete=complete_models,
     default=ExtractOptions.model,
     show_default=True,
     metavar="NAME",
@@ -40,18 +53,21 @@ network_layers_opt = click.option(
     "--layer",
     "layers",
     multiple=True,
-    metavar="NAME|GLOB",
-    help="A layer of the network: a name or glob that `cnnfeat layers` lists, a "
-    "paper's name such as fc6 or fc6:pre, or all. Repeatable.  [default: the layer "
-    "before the classifier]",
+    callback=repeatable(parse_names),
+    shell_complete=complete_layers,
+    metavar="NAME|GLOB[,...]",
+    help="Layers of the network: names that `cnnfeat layers` lists, globs (* stays "
+    "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, or "
+    "all.  [default: the layer before the classifier]",
 )
 pool_opt = click.option(
     "--pool",
-    type=click.Choice(["none", "avg", "max", "pyramid"]),
+    type=click.Choice(["auto", "none", "avg", "max", "pyramid"]),
     default=ExtractOptions.pool,
     show_default=True,
     help="Pool each spatial activation, of a transformer its patches; pyramid: 1x1, "
-    "2x2 and 4x4 maxima.",
+    "2x2 and 4x4 maxima; auto: none, but avg where no --layer is named and the layer "
+    "before the classifier is not pooled (SqueezeNet).",
 )
 tokens_opt = click.option(
     "--tokens",
@@ -92,6 +108,29 @@ decoder_opt = click.option(
     help="fast: decode large JPEGs at reduced scale; nvjpeg: decode JPEGs on the GPU. "
     "Features differ slightly, and those of two decoders are never mixed.",
 )
+value_range_opt = click.option(
+    "--range",
+    "value_range",
+    default=ExtractOptions.value_range,
+    show_default=True,
+    callback=parse_range,
+    metavar="auto|full|minmax|P1,P99|LO,HI",
+    help="Which values are black and white, in images with more than 8 bits a channel "
+    "(others never change): all that the type can hold; each image's least and "
+    "greatest; its percentiles, such as P1,P99; or two values, such as 0,4095. auto: "
+    "one range for all images, 8, 10, 12 or 14 bits where those looked at hold no "
+    "more, else full.",
+)
+pages_opt = click.option(
+    "--pages",
+    default=ExtractOptions.pages,
+    show_default=True,
+    callback=parse_pages,
+    metavar="first|all|N",
+    help="Which pages of files that hold several (TIFF, GIF): the first, with a "
+    "warning; a row for each, named FILE#page=N; or page N, from 1. A list may name "
+    "FILE#page=N itself.",
+)
 precision_opt = click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16", "fp16"]),
@@ -106,6 +145,12 @@ dtype_opt = click.option(
     show_default=True,
     help="Number type in the file.",
 )
+retry_failed_opt = click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Try the failed images of a finished FEATURES.h5 again, all else as it was "
+    "extracted; the other rows are kept.",
+)
 on_error_opt = click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
@@ -113,3 +158,13 @@ on_error_opt = click.option(
     show_default=True,
     help="An image that cannot be read: keep its row as failed, or stop.",
 )
+
+_EXCLUSIVE = ("resume", "overwrite", "retry_failed")
+
+
+def refuse_contradictions(chosen: dict[str, Any]) -> None:
+    """Raise a usage error where options of an extraction exclude each other."""
+    for first, second in itertools.combinations(_EXCLUSIVE, 2):
+        refuse_together(chosen, first, second)
+    is_pooled = chosen["pool"] != ExtractOptions.pool
+    refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")

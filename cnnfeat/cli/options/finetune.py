@@ -3,13 +3,19 @@
 import click
 
 from cnnfeat.cli.options import common, extraction, rows
-from cnnfeat.cli.options.parsing import RenamedOption, compose, parse_stages
+from cnnfeat.cli.options.parsing import (
+    RenamedOption,
+    compose,
+    grouped,
+    parse_stages,
+)
 from cnnfeat.finetune import FinetuneOptions
 
 weights_output_opt = click.option(
     "-o",
     "--output",
     "output_path",
+    type=click.Path(),
     default=None,
     metavar="WEIGHTS",
     help="The weights file to write: .safetensors or .pth.",
@@ -17,6 +23,7 @@ weights_output_opt = click.option(
 show_augment_opt = click.option(
     "--show-augment",
     "show_augment_path",
+    type=click.Path(),
     default=None,
     metavar="OUT.png",
     help="Draw a sheet of augmented images.",
@@ -31,6 +38,7 @@ trained_part_opt = click.option(
 )
 init_opt = click.option(
     "--init",
+    type=click.Path(),
     default=None,
     metavar="HEAD.h5",
     help="Start the classifier from a trained head.  [default: Gaussian noise of "
@@ -192,6 +200,7 @@ checkpoint_opt = click.option(
 log_opt = click.option(
     "--log-file",
     "log_path",
+    type=click.Path(),
     default=None,
     metavar="OUT.jsonl",
     help="Write one JSON object per epoch.",
@@ -199,6 +208,7 @@ log_opt = click.option(
 curves_opt = click.option(
     "--curves",
     "curves_path",
+    type=click.Path(),
     default=None,
     metavar="OUT.png",
     help="Draw loss and validation accuracy by epoch.",
@@ -206,6 +216,7 @@ curves_opt = click.option(
 tensorboard_opt = click.option(
     "--tensorboard",
     "tensorboard_dir",
+    type=click.Path(),
     default=None,
     metavar="DIR",
     help="Write TensorBoard event files (needs the extra `tensorboard`).",
@@ -218,42 +229,62 @@ frozen_opt = click.option(
 )
 
 finetuning_opts = compose(
-    extraction.model_opt,
-    extraction.weights_opt,
-    extraction.weights_seed_opt,
-    trained_part_opt,
-    init_opt,
-    interpolate_opt,
-    epochs_opt,
-    step_batch_opt,
-    lr_opt,
-    backbone_lr_scale_opt,
-    optimizer_opt,
-    weight_decay_opt,
-    schedule_opt,
-    warmup_opt,
-    plateau_opt,
-    network_dropout_opt,
-    label_smoothing_opt,
-    clip_norm_opt,
-    batch_norm_opt,
-    extraction.precision_opt,
-    augment_opt,
-    validation_opt,
-    patience_opt,
-    rows.train_per_class_opt,
-    rows.test_per_class_opt,
-    rows.splits_file_opt,
-    rows.split_index_opt,
-    rows.exclude_opt,
-    rows.seed_opt,
-    common.device_opt,
-    common.workers_opt,
-    cache_opt,
-    checkpoint_opt,
-    log_opt,
-    curves_opt,
-    tensorboard_opt,
-    frozen_opt,
-    common.resume_opt,
+    grouped(
+        "Outputs",
+        weights_output_opt,
+        show_augment_opt,
+        log_opt,
+        curves_opt,
+        tensorboard_opt,
+        frozen_opt,
+        checkpoint_opt,
+        common.resume_opt,
+        common.overwrite_opt,
+    ),
+    grouped(
+        "Network",
+        extraction.model_opt,
+        extraction.weights_opt,
+        extraction.weights_seed_opt,
+        trained_part_opt,
+        init_opt,
+        interpolate_opt,
+        batch_norm_opt,
+        network_dropout_opt,
+    ),
+    grouped(
+        "Images",
+        rows.train_per_class_opt,
+        rows.test_per_class_opt,
+        rows.splits_file_opt,
+        rows.split_index_opt,
+        rows.exclude_opt,
+        validation_opt,
+        rows.seed_opt,
+        augment_opt,
+        extraction.value_range_opt,
+        extraction.pages_opt,
+    ),
+    grouped(
+        "Training",
+        epochs_opt,
+        patience_opt,
+        step_batch_opt,
+        lr_opt,
+        backbone_lr_scale_opt,
+        schedule_opt,
+        warmup_opt,
+        plateau_opt,
+        optimizer_opt,
+        weight_decay_opt,
+        label_smoothing_opt,
+        clip_norm_opt,
+    ),
+    grouped(
+        "Machine",
+        common.device_opt,
+        common.workers_opt,
+        extraction.precision_opt,
+        cache_opt,
+    ),
 )

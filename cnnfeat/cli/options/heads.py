@@ -3,12 +3,13 @@
 import click
 
 from cnnfeat.cli.options import common, rows
-from cnnfeat.cli.options.parsing import compose, parse_C
+from cnnfeat.cli.options.parsing import compose, parse_C, repeatable
 
 head_output_opt = click.option(
     "-o",
     "--output",
     "output_path",
+    type=click.Path(),
     required=True,
     metavar="HEAD.h5",
     help="The head file to write.",
@@ -23,7 +24,8 @@ C_opt = click.option(
     "--C",
     "C",
     default=None,
-    callback=parse_C,
+    multiple=True,
+    callback=repeatable(parse_C),
     metavar="VALUE[,VALUE...]",
     help="Penalty C; of several, the best inside the training rows is chosen.  "
     "[default: a grid that suits --scale]",
@@ -60,11 +62,12 @@ scored_rows_opt = click.option(
     type=click.Choice(["heldout", "all"]),
     default="heldout",
     show_default=True,
-    help="Which rows of the head's own feature file are scored.",
+    help="Which rows of the head's own feature file are scored; of other files all.",
 )
 confusion_opt = click.option(
     "--confusion",
     "confusion_path",
+    type=click.Path(),
     default=None,
     metavar="OUT.png",
     help="Draw the confusion matrix.",
@@ -72,6 +75,7 @@ confusion_opt = click.option(
 predictions_opt = click.option(
     "--predictions",
     "predictions_path",
+    type=click.Path(),
     default=None,
     metavar="OUT.csv",
     help="Write the predicted class of every scored row.",
@@ -90,6 +94,7 @@ head_training_opts = compose(
     feature_dropout_opt,
     common.device_opt,
     common.overwrite_opt,
+    common.quietly_opt,
     common.verbose_opt,
     common.json_opt,
 )

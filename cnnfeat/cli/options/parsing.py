@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from cnnfeat.errors import DataError
 from cnnfeat.machine import most_workers
+from cnnfeat.value_range import read_range
 
 
 def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -19,6 +21,64 @@ def compose(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     return apply
+
+
+OTHER_OPTIONS = "Options"
+VERBOSE = "cnnfeat.verbose"  # key of the context's `meta`
+
+
+def grouped(title: str, *decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return `compose` of several options, which the help lists under a heading."""
+
+    def apply(function: Any) -> Any:
+        n_before = len(getattr(function, "__click_params__", ()))
+        function = compose(*decorators)(function)
+        for param in function.__click_params__[n_before:]:
+            param.group = title
+        return function
+
+    return apply
+
+
+def group_of(param: click.Parameter) -> str:
+    """Return the heading that an option stands under."""
+    return str(getattr(param, "group", OTHER_OPTIONS))
+
+
+def repeatable(
+    parse: Callable[[Any, Any, str | None], Any],
+) -> Callable[[Any, Any, tuple[str, ...]], Any]:
+    """Return a callback for an option given several times, each with commas or not."""
+
+    def parse_all(ctx: Any, param: Any, values: tuple[str, ...]) -> Any:
+        return parse(ctx, param, ",".join(values) if values else None)
+
+    return parse_all
+
+
+def parse_names(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    r"""Turn `a,b` into names without repeats; `\,` is a comma inside a name."""
+    parts = re.split(r"(?<!\\),", value or "")
+    names = (part.replace("\\,", ",").strip() for part in parts)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def parse_heads(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    """Turn `svm,softmax` into kinds of head."""
+    return _choices(parse_names(ctx, param, value), ("svm", "softmax"))
+
+
+def _choices(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is neither {' nor '.join(known)}")
+    return names
+
+
+def note_verbose(ctx: click.Context, param: Any, value: bool) -> bool:
+    """Remember that the command is to say more."""
+    ctx.meta[VERBOSE] = value
+    return value
 
 
 class RenamedOption(click.Option):
@@ -48,6 +108,21 @@ def parse_workers(ctx: Any, param: Any, value: int | None) -> int | None:
             f"{value} processes are more than the {most_workers():,} that are allowed "
             "on this machine"
         )
+    return value
+
+
+def parse_range(ctx: Any, param: Any, value: str) -> str:
+    """Accept what `read_range` reads."""
+    try:
+        return str(read_range(value))
+    except DataError as error:
+        raise click.BadParameter(str(error).removeprefix("range ")) from None
+
+
+def parse_pages(ctx: Any, param: Any, value: str) -> str:
+    """Accept `first`, `all` and a number from 1."""
+    if not re.fullmatch(r"first|all|[1-9]\d{0,8}", value):
+        raise click.BadParameter(f"{value!r} is not first, all or a number from 1")
     return value
 
 
@@ -85,17 +160,14 @@ def parse_sizes(ctx: Any, param: Any, value: str | None) -> tuple[int, ...]:
 
 def parse_baselines(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
     """Turn `pixels,random` into names of baselines."""
-    names = tuple(dict.fromkeys((value or "").split(","))) if value else ()
-    unknown = [name for name in names if name not in ("pixels", "random")]
-    if unknown:
-        raise click.BadParameter(f"{unknown[0]!r} is neither pixels nor random")
-    return names
+    return _choices(parse_names(ctx, param, value), ("pixels", "random"))
 
 
 def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:
     """Raise a usage error when two flags that contradict each other are both set."""
     if chosen.get(first) and chosen.get(second):
-        raise click.UsageError(f"--{first} and --{second} contradict each other")
+        text = f"--{first} and --{second} contradict each other"
+        raise click.UsageError(text.replace("_", "-"))
 
 
 def parse_stages(ctx: Any, param: Any, value: str) -> str:

@@ -5,7 +5,12 @@ from typing import Any
 import click
 
 from cnnfeat.benchmark import DrawOptions
-from cnnfeat.cli.options.parsing import compose, parse_sizes
+from cnnfeat.cli.options.parsing import (
+    compose,
+    parse_names,
+    parse_sizes,
+    repeatable,
+)
 
 protocol_opt = click.option(
     "--protocol",
@@ -40,7 +45,8 @@ test_per_class_opt = click.option(
 train_sizes_opt = click.option(
     "--train-sizes",
     default=None,
-    callback=parse_sizes,
+    multiple=True,
+    callback=repeatable(parse_sizes),
     metavar="N[,N...]",
     help="A learning curve: several numbers of training images per class.",
 )
@@ -55,12 +61,14 @@ seed_opt = click.option(
 lists_opt = click.option(
     "--lists",
     "lists_dir",
+    type=click.Path(),
     default=None,
     metavar="DIR",
     help="Folder of the data set's published split lists.",
 )
 splits_file_opt = click.option(
     "--splits-file",
+    type=click.Path(),
     default=None,
     metavar="SPLITS.csv",
     help="Take the rows from a CSV as `cnnfeat splits` writes it.",
@@ -77,13 +85,15 @@ exclude_opt = click.option(
     "--exclude",
     "exclude_classes",
     multiple=True,
-    metavar="CLASS",
-    help="Leave a class out. Repeatable.",
+    callback=repeatable(parse_names),
+    metavar="CLASS[,CLASS...]",
+    help="Leave classes out; \\, is a comma in a name.",
 )
 splits_output_opt = click.option(
     "-o",
     "--output",
     "output_path",
+    type=click.Path(),
     required=True,
     metavar="SPLITS.csv",
     help="The CSV to write.",

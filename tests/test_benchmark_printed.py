@@ -1,0 +1,81 @@
+"""What a benchmark prints: layers × heads, the best marked, nothing said twice."""
+
+import numpy as np
+import pytest
+from made_features import options, write_features
+
+from cnnfeat.benchmark import Cell, SplitResult, printed_tables, run_benchmark
+from cnnfeat.report import format_percent
+
+
+@pytest.fixture(scope="module")
+def features_path(tmp_path_factory):
+    return write_features(tmp_path_factory.mktemp("made") / "f.h5")
+
+
+def printed(features_path, **asked):
+    report = run_benchmark(features_path, options(**asked))
+    return report, [table.to_text(80) for table in printed_tables(report)]
+
+
+def cell(features="net", layer="a", head="svm", size=None, C=(1.0,)):
+    splits = [
+        SplitResult(k, 5, 5, value, (), (), 0.5, 0.5, 1.0, "primal", 1)
+        for k, value in enumerate(C)
+    ]
+    return Cell(features, layer, head, size, tuple(splits), np.eye(2, dtype=int))
+
+
+def test_layers_stand_against_heads_and_the_best_is_marked(features_path):
+    report, texts = printed(features_path, heads=("svm", "softmax"), C=(1.0,))
+    pivot = texts[0].splitlines()
+    head = next(k for k, line in enumerate(pivot) if line.startswith("layer "))
+    assert pivot[head].split() == ["layer", "svm", "softmax"]
+    for one in report.cells:
+        (line,) = [ln for ln in pivot[head + 2 :] if ln.split()[0] == one.layer]
+        assert format_percent(one.mean_std(report.protocol.metric).mean) in line
+    assert "\n".join(pivot[head:]).count("*") == 1
+    best = report.best.mean_std(report.protocol.metric).percent()
+    assert f"* {best}" in texts[0]
+
+
+def test_both_accuracies_and_C_are_printed(features_path):
+    _, texts = printed(features_path, heads=("svm", "softmax"), C=(1.0,))
+    text = "\n".join(texts)
+    for title in ("mean per class (%)", "accuracy (%)", "C, median"):
+        assert title in text
+    _, (alone, *_) = printed(features_path, C=(1.0,))
+    for title in ("mean per class (%)", "accuracy (%)", " C"):
+        assert title in alone
+
+
+@pytest.mark.parametrize("heads", [("svm",), ("svm", "softmax")])
+@pytest.mark.parametrize("sizes", [(), (2, 4)])
+def test_tables_fit_80_columns_and_say_nothing_twice(features_path, heads, sizes):
+    sized = {"train_sizes": sizes, "train_per_class": None} if sizes else {}
+    report, texts = printed(features_path, heads=heads, C=(1000.0,), **sized)
+    lines = "\n".join(texts).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not any("e+" in line for line in lines)
+    assert sum(report.cells[0].features in line for line in lines) <= 2
+
+
+def test_the_papers_numbers_stand_layer_against_head():
+    from cnnfeat.benchmark._printed import _published
+    from cnnfeat.benchmark._summary import BenchmarkReport
+    from cnnfeat.protocols import get_protocol
+
+    protocol = get_protocol("caltech101-zf")
+    empty = {"split_sets": (), "class_names": (), "n_left_out": 0}
+    report = BenchmarkReport(
+        protocol, (cell(size=30),), **empty, sources={}, settings={}, provenance={}
+    )
+    text = _published(report).to_text(80)
+    assert "44.8 ± 0.7" in text and "as printed" in text
+    for source in {result.source for result in protocol.published}:
+        assert text.count(source) <= 1
+
+
+def test_a_layer_that_its_features_are_named_after_is_named_once():
+    assert cell("raw pixels", "pixels", size=5).name == "raw pixels, svm, 5 a class"
+    assert cell("random weights", "fc6").name == "random weights fc6, svm"
