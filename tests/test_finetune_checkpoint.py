@@ -92,7 +92,7 @@ def test_a_state_of_another_kind_is_named(colour_dir, cut, change, match):
     torch.save(content, part)
     with pytest.raises(StoreError, match=match) as caught:
         resume(colour_dir, cut)
-    assert "--overwrite" in str(caught.value)
+    assert "`overwrite`" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not cut.exists()
 

@@ -73,7 +73,7 @@ def test_a_part_that_is_not_this_run_s_is_not_written_to(folder, change, match):
     before = (folder / "f.h5.part").read_bytes()
     with pytest.raises(StoreError, match=rf"f\.h5\.part is damaged: .*{match}") as told:
         resume(folder)
-    assert "--overwrite" in str(told.value)
+    assert "`overwrite`" in str(told.value)
     assert (folder / "f.h5.part").read_bytes() == before
     assert (folder / "f.h5.part.journal").exists()
     assert_mine_is_whole(folder)
