@@ -103,7 +103,7 @@ def echo_extraction(report: "ExtractReport", *, verbose: bool, as_json: bool) ->
     if as_json:
         echo_record(record, as_json=True)
     else:
-        click.echo(_extracted(report))
+        echo_line(_extracted(report))
 
 
 def _extracted(report: "ExtractReport") -> str:
@@ -173,10 +173,11 @@ def echo_evaluation(report: "EvaluationReport", *, as_json: bool) -> None:
         return
     low, high = report.accuracy_interval
     left_out = f", {report.n_left_out:,} left out" if report.n_left_out else ""
-    click.echo(
+    C = "unknown" if report.C is None else format_number(report.C)
+    echo_line(
         f"{report.n_images:,} images of {report.n_classes:,} classes (rows "
         f"{report.rows}{left_out}), {report.kind} on {report.layer}, "
-        f"C {format_number(report.C)}"
+        f"C {C}"
     )
     rows = [
         ("mean per class", report.mean_per_class_accuracy, ""),
