@@ -199,8 +199,8 @@ def _why_nothing(
     if "trained_on" in chosen.left_out:
         cure = "train with `train_per_class` to hold some out, or give `rows=all`"
     return (
-        f"{features.path} has no image that {head_path} can be scored on: of "
-        f"{features.n_images}, {left_out_in_words(chosen.left_out)}; {cure}"
+        f"{features.path}: none of its {features.n_images} images can be scored by "
+        f"{head_path}: {left_out_in_words(chosen.left_out)}; {cure}"
     )
 
 
