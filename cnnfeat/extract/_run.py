@@ -44,6 +44,7 @@ from cnnfeat.store import (
     open_features,
     unfinished_run,
 )
+from cnnfeat.value_range import AUTO
 
 # A run may only go on from another when these fields of the provenance agree.
 _SAME_RUN = (
@@ -123,7 +124,9 @@ def extract_features(
                 batch_size=int(earlier.get(_BATCH_SIZE, 0)) or None,
             )
             stack.enter_context(extractor)
-            table = with_range(table, options.value_range, extractor.network)
+            is_open = options.value_range == AUTO
+            asked = earlier.get("range", AUTO) if is_open else options.value_range
+            table = with_range(table, asked, extractor.network)
             source = extractor.source(
                 table, workers=options.workers, decoder=options.decoder
             )
@@ -139,11 +142,15 @@ def extract_features(
 def _earlier_run(
     output_path: str, options: ExtractOptions, finished: FeatureFile | None
 ) -> dict[str, str]:
-    """Return what an earlier run says of engine and batch, if this one goes on."""
+    """Return what an earlier run chose, if this one goes on: engine, batch, range."""
     if finished is not None:
         told = finished.provenance
         batch_size = told.get("batch_size", "0")
-        return {"engine": told.get("engine", ""), _BATCH_SIZE: batch_size}
+        return {
+            "engine": told.get("engine", ""),
+            "range": finished.table.value_range,
+            _BATCH_SIZE: batch_size,
+        }
     return unfinished_run(output_path) if options.resume else {}
 
 
