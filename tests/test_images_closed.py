@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,15 @@ from cnnfeat.errors import ImageError, InputError
 from cnnfeat.images import list_images, locate
 
 
-def nest(folder, depth, name):
+@pytest.fixture
+def nest(tmp_path):
     """Make folders inside each other, whatever the length of their path."""
+    yield partial(_nest, tmp_path)
+    # pytest could not: what removes folders in Python takes a recursion a level.
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
+
+
+def _nest(folder, depth, name):
     here = os.open(".", os.O_RDONLY)
     try:
         os.chdir(folder)
@@ -25,19 +33,16 @@ def nest(folder, depth, name):
         os.close(here)
 
 
-def test_a_folder_deeper_than_any_recursion_is_listed(tmp_path):
-    nest(tmp_path, 1500, "d")
+def test_a_folder_deeper_than_any_recursion_is_listed(tmp_path, nest):
+    nest(1500, "d")
     (path,) = list_images(tmp_path).paths
     assert path.count("/") == 1500
 
 
-def test_a_path_longer_than_the_system_takes_is_an_error(tmp_path):
-    nest(tmp_path, 60, "d" * 99)
-    try:
-        with pytest.raises(InputError, match="cannot be listed: file name too long"):
-            list_images(tmp_path)
-    finally:
-        subprocess.run(["rm", "-rf", tmp_path / ("d" * 99)], check=True)
+def test_a_path_longer_than_the_system_takes_is_an_error(tmp_path, nest):
+    nest(60, "d" * 99)
+    with pytest.raises(InputError, match="cannot be listed: file name too long"):
+        list_images(tmp_path)
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o200], ids=["none", "list", "write"])
