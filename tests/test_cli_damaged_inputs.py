@@ -29,7 +29,7 @@ LINES = {
     "splits {bad}.tar -o s.csv --train-per-class 4": "images.tar",
     "finetune {images} -o w.pth --splits-file {bad}.csv": "no splits",
     "finetune {images} -o w.pth --init {bad}.h5": "head.h5",
-    "finetune {images} -o w.pth --augment {bad}.toml": "no ranges",
+    "finetune {images} -o w.pth --augment {bad}.json": "no ranges",
     "finetune {bad}.tar -o w.pth": "images.tar",
     "finetune {images} --show-augment s.png --augment {bad}.json": "no ranges",
     "predict {bad}.h5 {images} -o p.csv": "head.h5",
