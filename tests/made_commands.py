@@ -124,7 +124,7 @@ class Commands:
 
 def patch(monkeypatch) -> None:
     """Put the miniature network and the one archive in their places."""
-    one = FileRecipe("x.tar", "http://127.0.0.1:9/x.tar", unpacks_to="x")
+    one = FileRecipe("x.tar", "http://127.0.0.1:9/x.tar", unpacks_to="x", strip="x")
     recipe = replace(
         load_recipe("caltech101"),
         files=(one,),
