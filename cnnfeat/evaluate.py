@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnfeat import heads, networks, report
+from cnnfeat import heads, networks, report, suffixes
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
-from cnnfeat.outputs import check_outputs, write_output
+from cnnfeat.outputs import check_suffix, claimed_outputs, write_output
 from cnnfeat.splits import count_left_out, left_out_in_words
 from cnnfeat.store import (
     FeatureFile,
@@ -83,7 +83,7 @@ def evaluate_head(
         usable rows. On another file all of them are scored, classes matched by name; a
         file of other images with the same names is another one.
     confusion_path : str, optional
-        Where to draw the confusion matrix, as PNG.
+        Where to draw the confusion matrix: `.png`, `.svg` or `.pdf`.
     predictions_path : str, optional
         Where to list the predictions, as CSV.
     overwrite : bool
@@ -102,13 +102,30 @@ def evaluate_head(
     DataError
         If there is no row to score.
     OutputError
-        If an output exists already, is an input, or both are one file.
+        If an output exists already, is an input, is being written by another process,
+        or both are one file.
+    OptionError
+        If an output ends in a suffix that it is not written as.
     """
-    check_outputs(
-        filter(None, (confusion_path, predictions_path)),
-        (head_path, features_path),
-        overwrite=overwrite,
-    )
+    if confusion_path:
+        check_suffix(confusion_path, suffixes.PICTURES)
+    if predictions_path:
+        check_suffix(predictions_path, suffixes.TABLES)
+    outputs = filter(None, (confusion_path, predictions_path))
+    inputs = (head_path, features_path)
+    with claimed_outputs(outputs, inputs, overwrite=overwrite):
+        return _evaluate(
+            head_path, features_path, rows, confusion_path, predictions_path
+        )
+
+
+def _evaluate(
+    head_path: str,
+    features_path: str,
+    rows: str,
+    confusion_path: str | None,
+    predictions_path: str | None,
+) -> EvaluationReport:
     head = load_head(head_path)
     with open_features(features_path) as features:
         layers = check_same_provenance(head, features)

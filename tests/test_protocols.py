@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols import (
     PROTOCOLS,
@@ -133,9 +133,9 @@ def test_zf_s_own_headline_has_a_number_for_every_training_size(
 
 def test_an_unknown_protocol_is_answered_with_names():
     assert get_protocol("folder").name == "folder"
-    with pytest.raises(SplitError, match=r"'caltech-101'; nearest: caltech101"):
+    with pytest.raises(OptionError, match=r"'caltech-101'; nearest: caltech101"):
         get_protocol("caltech-101")
-    with pytest.raises(SplitError, match=r"nearest: .*scene15, folder"):
+    with pytest.raises(OptionError, match=r"nearest: .*scene15, folder"):
         get_protocol("xyz")
 
 
@@ -220,9 +220,9 @@ def test_any_folder_with_the_sizes_given():
         folder, labels, paths, names, usable, train_per_class=4, test_per_class=3
     )
     assert [len(split.test) for split in splits] == [6] * 5
-    with pytest.raises(SplitError, match="folder needs `train_per_class`"):
+    with pytest.raises(OptionError, match="folder needs `train_per_class`"):
         splits_of(folder, labels, paths, names, usable)
-    with pytest.raises(SplitError, match="at least 1 split"):
+    with pytest.raises(OptionError, match="at least 1 split"):
         splits_of(folder, labels, paths, names, usable, train_per_class=4, n_splits=0)
 
 
@@ -318,11 +318,11 @@ def test_cub200_list(tmp_path):
 
 def test_lists_that_are_needed_and_not_given(tmp_path):
     labels, paths, names, usable = listing(SMALL)
-    with pytest.raises(SplitError, match=r"mit67 needs the published .*`lists_dir`"):
+    with pytest.raises(OptionError, match=r"mit67 needs the published .*`lists_dir`"):
         splits_of(small("mit67"), labels, paths, names, usable)
     with pytest.raises(SplitError, match=r"TrainImages.txt: .* No such file"):
         splits_of(small("mit67"), labels, paths, names, usable, lists_dir=tmp_path)
-    with pytest.raises(SplitError, match=r"do not go with `lists_dir`"):
+    with pytest.raises(OptionError, match=r"do not go with `lists_dir`"):
         splits_of(
             small("mit67"),
             labels,

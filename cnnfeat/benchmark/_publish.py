@@ -14,7 +14,13 @@ from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import OutputError
 from cnnfeat.images import image_files
-from cnnfeat.outputs import check_outputs, json_safe, locked_output, write_output
+from cnnfeat.outputs import (
+    check_outputs,
+    json_safe,
+    locked_output,
+    remove_leftovers,
+    write_output,
+)
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import left_out_in_words, splits_to_csv
 from cnnfeat.store import FeatureFile
@@ -48,10 +54,24 @@ def claimed_report_dir(
         yield
         return
     path = Path(options.report_dir)
+    is_new = not os.path.lexists(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
+    try:
+        with _claimed(path, features, options):
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # a report is in it
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _claimed(
+    path: Path, features: FeatureFile, options: BenchmarkOptions
+) -> Iterator[None]:
     read = [features.path, *options.draw.files_read]
     read += map(Path, image_files(features.table))
     names = (*_OWN_NAMES, *_splits_names(options.draw))
@@ -60,6 +80,8 @@ def claimed_report_dir(
         check_outputs(
             [path / name for name in names], read, overwrite=options.overwrite
         )
+        for name in names:
+            remove_leftovers(path / name)
         yield
 
 

@@ -3,16 +3,22 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnfeat import suffixes
 from cnnfeat.benchmark._options import DrawOptions
-from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import image_files, list_images
-from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
+from cnnfeat.outputs import (
+    check_suffix,
+    claimed_outputs,
+    refuse_inputs,
+    write_output,
+)
 from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
@@ -123,8 +129,10 @@ def draw_split_sets(
     Raises
     ------
     SplitError
-        If the protocol or the file of splits does not fit the images, options exclude
-        each other, or a class is tested that is not trained.
+        If the protocol or the file of splits does not fit the images, or a class is
+        tested that is not trained.
+    OptionError
+        If options exclude each other.
 
     Warns
     -----
@@ -134,9 +142,9 @@ def draw_split_sets(
     if draw.splits_file is not None:
         return [_from_file(draw, table, usable)]
     if draw.train_sizes and draw.train_per_class:
-        raise SplitError("`train_sizes` and `train_per_class` exclude each other")
+        raise OptionError("`train_sizes` and `train_per_class` exclude each other")
     if draw.train_sizes and draw.lists_dir:
-        raise SplitError(
+        raise OptionError(
             "published lists have one size: `train_sizes` excludes `lists_dir`"
         )
     sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
@@ -165,7 +173,7 @@ def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> Spli
     }
     for name, value in given.items():
         if value:
-            raise SplitError(
+            raise OptionError(
                 f"`splits_file` holds the rows: `{name}` does not go with it"
             )
     assert draw.splits_file is not None
@@ -240,11 +248,22 @@ def write_splits(
         If `source` cannot be listed or opened.
     SplitError
         As `draw_split_sets`.
+    OptionError
+        If options exclude each other, or the output does not end in `.csv`.
     OutputError
-        If the output exists already, is an input or cannot be written.
+        If the output exists already, is an input, is being written by another process
+        or cannot be written.
     """
     draw = draw or DrawOptions()
-    check_outputs([output_path], [source, *draw.files_read], overwrite=overwrite)
+    check_suffix(output_path, suffixes.TABLES)
+    inputs: list[str | Path] = [source, *draw.files_read]
+    with claimed_outputs([output_path], inputs, overwrite=overwrite):
+        return _write_splits(source, output_path, draw, overwrite)
+
+
+def _write_splits(
+    source: str, output_path: str, draw: DrawOptions, overwrite: bool
+) -> SplitsReport:
     table = _read_table(source)
     refuse_inputs([output_path], image_files(table))
     usable = usable_rows(table)

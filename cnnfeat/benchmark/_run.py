@@ -90,6 +90,8 @@ def run_benchmark(
         features = stack.enter_context(open_features(features_path))
         stack.enter_context(claimed_report_dir(features, options))
         told: list[str] = []
+        if options.baselines:  # extracting them takes long: refuse first what is wrong
+            _check(features, options)
         with keep_warnings(told):
             origins = _open_origins(features, options, stack, progress)
         with keep_warnings(told):
@@ -141,7 +143,7 @@ def _open_origins(
                 CnnfeatWarning,
                 stacklevel=3,
             )
-        own_layers = baseline_layers(opened, baseline, layers)
+        own_layers = baseline_layers(baseline, layers)
         origins.append(_Origin(baseline_name(baseline), opened, own_layers))
     return origins
 
@@ -153,6 +155,22 @@ def _layers(
     if not options.layers:
         return tuple((name,) for name in features.layers)
     return tuple(dict.fromkeys(map(features.resolve, options.layers)))
+
+
+def _check(features: FeatureFile, options: BenchmarkOptions) -> None:
+    """Raise what drawing the rows and finding those to compare will raise."""
+    layers = _layers(features, options)
+    origins = [
+        _Origin(features.provenance["model"], features, layers),
+        *(
+            _Origin(baseline_name(one), features, baseline_layers(one, layers))
+            for one in options.baselines
+        ),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CnnfeatWarning)
+        split_sets = _draw(features, features.ok, options)
+    find_pairs(options.compare, _rows(origins, split_sets, options))
 
 
 def _draw(

@@ -103,7 +103,7 @@ class NetworkRequest:
             If they are not: nothing else is fetched in their place.
         """
         source, model = told.get("weights", "default"), told["model"]
-        is_there = source == "random" or Path(source).is_file()
+        is_there = source == "random" or os.path.isfile(source)
         if not is_there and _is_path(source) and not _is_published(told):
             raise WeightsError(
                 f"weights {source!r}: no such file, and the features were computed "

@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _read_seen_images(provenance: Mapping[str, str]) -> SeenImages:
     None, where there is no such file, or it has other bytes now.
     """
     path = Path(provenance.get("weights", ""))
-    if suffix_of(path) not in SAVED_WEIGHTS or not path.is_file():
+    if suffix_of(path) not in SAVED_WEIGHTS or not os.path.isfile(path):
         return SeenImages("", ())
     if file_digest(path) != provenance.get("weights_sha256"):
         return SeenImages("", ())

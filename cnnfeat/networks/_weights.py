@@ -6,6 +6,7 @@ file goes through `torch.load(weights_only=True)`.
 
 import hashlib
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from cnnfeat.errors import WeightsError
+from cnnfeat.machine import is_out_of_memory
 from cnnfeat.suffixes import SAFETENSORS, suffix_of
 
 StateDict = dict[str, torch.Tensor]
@@ -62,8 +64,8 @@ def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
     WeightsError
         If the file is missing, damaged, holds code, or holds no state dict.
     """
-    if not path.is_file():
-        found = "that is a folder" if path.is_dir() else "no such file"
+    if not os.path.isfile(path):
+        found = "that is a folder" if os.path.isdir(path) else "no such file"
         raise WeightsError(
             f"weights {str(path)!r}: {found}; expected 'default', 'random', or the "
             "path of a .pth or .safetensors file"
@@ -100,6 +102,8 @@ def _load_tensors(path: Path) -> Any:
         TypeError,
         ValueError,
     ) as error:  # what damaged bytes raise inside the unpickler
+        if is_out_of_memory(error):
+            raise
         raise _damaged(path, error) from error
 
 

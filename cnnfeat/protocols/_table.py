@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnfeat.errors import SplitError
+from cnnfeat.errors import OptionError
 from cnnfeat.protocols._published import (
     CUB_BOXES,
     DECAF_CALTECH101,
@@ -198,10 +198,10 @@ def get_protocol(name: str) -> Protocol:
 
     Raises
     ------
-    SplitError
+    OptionError
         If there is none; the nearest names, or all, are offered.
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     near = difflib.get_close_matches(name, PROTOCOLS, 3, 0.5) or list(PROTOCOLS)
-    raise SplitError(f"there is no protocol {name!r}; nearest: {', '.join(near)}")
+    raise OptionError(f"there is no protocol {name!r}; nearest: {', '.join(near)}")

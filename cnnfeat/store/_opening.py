@@ -1,6 +1,8 @@
 """Opening HDF5 files with errors that say what is wrong with them."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,11 +39,15 @@ def open_hdf5(path: Path) -> h5py.File:
     StoreError
         If it is missing, a folder, empty, not HDF5, truncated, or being written.
     """
-    if path.is_dir():
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: there is no such file") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be opened: {system_reason(error)}") from error
+    if stat.S_ISDIR(status.st_mode):
         raise StoreError(f"{path} is a folder, not an HDF5 file")
-    if not path.exists():
-        raise StoreError(f"{path}: there is no such file")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise StoreError(f"{path} is empty: make it again")
     try:
         return h5py.File(path, "r")

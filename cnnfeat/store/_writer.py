@@ -8,6 +8,7 @@ those of a run that was never interrupted.
 """
 
 import contextlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,8 @@ class FeatureWriter:
         left = self._part.exists()
         # A run with --overwrite that was killed is resumed under the same permission.
         if not (resume and left and state is not None and state.overwrite):
+            if not left and os.path.lexists(self.path):
+                self._remove_finished_journal()
             refuse_existing(self.path)
         if resume or not left:
             return
@@ -145,6 +148,13 @@ class FeatureWriter:
                 "rows of an earlier run: give `resume` to go on from there, or "
                 "`overwrite` to start anew"
             )
+
+    def _remove_finished_journal(self) -> None:
+        """Sweep what a run leaves that is killed just after its file got its name."""
+        path = journal_path(self.path)
+        if path.exists():
+            with contextlib.suppress(OutputError):  # another run has just begun
+                Journal(path).close(remove=True)
 
     def _start(self, fingerprint: dict[str, str], resume: bool) -> None:
         if not self._overwrite and not resume:
@@ -346,6 +356,10 @@ class FeatureWriter:
             raise self._broken(error) from error
         self._journal.close(remove=True)
         self._closed = True
+
+    def discard(self) -> None:
+        """Stop, and keep no row."""
+        self._give_up(remove=True)
 
     def close(self) -> None:
         """Stop; what is committed stays for `resume`, and nothing where nothing is."""
