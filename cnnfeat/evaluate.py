@@ -5,8 +5,6 @@ Joins `store`, `heads`, `metrics` and, for the confusion matrix, `report`.
 
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from cnnfeat import heads, networks, report, suffixes
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
 from cnnfeat.outputs import check_suffix, claimed_outputs, write_output
+from cnnfeat.shown import csv_text
 from cnnfeat.splits import count_left_out, left_out_in_words
 from cnnfeat.store import (
     FeatureFile,
@@ -53,7 +52,7 @@ class EvaluationReport:
     rows: str
     kind: str
     layer: str
-    C: float
+    C: float | None
     per_class_accuracy: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
@@ -242,7 +241,7 @@ def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationRepo
         rows=chosen.which,
         kind=head.kind,
         layer=head.layer,
-        C=head.hyperparameters["C"],
+        C=head.hyperparameters.get("C"),
         per_class_accuracy=per_class,
     )
 
@@ -256,14 +255,12 @@ def _write_predictions(
 ) -> None:
     """Write path, true class, predicted class, its score and the margin as CSV."""
     predicted = scores.argmax(axis=1)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label", "predicted", "score"))
-    for row, k in enumerate(predicted):
-        writer.writerow(
-            (paths[row], class_names[y[row]], class_names[k], f"{scores[row, k]:.6g}")
-        )
-    write_output(path, text.getvalue().encode("utf-8"), overwrite=True)
+    lines = [("path", "label", "predicted", "score")]
+    lines += [
+        (paths[row], class_names[y[row]], class_names[k], f"{scores[row, k]:.6g}")
+        for row, k in enumerate(predicted)
+    ]
+    write_output(path, csv_text(lines).encode("utf-8"), overwrite=True)
 
 
 def _draw_confusion(path: str, class_names: tuple[str, ...], result: Scores) -> None:

@@ -1,11 +1,13 @@
 """Where outputs may go, and how they appear: whole, or not at all."""
 
 import contextlib
+import errno
 import math
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -40,13 +42,13 @@ def check_folder(path: Path) -> None:
         raise failure(path, error) from error
     if os.path.isdir(path):
         raise OutputError(f"{path} is a folder: give the name of a file to write")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: there is no folder {path.parent}; create it first")
     if os.path.exists(path) and not os.path.isfile(path):
         raise OutputError(
             f"{path} is a device or a pipe: give the name of a file to write"
         )
-    if path.is_symlink():
+    if os.path.islink(path):
         raise OutputError(
             f"{path} is a symbolic link to {os.path.realpath(path)}: give that path, "
             "or another"
@@ -243,14 +245,57 @@ def prove_space(path: Path, n_bytes: int) -> None:
     OSError
         If they do not fit; nothing is left.
     """
+    file = open_own(path, "xb")
     try:
-        with path.open("wb") as file:
+        with file:
             for start in range(0, n_bytes, MIB):
                 file.write(bytes(min(MIB, n_bytes - start)))
             file.flush()
             os.fsync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
+
+
+def open_own(path: Path, mode: str, *, buffering: int = -1) -> IO[Any]:
+    """Open a file of ours that stands beside an output, and nothing in its place.
+
+    Whoever made the folder may have put something else there: a symbolic link is not
+    followed, and a pipe or a device is not waited for.
+
+    Parameters
+    ----------
+    path : Path
+    mode : str
+        As for `open`, in bytes.
+    buffering : int, default=-1
+        As for `open`.
+
+    Raises
+    ------
+    OSError
+        As `open`, and for all but regular files.
+    """
+    return open(path, mode, buffering=buffering, opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Return the descriptor of a regular file, for `open`."""
+    # Windows has none of these, and no pipes among its files.
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+        flags |= getattr(os, flag, 0)
+    name = os.path.basename(path)
+    # Looked at first for the message; the flags hold where it changes in between.
+    if os.path.islink(path):
+        reason = f"{name} is a symbolic link, which is not followed: remove it"
+        raise OSError(errno.ELOOP, reason, path)
+    not_regular = OSError(errno.EINVAL, f"{name} is not a regular file: remove it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise not_regular
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise not_regular
+    return descriptor
 
 
 def fsync_path(path: Path) -> None:
@@ -313,7 +358,7 @@ def locked_output(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f"{path.name}.lock")
     try:
-        file = lock.open("ab")
+        file = open_own(lock, "ab")
     except OSError as error:
         raise failure(path, error) from error
     with file:

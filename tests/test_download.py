@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -141,6 +142,17 @@ def test_a_broken_download_resumes_where_it_stopped(server, tmp_path):
     fetch_file(recipe_of(server), tmp_path / "file.bin", **FAST)
     assert server.requests == ["bytes=1000-"]
     assert (tmp_path / "file.bin").read_bytes() == PAYLOAD
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_stands_in_for_the_part_is_not_written_to(server, tmp_path, kind):
+    (tmp_path / "mine").write_bytes(b"mine")
+    part = tmp_path / "file.bin.part"
+    part.symlink_to("mine") if kind == "link" else os.mkfifo(part)
+    with pytest.raises(DownloadError, match=r"file\.bin\.part is .*: remove it"):
+        fetch_file(recipe_of(server), tmp_path / "file.bin", **FAST)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    assert len(server.requests) == 1
 
 
 def test_a_complete_part_of_unknown_size_is_taken_on_416(server, tmp_path):
@@ -337,6 +349,15 @@ def test_an_unknown_data_set_offers_the_nearest():
         ('unpacks_to = "caltech-101"', 'unpacks_to = "../x"', "leaves its folder"),
         ("n_images = 9144", "", "n_images"),
         ("n_images = 9144", "n_images = ", "damaged recipe"),
+        ("n_images = 9144", 'n_images = "many"', "n_images: expected a whole number"),
+        ("n_images = 9144", "n_images = 0", "n_images: .* from 1, found 0"),
+        ("size = 137414764", "size = -1", r"files\[0\]/size: .* found -1"),
+        ('md5 = "3138', 'md5 = "313', r"files\[0\]/md5: expected 32 hexadecimal"),
+        ('nested = ["', 'nested = [1, "', r"files\[0\]/nested\[0\]: expected text"),
+        ('class_folders = "top"', 'class_folders = "any"', "one of top, leaf"),
+        ('name = "caltech101"', 'names = "caltech101"', "name is missing"),
+        ("[[files]]", "[files]", "files: expected a list"),
+        ("n_classes = 102", "n_classes = 102\nextra = 1", "extra is unknown"),
     ],
 )
 def test_a_damaged_recipe_is_refused(old, new, match):

@@ -115,7 +115,15 @@ def test_a_file_of_another_class_count_rebuilds_the_classifier(tmp_path, random_
         ({"model": "alexnet"}, "says it is of 'alexnet'"),
         ({"class_names": ["a"]}, "1 class names for 1000 classes"),
         ({"preprocessing": {"mean": 3}}, "metadata is damaged"),
-        ([1, 2], "not an object"),
+        ([1, 2], "expected an object"),
+        ({"class_names": "abc"}, "cnnfeat/class_names: expected a list"),
+        ({"class_names": [1]}, r"cnnfeat/class_names\[0\]: expected text"),
+        ({"class_names": ["a", "a"]}, "cnnfeat/class_names: 'a' is there twice"),
+        ({"training_paths": {"a": 1}}, "cnnfeat/training_paths: expected a list"),
+        ({"root": 3}, "cnnfeat/root: expected text, found 3"),
+        ({"model": ["alexnet"]}, "cnnfeat/model: expected text"),
+        ({"classifier": {"name": "x"}}, "cnnfeat/classifier/input_norm is missing"),
+        ({"classifier": {"name": "x", "input_norm": "y"}}, "input_norm: expected"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(
@@ -166,7 +174,7 @@ def test_a_truncated_file_is_one_line(tmp_path, random_state, suffix, keep):
 
 
 def test_what_is_no_state_dict_is_refused(tmp_path):
-    for value in ([1, 2], {}, {"a": 1}, torch.zeros(3)):
+    for value in ([1, 2], {}, {"a": 1}, torch.zeros(3), {0: torch.zeros(3)}):
         torch.save(value, tmp_path / "w.pth")
         with pytest.raises(WeightsError, match="no state dict"):
             read_state_dict(tmp_path / "w.pth")
@@ -175,7 +183,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path):
 def test_a_missing_file_names_the_choices(tmp_path):
     with pytest.raises(WeightsError, match="no such file; expected 'default', 'rand"):
         load_network(NAME, weights="defualt", device="cpu")
-    with pytest.raises(WeightsError, match="that is a folder"):
+    with pytest.raises(WeightsError, match="is a folder, not a file"):
         load_network(NAME, weights=tmp_path, device="cpu")
 
 

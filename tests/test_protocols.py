@@ -320,7 +320,7 @@ def test_lists_that_are_needed_and_not_given(tmp_path):
     labels, paths, names, usable = listing(SMALL)
     with pytest.raises(OptionError, match=r"mit67 needs the published .*`lists_dir`"):
         splits_of(small("mit67"), labels, paths, names, usable)
-    with pytest.raises(SplitError, match=r"TrainImages.txt: .* No such file"):
+    with pytest.raises(SplitError, match=r"TrainImages.txt: .* there is no such file"):
         splits_of(small("mit67"), labels, paths, names, usable, lists_dir=tmp_path)
     with pytest.raises(OptionError, match=r"do not go with `lists_dir`"):
         splits_of(

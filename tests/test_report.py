@@ -5,6 +5,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from matplotlib.cbook import is_math_text
+from matplotlib.text import Text
 from PIL import Image
 
 from cnnfeat.errors import OptionError, OutputError
@@ -205,6 +207,39 @@ def test_a_figure_is_saved_in_the_format_of_its_suffix(tmp_path, suffix, start):
     assert b"atplotlib v" not in data and b"CreationDate" not in data
     with pytest.raises(OptionError, match=r"\.pdf or \.png or \.svg"):
         save_figure(figure, tmp_path / "a.jpg")
+
+
+NAMES = ("$x^2$", r"\$5 and $6", "two\nlines", "\x1b[31m", "$", "<b>", "a" * 60 + "$$")
+
+
+def test_names_are_drawn_as_text_in_every_plot():
+    k = len(NAMES)
+    lines = [Series(name, [0.1] * k) for name in NAMES]
+    references = [Reference(name, 0.2) for name in NAMES]
+    image = np.zeros((5, 7, 3), np.uint8)
+    for figure in (
+        plot_accuracy_by_layer(NAMES, lines, references=references, title=NAMES[0]),
+        plot_learning_curve(range(1, k + 1), lines, title=NAMES[1]),
+        plot_c_curve(range(1, k + 1), lines, chosen={NAMES[0]: 1, NAMES[3]: 2}),
+        plot_confusion_matrix(np.eye(k, dtype=int), NAMES, title=NAMES[2]),
+        plot_per_class_accuracy(np.ones(k), NAMES),
+        plot_contact_sheet([image] * k, NAMES, title=NAMES[3]),
+        plot_confused_pairs([ConfusedPair(n, n, 1, 2) for n in NAMES], title=NAMES[0]),
+    ):
+        figure.canvas.draw()
+        for text in figure.findobj(Text):
+            assert not any(c in text.get_text() for c in "\n\x1b")
+            if "$" in text.get_text().replace("mathdefault", ""):
+                is_set = text.get_parse_math() and is_math_text(text.get_text())
+                assert not is_set or "mathdefault" in text.get_text()
+
+
+def test_a_table_shows_names_as_text():
+    table = Table([{"name": name, "n": 1} for name in NAMES], caption="a\x1b[31m")
+    for text in (table.to_text(), table.to_markdown()):
+        assert "\x1b" not in text
+    assert r"\<b\>" in table.to_markdown()
+    assert len(table.to_text().splitlines()) == len(NAMES) + 3
 
 
 def test_a_saved_figure_is_a_png_and_the_same_each_time(tmp_path):

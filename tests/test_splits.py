@@ -1,5 +1,6 @@
 """Splits: what a class draws depends on the seed, its name and its paths alone."""
 
+import os
 from hashlib import sha256
 
 import numpy as np
@@ -208,6 +209,18 @@ def test_csv_round_trip(tmp_path, n_splits):
         np.testing.assert_array_equal(split.test, back.test)
 
 
+def test_no_cell_of_a_csv_is_a_formula_and_paths_come_back(tmp_path):
+    paths = ["=cmd/1.jpg", "-x", "'=y", "+1", "a=b", "@z"]
+    split = Split(np.array([0, 2, 4]), np.array([1, 3, 5]))
+    text = splits_to_csv([split], paths)
+    for line in text.splitlines()[1:]:
+        assert line[0] not in "=-@" or line.startswith("+1,")
+    (tmp_path / "s.csv").write_text(text)
+    (back,) = read_splits(tmp_path / "s.csv", paths)
+    np.testing.assert_array_equal(back.train, split.train)
+    np.testing.assert_array_equal(back.test, split.test)
+
+
 def test_csv_by_hand(tmp_path):
     csv_path = tmp_path / "s.csv"
     csv_path.write_bytes("\ufeffsplit,path\r\ntest,b\r\ntrain,a\r\n".encode())
@@ -226,6 +239,10 @@ def test_csv_by_hand(tmp_path):
         ("path,split\na\n", "line 2: not 2 fields"),
         ("path,split\na,train,1\n", "line 2: not 2 fields"),
         ("path,split,split_index\na,train,x\n", "'x' is not a whole number"),
+        ("path,split,split_index\na,train,-1\n", "'-1' is not a whole number from 0"),
+        ("path,split,split_index\na,train,٣\n", "is not a whole number"),
+        (f"path,split,split_index\na,train,{'9' * 5000}\n", "is not a whole number"),
+        ("path,split\na,train\n" + "b" * 200_000 + ",test\n", "is not CSV: field"),
         ('path,split\n"a,train\n', "is not CSV"),
         ("path,split\nx,train\n", "1 of 1 images are not in the features: x"),
     ],
@@ -238,8 +255,11 @@ def test_csv_that_cannot_be_used(tmp_path, text, match):
 
 
 def test_csv_that_cannot_be_read(tmp_path):
-    with pytest.raises(SplitError, match="cannot be read: No such file"):
+    with pytest.raises(SplitError, match="there is no such file"):
         read_splits(tmp_path / "no.csv", [])
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(SplitError, match="is a pipe or a device"):
+        read_splits(tmp_path / "pipe.csv", [])
     (tmp_path / "s.csv").write_bytes(b"path,split\n\xff,train\n")
     with pytest.raises(SplitError, match="is not UTF-8"):
         read_splits(tmp_path / "s.csv", [])

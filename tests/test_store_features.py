@@ -214,6 +214,9 @@ def edit(path, change):
         change(file)
 
 
+COMPOSED = [("a", "i4")]
+
+
 def replace(name, data):
     def change(file):
         attrs = dict(file[name].attrs)
@@ -235,15 +238,31 @@ def replace(name, data):
         (lambda f: f.__delitem__("/features"), "damaged"),
         (lambda f: f["features/fc7"].attrs.__delitem__("layer"), "damaged"),
         (lambda f: f["features/fc7"].attrs.__setitem__("shape", [7]), "damaged"),
-        (replace("/images/ok", np.ones(3, bool)), "/images/ok has 3 rows"),
-        (replace("/features/fc7", np.ones((3, 6), "f4")), "fc7 has 3 rows"),
+        (lambda f: f.attrs.__setitem__("format_version", -1), "format_version: .* -1"),
+        (lambda f: f.attrs.__setitem__("format", [1, 2]), "format: .*text, found"),
+        (lambda f: f.attrs.__setitem__("root", 3), "root: expected text, found 3"),
+        (lambda f: f["provenance"].attrs.__setitem__("model", 3), "/provenance/model"),
+        (lambda f: f["provenance"].attrs.__setitem__("preprocessing", "{"), "not JSON"),
+        (lambda f: f.attrs.create("root", np.zeros((), COMPOSED)), "root: .*neither"),
+        (replace("/images/label", np.zeros(N, COMPOSED)), "neither number nor"),
+        (replace("/images/ok", np.ones(3, bool)), r"/images/ok: .*\(31,\).*\(3,\)"),
+        (replace("/images/ok", np.ones(N)), "/images/ok: .*true or false.*float64"),
+        (replace("/images/ok", np.full(N, 2)), "/images/ok: .*0 to 1, found 2 to 2"),
+        (
+            replace("/features/fc7", np.ones((3, 6), "f4")),
+            r"fc7: .*\(31, 6\).*\(3, 6\)",
+        ),
+        (replace("/features/fc7", np.float32(1)), "/features/fc7: .*2 axes"),
         (replace("/features/fc7", np.ones((N, 6), "f8")), "damaged.*float64"),
-        (replace("/images/label", np.full(N, 3, "i4")), "labels go from 3 to 3"),
-        (replace("/images/label", np.full(N, -2, "i4")), "labels go from -2 to -1"),
-        (replace("/images/label", np.full(N, 2**32, "i8")), "int64, holds what is not"),
-        (replace("/images/label", np.full(N, 2**32 - 2, "u4")), "uint32, holds what"),
-        (replace("/images/label", np.full(N, 0.5)), "float64, holds what is not int32"),
-        (replace("/images/path", np.ones(N)), "damaged"),
+        (replace("/images/label", np.full(N, 3, "i4")), "-1 to 2, found 3 to 3"),
+        (replace("/images/label", np.full(N, -2, "i4")), "-1 to 2, found -2 to -2"),
+        (replace("/images/label", np.full(N, 2**32, "i8")), "found 4294967296 to"),
+        (replace("/images/label", np.full(N, 2**32 - 2, "u4")), "found 4294967294 to"),
+        (replace("/images/label", np.full(N, 0.5)), "whole numbers, found float64"),
+        (replace("/images/label", np.zeros((N, 2), "i4")), "/images/label: .*one axis"),
+        (replace("/images/path", np.ones(N)), "/images/path: expected text"),
+        (replace("/images/path", np.full(N, b"\xff")), "/images/path: not UTF-8"),
+        (replace("/classes", np.full(3, b"ant")), "/classes: 'ant' is there twice"),
     ],
 )
 def test_a_file_that_does_not_hold_together(copy, change, match):

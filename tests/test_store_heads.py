@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cnnfeat.errors import OutputError, ProvenanceError, ShapeError, StoreError
-from cnnfeat.heads import Head
+from cnnfeat.heads import SCALES, Head
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import (
@@ -36,13 +36,30 @@ PROVENANCE = {
 }
 
 
+def scaler_of(d, n_components=None, **changes):
+    """What a fitted transform of d features gives."""
+    width = n_components or d
+    scaler = {
+        "scale": "mean-norm",
+        "signed_sqrt": False,
+        "part_widths": np.array([], np.int64),
+        "shift": np.zeros(width, np.float32),
+        "factor": np.full(width, 0.5, np.float32),
+        "n_features_in": d,
+    }
+    if n_components:
+        scaler["mean"] = np.ones(d, np.float32)
+        scaler["components"] = np.ones((width, d), np.float32)
+    return scaler | changes
+
+
 def make_head(**changes):
     fields = {
         "kind": "svm",
         "coef": np.arange(20, dtype=np.float32).reshape(2, 10),
         "intercept": np.array([1, -1], np.float32),
         "class_names": ("bée", "ant"),
-        "scaler": {"kind": "mean-norm", "scale": 0.5, "mean": np.ones(10)},
+        "scaler": scaler_of(10),
         "training_paths": ("bée/0.png",),
         "heldout_paths": ("bée/1.png", "ant/1.png"),
         "layer": "fc7+conv1",
@@ -95,7 +112,7 @@ def assert_same(value, expected):
 names = st.text(
     st.characters(codec="utf-8", exclude_characters="\x00/"), min_size=1, max_size=8
 ).filter(lambda name: name.strip("."))
-floats = hnp.from_dtype(np.dtype("float32"))
+floats = hnp.from_dtype(np.dtype("float32"), allow_nan=False, allow_infinity=False)
 
 
 @st.composite
@@ -109,19 +126,27 @@ def heads(draw):
         st.booleans(),
     )
     specs = tuple(draw(st.lists(spec, min_size=1, max_size=2)))
-    classes = tuple(draw(st.lists(names, max_size=4)))
-    shape = (len(classes), sum(spec.n_features for spec in specs))
+    classes = tuple(draw(st.lists(names, min_size=1, max_size=4, unique=True)))
+    d = sum(spec.n_features for spec in specs)
+    n_components = draw(st.none() | st.integers(1, 3))
+    shape = (len(classes), n_components or d)
     dtype = draw(st.sampled_from(["float32", "float64"]))
     scalars = st.one_of(st.floats(), st.integers(-(2**62), 2**62), st.booleans(), names)
-    arrays = hnp.arrays(
-        st.sampled_from(["float32", "float64", "int64", "bool"]),
-        hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3),
+    parts = draw(st.booleans())
+    scaler = scaler_of(
+        d,
+        n_components,
+        scale=draw(st.sampled_from(SCALES)),
+        signed_sqrt=draw(st.booleans()),
+        part_widths=np.array([s.n_features for s in specs] * parts, np.int64),
+        factor=draw(hnp.arrays("float32", shape[1:], elements=floats)),
     )
     return make_head(
-        coef=draw(hnp.arrays(dtype, shape)),
-        intercept=draw(hnp.arrays(dtype, shape[:1])),
+        kind=draw(st.sampled_from(["svm", "softmax"])),
+        coef=draw(hnp.arrays(dtype, shape, elements=floats)),
+        intercept=draw(hnp.arrays(dtype, shape[:1], elements=floats)),
         class_names=classes,
-        scaler=draw(st.dictionaries(names, st.one_of(scalars, arrays), max_size=3)),
+        scaler=scaler,
         training_paths=tuple(draw(st.lists(names, max_size=3))),
         training_digests=tuple(draw(st.lists(names, max_size=3))),
         heldout_paths=tuple(draw(st.lists(names, max_size=3))),
@@ -153,7 +178,7 @@ def test_any_hdf5_reader_finds_the_documented_names(tmp_path):
         assert file["/intercept"].shape == (2,)
         assert file["/classes"].asstr()[:].tolist() == ["bée", "ant"]
         assert file["/training/path"].asstr()[:].tolist() == ["bée/0.png"]
-        assert file["/scaler"].attrs["scale"] == 0.5
+        assert file["/scaler"].attrs["scale"] == "mean-norm"
         assert json.loads(file.attrs["hyperparameters"])["C"] == 1.0
         assert dict(file["/provenance"].attrs) == PROVENANCE
 
@@ -232,7 +257,7 @@ def test_summary_of_a_head_file(tmp_path):
     summary = json.loads(json.dumps(file_summary(tmp_path / "head.h5")))
     assert (summary["kind"], summary["head"], summary["C"]) == ("head", "svm", 1.0)
     assert (summary["n_training"], summary["n_heldout"]) == (1, 2)
-    assert summary["scaler"]["mean"] == "float64 (10,)"
+    assert summary["scaler"]["factor"] == "float32 (10,)"
     assert summary["provenance"] == PROVENANCE
 
 
@@ -287,10 +312,21 @@ def test_ranges_of_values_agree_or_are_named(tmp_path, trained, found, agree):
 
 @pytest.mark.parametrize("field", sorted(PROVENANCE.keys() - {"engine"}))
 def test_a_field_that_differs_is_named(tmp_path, field):
-    changed = {**PROVENANCE, field: "other"}
+    other = '{"other": 1}' if field == "preprocessing" else "other"
+    changed = {**PROVENANCE, field: other}
+    match = f"{field} is '{other}'.*with the same `"
     with (
         write_features(tmp_path / "f.h5", provenance=changed) as features,
-        pytest.raises(ProvenanceError, match=f"{field} is 'other'.*with the same `"),
+        pytest.raises(ProvenanceError, match=match),
+    ):
+        check_same_provenance(make_head(), features)
+
+
+def test_text_that_no_json_reader_takes_is_text(tmp_path):
+    changed = {**PROVENANCE, "decoder": "[" * 9999}
+    with (
+        write_features(tmp_path / "f.h5", provenance=changed) as features,
+        pytest.raises(ProvenanceError, match="decoder is"),
     ):
         check_same_provenance(make_head(), features)
 

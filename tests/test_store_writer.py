@@ -200,10 +200,11 @@ def test_impossible_outputs_are_refused(tmp_path):
 
 
 def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
+    def refuse(path, mode, **kwargs):
+        error = FileNotFoundError if mode == "rb" else PermissionError
+        raise error(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("cnnfeat.store._journal.open_own", refuse)
     with pytest.raises(OutputError, match=r"cannot be written: Permission denied"):
         FeatureWriter(tmp_path / "f.h5", contents(), fingerprint=JOB)
 

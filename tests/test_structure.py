@@ -9,6 +9,7 @@ from structure import PACKAGE
 LEAVES = {
     *("errors", "suffixes", "channel", "outputs", "machine", "interrupts"),
     *("image_table", "layer_spec", "value_range", "seen", "splits", "metrics"),
+    *("readback", "shown"),
     "significance",
 }
 # Leaf -> the leaves that it may import.
@@ -16,10 +17,11 @@ LEAF_IMPORTS = {
     **{leaf: set() for leaf in ("errors", "suffixes", "channel")},
     **{leaf: {"errors"} for leaf in ("machine", "interrupts", "metrics")},
     "outputs": {"errors", "suffixes"},
+    **{leaf: set() for leaf in ("readback", "shown")},
     **{leaf: {"errors"} for leaf in ("layer_spec", "value_range", "significance")},
     "image_table": {"errors", "value_range"},
     "seen": {"errors", "image_table"},
-    "splits": {"errors", "image_table"},
+    "splits": {"errors", "image_table", "readback", "shown"},
 }
 # Room -> the rooms that it may import besides the leaves (docs/architecture.md).
 ROOM_IMPORTS = {

@@ -38,7 +38,7 @@ def baseline_features(
         If they are not those of the feature file any more.
     """
     path = features.path.with_suffix(f".baseline-{baseline}.h5")
-    if not path.exists():
+    if not os.path.exists(path):
         extract.extract_features(
             _images_of(features),
             str(path),
@@ -77,7 +77,7 @@ def _fields(features: FeatureFile) -> dict[str, str]:
     fields = ("images_sha256", "model", "preprocessing", "crops")
     layers = [f"{spec.name} ({spec.pool})" for spec in features.layers.values()]
     return {
-        **{field: features.provenance[field] for field in fields},
+        **{field: features.told(field) for field in fields},
         "layers": ", ".join(layers),
     }
 
@@ -103,7 +103,7 @@ def _images_of(features: FeatureFile) -> ImageTable:
             f"{features.table.root} is not there"
         )
     images = relist_images(features.table)
-    if fingerprint_images(images) != features.provenance["images_sha256"]:
+    if fingerprint_images(images) != features.told("images_sha256"):
         raise ProvenanceError(
             f"`baselines` extracts from the images of {features.path}, and those in "
             f"{features.table.root} are not the same: images_sha256 differs; extract "
@@ -120,12 +120,12 @@ def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
         )
     specs = features.layers.values()
     return extract.ExtractOptions(
-        model=features.provenance["model"],
+        model=features.told("model"),
         weights="random",
         layers=tuple(spec.name for spec in specs),
         pool=next(iter(specs)).pool,
-        crops=features.provenance["crops"],
-        precision=features.provenance["precision"],
+        crops=features.told("crops"),
+        precision=features.told("precision"),
         value_range=features.table.value_range,
         resume=True,
     )

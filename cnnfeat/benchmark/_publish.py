@@ -18,9 +18,11 @@ from cnnfeat.outputs import (
     check_outputs,
     json_safe,
     locked_output,
+    open_own,
     remove_leftovers,
     write_output,
 )
+from cnnfeat.readback import Anything, Items, Malformed, Record, Text, parse_json
 from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
 from cnnfeat.splits import left_out_in_words, splits_to_csv
 from cnnfeat.store import FeatureFile
@@ -33,7 +35,8 @@ _OWN_NAMES = (
 )
 _SPLITS_NAME = re.compile(r"splits(-\d+)?\.csv")
 # What the results.json of every report has, and hardly another program's.
-_OWN_FIELDS = {"protocol", "metric", "rows", "split_sets", "provenance", "files"}
+_OWN_FIELDS = ("protocol", "metric", "rows", "split_sets", "provenance")
+_RESULTS = Record({**dict.fromkeys(_OWN_FIELDS, Anything()), "files": Items(Text())})
 _SETTINGS = ("scale", "signed_sqrt", "n_components")
 
 
@@ -99,13 +102,11 @@ def _earlier_files(folder: Path) -> Iterator[Path]:
     None where its results.json is missing, damaged, or not a report's.
     """
     try:
-        told = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        with open_own(folder / "results.json", "rb") as file:
+            told = _RESULTS.check("", parse_json(file.read(), "results.json"))
+    except (OSError, Malformed):
         return
-    if not isinstance(told, dict) or not told.keys() >= _OWN_FIELDS:
-        return
-    names = told["files"] if isinstance(told["files"], list) else []
-    for name in map(str, names):
+    for name in told["files"]:
         path = folder / name
         is_ours = name in _OWN_NAMES or _SPLITS_NAME.fullmatch(name)
         if is_ours and path.is_file() and not path.is_symlink():

@@ -132,7 +132,7 @@ def _open_origins(
 ) -> list[_Origin]:
     """Return the feature file and its baselines, which may have to be extracted."""
     layers = _layers(features, options)
-    origins = [_Origin(features.provenance["model"], features, layers)]
+    origins = [_Origin(features.told("model"), features, layers)]
     for baseline in options.baselines:
         opened = stack.enter_context(baseline_features(features, baseline, progress))
         n_lost = int(np.count_nonzero(features.ok & ~opened.ok))

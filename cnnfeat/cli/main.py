@@ -5,6 +5,7 @@ this one and its short help texts.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError, OptionE
 from cnnfeat.interrupts import Interrupted, Stopped
 from cnnfeat.machine import is_out_of_memory
 from cnnfeat.outputs import system_reason
+from cnnfeat.shown import visible_text
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
 COMMANDS = {
@@ -62,7 +64,7 @@ class _OneLineError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""
-        click.echo(f"cnnfeat: {' '.join(self.message.split())}", err=True)
+        click.echo(f"cnnfeat: {_one_line(self.message)}", file, err=file is None)
 
 
 class _WrongUsage(_OneLineError):
@@ -76,6 +78,10 @@ class _WrongUsage(_OneLineError):
 
 class LazyGroup(click.Group):
     """A group whose commands are imported on use and whose errors are one line."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, `~` in them as a shell would have read it."""
+        return super().parse_args(ctx, list(map(_expand_home, args)))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of a day's work."""
@@ -146,6 +152,21 @@ def _out_of_memory(ctx: click.Context) -> str:
     return f"out of memory: {' or '.join(cures or [_ELSE_NEEDS_LESS])} would need less"
 
 
+def _expand_home(argument: str) -> str:
+    """Return an argument with the user's folder for `~`.
+
+    Shells leave it alone in `--output=~/x.h5`, and programs that start us know nothing
+    of it. A file of that very name stays what is meant.
+    """
+    option, equals, value = argument.partition("=")
+    if not (equals and option.startswith("--")):
+        option, equals, value = "", "", argument
+    is_home = value == "~" or value.startswith("~/")
+    if not is_home or os.path.lexists(value):
+        return argument
+    return f"{option}{equals}{os.path.expanduser(value)}"
+
+
 def _did_you_mean(name: str) -> str:
     from difflib import get_close_matches
 
@@ -153,12 +174,20 @@ def _did_you_mean(name: str) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def _one_line(message: str) -> str:
+    """Return a message on one line; a terminal obeys nothing of the names in it."""
+    return visible_text(" ".join(message.split()))
+
+
 def _show_warning(
     ctx: click.Context, message: Warning | str, *_: Any, **__: Any
 ) -> None:
     if processes.is_first():
-        text = " ".join(in_flags(ctx, message).split())
-        click.echo(f"cnnfeat: warning: {text}", err=True)
+        _warn(in_flags(ctx, message))
+
+
+def _warn(message: str) -> None:
+    click.echo(f"cnnfeat: warning: {_one_line(message)}", err=True)
 
 
 @click.group(
@@ -200,10 +229,10 @@ def run() -> None:
     try:
         cli(standalone_mode=False)
         if streams.is_stdout_closed():
-            _show_warning("stdout is closed: what would be printed is lost")
+            _warn("stdout is closed: what would be printed is lost")
     except click.ClickException as error:
         if processes.is_first_to_fail():
-            error.show()
+            _show(error)
         sys.exit(error.status if isinstance(error, _OneLineError) else error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("cnnfeat: interrupted", err=True)
@@ -225,6 +254,14 @@ def run() -> None:
             )
         click.echo(f"cnnfeat: error: {where}{system_reason(error)}{cure}", err=True)
         sys.exit(_EXIT_ERROR)
+
+
+def _show(error: click.ClickException) -> None:
+    """Write an error to stderr; a terminal obeys nothing of what it quotes."""
+    text = io.StringIO()
+    error.show(text)
+    for line in text.getvalue().removesuffix("\n").split("\n"):
+        click.echo(visible_text(line), err=True)
 
 
 def _drop_stdout() -> None:

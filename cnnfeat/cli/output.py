@@ -1,6 +1,5 @@
 """How commands print: a record or a table on stdout, as text or as one JSON object."""
 
-import json
 import os
 import shlex
 import shutil
@@ -14,6 +13,7 @@ import click
 from cnnfeat import report
 from cnnfeat.cli.command import environment_name, in_flags
 from cnnfeat.outputs import json_safe
+from cnnfeat.shown import json_text, visible_text
 
 _MAX_FAILURES_LISTED = 20
 _MAX_LISTED = 10  # of a list in a field
@@ -49,13 +49,27 @@ def stdin_lines(images: str) -> Iterable[str] | None:
     return sys.stdin
 
 
+def echo_line(text: str, *, err: bool = False) -> None:
+    """Print one line; names in it cannot make more of them, nor move a terminal."""
+    click.echo(visible_text(text), err=err)
+
+
+def echo_csv(text: str) -> None:
+    """Print CSV as it is to a file or a pipe, and what a terminal obeys spelled out."""
+    if not sys.stdout.isatty():
+        click.echo(text, nl=False)
+        return
+    for line in text.split("\n")[:-1]:
+        echo_line(line)
+
+
 def echo_record(record: Mapping[str, Any], *, as_json: bool) -> None:
     """Print one record: a JSON object, or its fields one a line."""
     if as_json:
-        click.echo(json.dumps(json_safe(record), ensure_ascii=False))
+        click.echo(json_text(json_safe(record)))
         return
     for line in _lines(json_safe(record)):
-        click.echo(in_flags(click.get_current_context(), line))
+        echo_line(in_flags(click.get_current_context(), line))
 
 
 def echo_table(
@@ -93,7 +107,7 @@ def echo_failures(failures: Sequence[tuple[str, str]], where: str) -> None:
     """
     for path, reason in failures[:_MAX_FAILURES_LISTED]:
         why = in_flags(click.get_current_context(), reason)
-        click.echo(f"cnnfeat: failed: {path}: {why}", err=True)
+        echo_line(f"cnnfeat: failed: {path}: {why}", err=True)
     if (more := len(failures) - _MAX_FAILURES_LISTED) > 0:
         click.echo(f"cnnfeat: … and {more} more, {where}", err=True)
 

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnfeat.cli.output import (
+    echo_csv,
     echo_failures,
+    echo_line,
     echo_record,
     echo_table,
     terminal_width,
@@ -174,7 +176,7 @@ def echo_evaluation(report: "EvaluationReport", *, as_json: bool) -> None:
     click.echo(
         f"{report.n_images:,} images of {report.n_classes:,} classes (rows "
         f"{report.rows}{left_out}), {report.kind} on {report.layer}, "
-        f"C {format_number(report.C)}"
+        f"C {format_number(report.C) if report.C else 'not recorded'}"
     )
     rows = [
         ("mean per class", report.mean_per_class_accuracy, ""),
@@ -203,7 +205,7 @@ def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -
     """
     for cell in report.cells if verbose else ():
         for index, split in enumerate(cell.splits):
-            click.echo(
+            echo_line(
                 f"cnnfeat: {cell.name}, split {index}: {split.n_train:,} rows, C = "
                 f"{format_number(split.C)}: solved on the {split.solver} side in "
                 f"{split.n_iter} Newton steps",
@@ -233,7 +235,7 @@ def echo_predictions(
         del record["predictions"]
         echo_record({"output": output_path, **record}, as_json=False)
     else:
-        click.echo(report.to_csv(), nl=False)
+        echo_csv(report.to_csv())
 
 
 def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:

@@ -13,11 +13,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from cnnfeat.datasets._recipe import FileRecipe
 from cnnfeat.errors import DownloadError
-from cnnfeat.outputs import system_reason
+from cnnfeat.outputs import open_own, system_reason
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file name, the bytes so far, and all bytes where known."""
@@ -141,14 +141,14 @@ def _fetch_once(
         raise ConnectionError(f"broke off after {done} of {file.size} bytes")
 
 
-def _open(part: Path, resumed: bool) -> BinaryIO:
+def _open(part: Path, resumed: bool) -> IO[bytes]:
     try:
-        return part.open("ab" if resumed else "wb", buffering=0)
+        return open_own(part, "ab" if resumed else "wb", buffering=0)
     except OSError as error:
         raise _unwritten(part, error) from error
 
 
-def _write(out: BinaryIO, block: bytes, part: Path) -> None:
+def _write(out: IO[bytes], block: bytes, part: Path) -> None:
     """Write all of a block; a full disk is no broken connection."""
     left = memoryview(block)
     try:

@@ -14,6 +14,32 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cnnfeat.errors import DownloadError
+from cnnfeat.readback import Items, Malformed, Number, Record, Text
+
+_COUNT = Number(1, whole=True)
+_FILE = Record(
+    required={"name": Text(), "url": Text()},
+    optional={
+        "size": _COUNT,
+        "md5": Text(pattern="[0-9a-fA-F]{32}", told="32 hexadecimal digits"),
+        "sha256": Text(pattern="[0-9a-fA-F]{64}", told="64 hexadecimal digits"),
+        **dict.fromkeys(("checksum_source", "unpacks_to", "strip"), Text()),
+        "nested": Items(Text()),
+    },
+    others=None,
+)
+_RECIPE = Record(
+    required={
+        **dict.fromkeys(("name", "title", "page", "licence", "citation"), Text()),
+        "images": Text(),
+        "class_folders": Text(("top", "leaf")),
+        "n_images": _COUNT,
+        "n_classes": _COUNT,
+        "files": Items(_FILE),
+    },
+    optional={"splits": Items(Text()), "split_format": Text(), "notes": Text()},
+    others=None,
+)
 
 
 @dataclass(frozen=True)
@@ -134,15 +160,15 @@ def read_recipe(text: str) -> Recipe:
         or https, or a path leaves its folder.
     """
     try:
-        fields: dict[str, Any] = tomllib.loads(text)
-        files = tuple(
-            FileRecipe(**(entry | {"nested": tuple(entry.get("nested", ()))}))
-            for entry in fields.pop("files")
-        )
-        splits = tuple(fields.pop("splits", ()))
-        recipe = Recipe(**fields, files=files, splits=splits)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        fields: dict[str, Any] = _RECIPE.check("", tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError, Malformed) as error:
         raise DownloadError(f"damaged recipe: {error}") from error
+    files = tuple(
+        FileRecipe(**(entry | {"nested": tuple(entry.get("nested", ()))}))
+        for entry in fields.pop("files")
+    )
+    splits = tuple(fields.pop("splits", ()))
+    recipe = Recipe(**fields, files=files, splits=splits)
     paths = [recipe.images, *recipe.splits]
     for file in recipe.files:
         if not file.url.startswith(("https://", "http://")):

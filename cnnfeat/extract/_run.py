@@ -136,7 +136,7 @@ def extract_features(
                 options,
                 network,
                 engine=earlier.get("engine"),
-                batch_size=int(earlier.get(_BATCH_SIZE, 0)) or None,
+                batch_size=_size_of(earlier),
             )
             stack.enter_context(extractor)
             is_open = options.value_range == AUTO
@@ -290,6 +290,12 @@ class _Job:
                 is_stopped=stop.is_set,
             )
             return stop.signum if sink.rows_done < source.n_images else None
+
+
+def _size_of(earlier: dict[str, str]) -> int | None:
+    """Return the batch size of an earlier part of the run, if it tells one."""
+    text = earlier.get(_BATCH_SIZE, "")
+    return int(text) or None if text.isdecimal() and len(text) < 9 else None
 
 
 def _report(output_path: str, job: _Job, done: _Done, elapsed: float) -> ExtractReport:

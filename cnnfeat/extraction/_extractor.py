@@ -12,13 +12,13 @@ import torch
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import CnnfeatWarning, DataError, LayerError
-from cnnfeat.extraction._engines import Engine
+from cnnfeat.extraction._engines import ENGINES, TOLERANCES, Engine
 from cnnfeat.extraction._interfaces import Source
 from cnnfeat.extraction._planning import Planner
 from cnnfeat.extraction._sources import ImageSource
 from cnnfeat.extraction._tap_module import TapModule, stored_shape
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Preprocessing, check_decoder
+from cnnfeat.images import N_CROPS, Preprocessing, check_decoder
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.layers import (
     TOKEN_POOLS,
@@ -70,6 +70,8 @@ class Extractor:
 
     Raises
     ------
+    DataError
+        For crops, a precision or an engine that there is not.
     NetworkError, WeightsError, DeviceError, LayerError
         When it is opened: as `load_network` and `resolve_layers`.
     """
@@ -86,6 +88,14 @@ class Extractor:
         engine: str = "eager",
         batch_size: int | None = None,
     ) -> None:
+        for name, value, known in (
+            ("crops", crops, N_CROPS),
+            ("precision", precision, TOLERANCES),
+            ("engine", engine, ("auto", *ENGINES)),
+        ):
+            if value not in known:
+                expected = ", ".join(known)
+                raise DataError(f"{name} {value!r} is not one of {expected}")
         self._network = network
         self.layers = tuple(layers)
         self.pool = pool if tokens is None else TOKEN_POOLS[tokens]

@@ -18,6 +18,7 @@ from pathlib import Path
 from cnnfeat.errors import OutputError
 from cnnfeat.networks import file_digest
 from cnnfeat.outputs import locked_output
+from cnnfeat.readback import Entries, Text, parse_json
 
 # The least recently used entries go when all together are larger.
 MAX_BYTES = 2**30
@@ -67,7 +68,8 @@ class ModelCache:
             # A pipe would hold whoever opens it, for ever.
             if not all(path.is_file() for path in entry.iterdir()):
                 return None
-            digests = json.loads((entry / _DIGESTS).read_text())
+            text = (entry / _DIGESTS).read_text()
+            digests = Entries(Text()).check("", parse_json(text, _DIGESTS))
             if digests != _digests(entry):
                 return None
             os.utime(entry)  # used last

@@ -142,7 +142,7 @@ def _claimed(
     may_exist = options.overwrite or options.resume  # the logs; `check_options` knows
     outputs = [output_path, *options.logs_written]
     with claimed_outputs(outputs, (), overwrite=may_exist):
-        if part.exists() and not (options.resume or options.overwrite):
+        if os.path.lexists(part) and not (options.resume or options.overwrite):
             raise OutputError(
                 f"{part}: an interrupted run is there: give `resume` to go on with it "
                 "or `overwrite` to start anew"

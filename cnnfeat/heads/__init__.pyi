@@ -1,4 +1,8 @@
 from ._base import LinearHead as LinearHead
+from ._choices import (
+    HEAD_KINDS as HEAD_KINDS,
+    SCALES as SCALES,
+)
 from ._fitting import (
     HeadFit as HeadFit,
     TrainingRows as TrainingRows,

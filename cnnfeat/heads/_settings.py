@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads._base import LinearHead
+from cnnfeat.heads._choices import HEAD_KINDS
 from cnnfeat.heads._softmax import Softmax
 from cnnfeat.heads._svm import LinearSVM
 from cnnfeat.heads._transform import FeatureTransform
 from cnnfeat.machine import resolve_device
 
-KINDS: dict[str, type[LinearHead]] = {"svm": LinearSVM, "softmax": Softmax}
+_ESTIMATORS: tuple[type[LinearHead], ...] = (LinearSVM, Softmax)
+KINDS = dict(zip(HEAD_KINDS, _ESTIMATORS, strict=True))
 
 
 @dataclass(frozen=True)

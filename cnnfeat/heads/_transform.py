@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.heads._choices import SCALES
 from cnnfeat.heads._rows import BLOCK_BYTES, RowSource
 
-SCALES = ("mean-norm", "l2", "standard", "none")
 MEAN_NORM = 20.0  # R-CNN's target
 _STORED = {"scale", "signed_sqrt", "part_widths", "shift", "factor", "n_features_in"}
 

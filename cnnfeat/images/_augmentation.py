@@ -152,7 +152,7 @@ def read_augmentation(choice: str) -> Augmentation:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     known = [field.name for field in fields(Augmentation)]
     unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else ["it"]

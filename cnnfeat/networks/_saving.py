@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from cnnfeat.errors import WeightsError
 from cnnfeat.image_table import TUNED_ON, ImageTable
 from cnnfeat.networks._weights import file_digest, read_state_dict
 from cnnfeat.outputs import atomic_output, failure
@@ -85,10 +84,6 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     state, metadata = read_state_dict(path)
-    training = metadata.get("training_paths", [])
-    heldout = metadata.get("heldout_paths", [])
-    if not isinstance(training, list) or not isinstance(heldout, list):
-        raise WeightsError(f"{path}: its cnnfeat metadata is damaged")
     lists = ("_paths", "_digests", "_before")
     told = {k: v for k, v in metadata.items() if not k.endswith(lists)}
     return {
@@ -98,8 +93,8 @@ def weights_summary(path: str | Path) -> dict[str, Any]:
         "sha256": file_digest(path),
         **told,
         "n_classes": len(metadata.get("class_names", [])) or None,
-        "n_training": len(training) or None,
-        "n_heldout": len(heldout) or None,
+        "n_training": len(metadata.get("training_paths", [])) or None,
+        "n_heldout": len(metadata.get("heldout_paths", [])) or None,
         "path": str(path),
         "n_bytes": path.stat().st_size,
     }

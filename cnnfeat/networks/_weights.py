@@ -5,8 +5,6 @@ file goes through `torch.load(weights_only=True)`.
 """
 
 import hashlib
-import json
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -19,10 +17,33 @@ from torch import nn
 
 from cnnfeat.errors import WeightsError
 from cnnfeat.machine import is_out_of_memory
+from cnnfeat.readback import (
+    Entries,
+    Items,
+    Json,
+    Malformed,
+    Number,
+    Record,
+    Text,
+    why_unreadable,
+)
 from cnnfeat.suffixes import SAFETENSORS, suffix_of
 
 StateDict = dict[str, torch.Tensor]
 
+_METADATA = Json(
+    Record(
+        required={},
+        optional={
+            **dict.fromkeys(("format", "model", "root"), Text()),
+            "format_version": Number(1, whole=True),
+            "class_names": Items(Text(), unique=True),
+            "preprocessing": Entries(),
+            "classifier": Record({"name": Text(), "input_norm": Number(0)}),
+            **dict.fromkeys(("training_paths", "heldout_paths"), Items(Text())),
+        },
+    )
+)
 _COUNTER = ".num_batches_tracked"
 _N_NAMED = 3  # differences quoted in a message
 
@@ -64,8 +85,8 @@ def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
     WeightsError
         If the file is missing, damaged, holds code, or holds no state dict.
     """
-    if not os.path.isfile(path):
-        found = "that is a folder" if os.path.isdir(path) else "no such file"
+    found = why_unreadable(path)
+    if found is not None:
         raise WeightsError(
             f"weights {str(path)!r}: {found}; expected 'default', 'random', or the "
             "path of a .pth or .safetensors file"
@@ -139,11 +160,11 @@ def _read_safetensors(path: Path) -> tuple[StateDict, dict[str, Any]]:
 def _our_metadata(text: Any, path: Path) -> dict[str, Any]:
     """Return the JSON object that cnnfeat keeps beside the tensors."""
     try:
-        ours = json.loads(text)
-    except (TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(ours, dict):
-        raise _damaged(path, ValueError("its cnnfeat metadata is not an object"))
+        ours: dict[str, Any] = _METADATA.check("cnnfeat", text)
+    except Malformed as error:
+        raise WeightsError(
+            f"weights {str(path)!r}: its cnnfeat metadata is damaged: {error}"
+        ) from error
     return ours
 
 
@@ -155,6 +176,7 @@ def _state_dict_in(loaded: Any, path: Path) -> StateDict:
     if (
         not isinstance(loaded, dict)
         or not loaded
+        or not all(isinstance(key, str) for key in loaded)
         or not all(isinstance(value, torch.Tensor) for value in loaded.values())
     ):
         raise WeightsError(

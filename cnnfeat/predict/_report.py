@@ -1,9 +1,9 @@
 """What a prediction is asked to do, and what it found."""
 
-import csv
-import io
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from cnnfeat.shown import csv_text
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,14 @@ class PredictReport:
     def to_csv(self) -> str:
         """Return path, rank (where several are asked for), label, score and error."""
         several = any(len(one.labels) > 1 for one in self.predictions)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         rank = ["rank"] if several else []
-        writer.writerow(["path", *rank, "label", self.score, "error"])
+        lines = [["path", *rank, "label", self.score, "error"]]
         for one in self.predictions:
             pairs = zip(one.labels, one.scores, strict=True)
             for k, (label, score) in enumerate(pairs, start=1):
-                writer.writerow(
-                    [one.path, *([k] if several else []), label, f"{score:.6g}", ""]
-                )
+                place = [str(k)] if several else []
+                lines.append([one.path, *place, label, f"{score:.6g}", ""])
             if one.error:
-                writer.writerow(
-                    [one.path, *([""] if several else []), "", "", one.error]
-                )
-        return text.getvalue()
+                place = [""] if several else []
+                lines.append([one.path, *place, "", "", one.error])
+        return csv_text(lines)

@@ -8,12 +8,14 @@ place in the data set's own folder; features may have been extracted from a fold
 or below it.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cnnfeat.errors import SplitError
+from cnnfeat.readback import why_unreadable
 from cnnfeat.splits import Split, match_paths
 
 N_SUN397_PARTITIONS = 10
@@ -49,7 +51,7 @@ def read_sun397(folder: Path, paths: Sequence[str]) -> list[Split]:
             folder / f"{name}_{index:02}.txt" for name in ("Training", "Testing")
         )
         # The first must be there; its absence is reported, later ones' is not.
-        if index == 1 or train.exists():
+        if index == 1 or os.path.exists(train):
             found.append(
                 _split(_lines(train), _lines(test), paths, f"{folder}: {index:02}")
             )
@@ -81,6 +83,8 @@ def read_cub200(folder: Path, paths: Sequence[str]) -> list[Split]:
 
 def _lines(path: Path) -> list[str]:
     try:
+        if reason := why_unreadable(path):
+            raise OSError(0, reason)
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SplitError(

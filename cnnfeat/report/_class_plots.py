@@ -15,6 +15,7 @@ from matplotlib.colors import PowerNorm
 
 from cnnfeat.report._figures import new_axes
 from cnnfeat.report._palette import OKABE_ITO
+from cnnfeat.shown import plot_text, visible_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +67,7 @@ def plot_confusion_matrix(
     bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
     bar.set_label("share of the true class (%)")
     if named:
-        names = [_shorten(name, 24).replace("$", r"\$") for name in class_names]
+        names = [plot_text(shorten(name, 24)) for name in class_names]
         small: dict[str, Any] = {"fontsize": 8 if k > 12 else 9}
         upright = 90 if k > 12 else 45
         axes.set_xticks(range(k), names, rotation=upright, ha="right", **small)
@@ -151,7 +152,7 @@ def plot_per_class_accuracy(
     )
     shown = np.concatenate([worst, best])
     axes.barh(places, 100 * accuracy[shown], color=OKABE_ITO[0], height=0.75)
-    names = [_shorten(class_names[i], 32).replace("$", r"\$") for i in shown]
+    names = [plot_text(shorten(class_names[i], 32)) for i in shown]
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -164,8 +165,9 @@ def plot_per_class_accuracy(
     return figure
 
 
-def _shorten(name: str, length: int) -> str:
-    """Cut the middle out of a name too long for its place."""
+def shorten(name: str, length: int) -> str:
+    """Return a name on one line, its middle cut out if it is too long."""
+    name = visible_text(name)
     if len(name) <= length:
         return name
     tail = (length - 1) // 2

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from cnnfeat.outputs import check_suffix, write_output
 from cnnfeat.report._palette import DPI
+from cnnfeat.shown import visible_text
 from cnnfeat.suffixes import PICTURES, suffix_of
 
 # None leaves out what matplotlib would add: equal figures, equal bytes.
@@ -43,7 +44,7 @@ def new_axes(
     axes.set_ylabel(y_label)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, wrap=True, parse_math=False)
+        axes.set_title(visible_text(title), wrap=True, parse_math=False)
     return figure, axes
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape as escape_marks
 from pathlib import Path
 
 from cnnfeat.outputs import write_output
 from cnnfeat.report._tables import Table
+from cnnfeat.shown import visible_text
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -42,6 +43,11 @@ dt { font-weight: 600; } dd { margin: 0; }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; }
                .scroll { overflow: visible; } tr { break-inside: avoid; } }
 """
+
+
+def escape(text: str) -> str:
+    """Return text for a page: no mark of it is markup, no character is obeyed."""
+    return escape_marks(visible_text(text))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnfeat.report._class_plots import _shorten
+from cnnfeat.report._class_plots import shorten
 from cnnfeat.report._figures import new_figure
+from cnnfeat.shown import visible_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,9 +90,9 @@ def plot_confused_pairs(
         share = 100 * pair.count / max(pair.n_true, 1)
         sides = band.subfigures(1, 2)
         heads = (
-            f"{_shorten(pair.true_class, 26)} ({pair.count} of {pair.n_true}, "
+            f"{shorten(pair.true_class, 26)} ({pair.count} of {pair.n_true}, "
             f"{share:.0f} %)",
-            f"taken for {_shorten(pair.predicted_class, 26)}",
+            f"taken for {shorten(pair.predicted_class, 26)}",
         )
         groups = (pair.true_images, pair.predicted_images)
         for side, head, images in zip(sides, heads, groups, strict=True):
@@ -100,7 +101,7 @@ def plot_confused_pairs(
             for k, axes in enumerate(row):
                 _show_image(axes, images[k] if k < len(images) else None)
     if title:
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(visible_text(title), parse_math=False)
     return figure
 
 
@@ -141,10 +142,10 @@ def plot_contact_sheet(
     for k, axes in enumerate(grid.flat):
         _show_image(axes, images[k] if k < len(images) else None)
         if captions is not None and k < len(images):
-            text = _shorten(captions[k], 20)
+            text = shorten(captions[k], 20)
             axes.set_title(text, fontsize=7, pad=2, parse_math=False)
     if title:
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(visible_text(title), parse_math=False)
     return figure
 
 

@@ -23,6 +23,7 @@ from cnnfeat.report._references import (
     draw_references,
     mark_references,
 )
+from cnnfeat.shown import plot_text, visible_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +107,7 @@ def plot_accuracy_by_layer(
     )
     places = np.arange(len(layers))
     _draw_series(axes, places, series, references=references)
-    axes.set_xticks(places, _plain(layers))
+    axes.set_xticks(places, list(map(plot_text, layers)))
     if max((len(name) for name in layers), default=0) > _LONG_TICK:
         axes.tick_params(axis="x", rotation=40)
         for tick in axes.get_xticklabels():
@@ -196,13 +197,13 @@ def plot_c_curve(
             alpha=0.5,
             linewidth=1,
             zorder=0,
-            label=f"chosen for {label}: C = {value:g}",
+            label=visible_text(f"chosen for {label}: C = {value:g}"),
         )
         axes.plot(
             [value], [100 * mean], "o", markersize=13, mfc="none", mec=color, mew=1.5
         )
     if chosen:
-        axes.legend(frameon=False, fontsize="small")
+        _add_legend(axes)
     return figure
 
 
@@ -271,7 +272,7 @@ def plot_training_curves(
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[-1].set_xlabel("epoch")
     if title:
-        figure.suptitle(title, parse_math=False)
+        figure.suptitle(visible_text(title), parse_math=False)
     return figure
 
 
@@ -314,7 +315,12 @@ def _draw_series(
         mean = 100 * np.asarray(one.mean, dtype=float)[order]
         std = None if one.std is None else 100 * np.asarray(one.std, dtype=float)[order]
         axes.errorbar(
-            places[order], mean, yerr=std, label=one.label, capsize=3, **style
+            places[order],
+            mean,
+            yerr=std,
+            label=visible_text(one.label),
+            capsize=3,
+            **style,
         )
     draw_references(axes, references)
     axes.grid(axis="y", alpha=0.3)
@@ -322,10 +328,14 @@ def _draw_series(
     if references:
         add_legend_below(axes, len(references))
     elif series:
-        n_columns = math.ceil(len(series) / 8)
-        legend = axes.legend(frameon=False, fontsize="small", ncols=n_columns)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        _add_legend(axes, n_columns=math.ceil(len(series) / 8))
+
+
+def _add_legend(axes: Axes, n_columns: int = 1) -> None:
+    """Add a legend inside the plot; what names hold is not set as mathematics."""
+    legend = axes.legend(frameon=False, fontsize="small", ncols=n_columns)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _height(series: Sequence[Series], references: Sequence[Reference]) -> float:
@@ -338,8 +348,3 @@ def _fit_percent_axis(axes: Axes) -> None:
     """Keep the y axis inside 0 to 100 %, where accuracies live."""
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, -2.0), min(high, 102.0))
-
-
-def _plain(names: Sequence[str]) -> list[str]:
-    """Return names that matplotlib does not read as mathematics."""
-    return [name.replace("$", r"\$") for name in names]

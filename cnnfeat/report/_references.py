@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnfeat.report._palette import GREYS
+from cnnfeat.shown import visible_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def draw_references(axes: Axes, references: Sequence[Reference]) -> None:
             linestyle=(0, (2 + 2 * (index % _N_DASHES), 2)),
             linewidth=1.2,
             zorder=1,
-            label=one.label,
+            label=visible_text(one.label),
         )
 
 

@@ -6,17 +6,18 @@ where people read it. A mean with its spread is a `MeanStd`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import re
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnfeat.report._numbers import format_amount, format_number, format_percent
+from cnnfeat.shown import csv_text, visible_text
 
 _NARROWEST = 8  # columns that a text is cut to
+_MARKS = re.compile(r"[\\|`*<>\[\]&]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,17 +173,18 @@ class Table:
         ]
         rule = "  ".join("─" * width for width in widths)
         body = "\n".join([padded[0], rule, *padded[1:]])
-        caption = textwrap.fill(self.caption, width) if width else self.caption
+        caption = visible_text(self.caption)
+        caption = textwrap.fill(caption, width) if width else caption
         return f"{caption}\n{body}" if caption else body
 
     def to_markdown(self) -> str:
-        """Return a GitHub table; bars and line ends inside cells are escaped."""
+        """Return a GitHub table; bars, markup and line ends in cells are escaped."""
         headings, rows, numeric = self.cells()
         marks = ["--:" if right else "---" for right in numeric]
-        escaped = [[_escape_bar(cell) for cell in line] for line in (headings, *rows)]
+        escaped = [[_escape(cell) for cell in line] for line in (headings, *rows)]
         lines = [escaped[0], marks, *escaped[1:]]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{self.caption}\n\n{body}" if self.caption else body
+        return f"{_escape(self.caption)}\n\n{body}" if self.caption else body
 
     def to_csv(self) -> str:
         """Return CSV for programs: keys as headings, fractions at full precision.
@@ -196,21 +198,14 @@ class Table:
             for one in columns
             if any(isinstance(row.get(one.key), MeanStd) for row in mappings)
         }
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
         heads = (
             [c.key, f"{c.key}_std"] if c.key in spread else [c.key] for c in columns
         )
-        writer.writerow([key for group in heads for key in group])
+        lines = [[key for group in heads for key in group]]
         for row in mappings:
-            writer.writerow(
-                [
-                    cell
-                    for one in columns
-                    for cell in _csv_cells(row.get(one.key), one.key in spread)
-                ]
-            )
-        return out.getvalue()
+            cells = [_csv_cells(row.get(one.key), one.key in spread) for one in columns]
+            lines.append([cell for group in cells for cell in group])
+        return csv_text(lines)
 
 
 def _csv_cells(value: Any, spread: bool) -> list[Any]:
@@ -271,11 +266,12 @@ def _cut(cell: str, width: int) -> str:
 
 
 def _one_line(cell: str) -> str:
-    return " ".join(cell.split())
+    return visible_text(" ".join(cell.split()))
 
 
-def _escape_bar(cell: str) -> str:
-    return _one_line(cell).replace("\\", "\\\\").replace("|", "\\|")
+def _escape(cell: str) -> str:
+    """Return a cell of Markdown: names stay text, whatever marks are in them."""
+    return _MARKS.sub(r"\\\g<0>", _one_line(cell))
 
 
 def _width(cell: str) -> int:

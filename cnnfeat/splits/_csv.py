@@ -1,15 +1,17 @@
 """Splits as CSV files of paths, and rows found by their paths."""
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cnnfeat.errors import SplitError
+from cnnfeat.readback import why_unreadable
+from cnnfeat.shown import csv_text, from_csv_cell
 from cnnfeat.splits._draw import Split
 
+_MOST_DIGITS = 10  # of a split_index
 _NAMED = 5  # how many offending names an error lists
 
 
@@ -45,14 +47,14 @@ def splits_to_csv(splits: Sequence[Split], paths: Sequence[str]) -> str:
     `split` is "train" or "test"; `split_index` counts from 0.
     """
     several = len(splits) > 1
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "split", *(["split_index"] if several else [])])
+    lines: list[list[str | int]] = [
+        ["path", "split", *(["split_index"] if several else [])]
+    ]
     for index, split in enumerate(splits):
         for name, rows in (("train", split.train), ("test", split.test)):
             for row in rows.tolist():
-                writer.writerow([paths[row], name, *([index] if several else [])])
-    return text.getvalue()
+                lines.append([paths[row], name, *([index] if several else [])])
+    return csv_text(lines)
 
 
 def read_splits(csv_path: str | Path, paths: Sequence[str]) -> list[Split]:
@@ -78,16 +80,16 @@ def read_splits(csv_path: str | Path, paths: Sequence[str]) -> list[Split]:
             raise SplitError(
                 f"{where}: split is {fields['split']!r}, not train or test"
             )
-        try:
-            index = int(fields.get("split_index") or 0)
-        except ValueError as error:
+        index = fields.get("split_index") or "0"
+        if not _is_index(index):
             raise SplitError(
-                f"{where}: split_index {fields['split_index']!r} is not a whole number"
-            ) from error
-        split = chosen.setdefault(index, {})
-        if fields["path"] in split:
-            raise SplitError(f"{where}: {fields['path']} is there twice")
-        split[fields["path"]] = fields["split"]
+                f"{where}: split_index {index!r} is not a whole number from 0"
+            )
+        split = chosen.setdefault(int(index), {})
+        image = from_csv_cell(fields["path"])
+        if image in split:
+            raise SplitError(f"{where}: {image} is there twice")
+        split[image] = fields["split"]
     if not chosen:
         raise SplitError(f"{csv_path} names no images")
     return [
@@ -101,7 +103,13 @@ def _named_split(parts: dict[str, str], paths: Sequence[str], source: str) -> Sp
     return Split(np.sort(rows[is_train]), np.sort(rows[~is_train]))
 
 
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < _MOST_DIGITS
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    if reason := why_unreadable(path):
+        raise SplitError(f"{path}: {reason}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)

@@ -7,24 +7,37 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import DataError, LayerError, ShapeError, StoreError
+from cnnfeat.errors import DataError, LayerError, ProvenanceError, ShapeError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
+from cnnfeat.readback import Record, Text
 from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
-from cnnfeat.store._opening import (
-    damage,
-    open_format,
-    read_attributes,
-    read_optional_strings,
-    read_strings,
-)
+from cnnfeat.store._opening import damage, open_format
+from cnnfeat.store._schema import PROVENANCE, TEXT, Array, Schema
 from cnnfeat.store._skeleton import FEATURES_FORMAT
 from cnnfeat.value_range import FULL
 
 # A gap between two wanted rows that is shorter than this is read and thrown away.
 _GAP_BYTES = MIB // 16
 _RUN_BYTES = 8 * MIB
+
+# Everything but the layers, which name themselves: see `read_layers`.
+SCHEMA = Schema(
+    attributes={
+        "/": Record({"command": Text(), "created_by": Text(), "root": Text()}),
+        "/provenance": PROVENANCE,
+    },
+    arrays={
+        "/classes": Array(TEXT, ("n_classes",), unique=True),
+        "/images/path": Array(TEXT, ("n_images",)),
+        "/images/label": Array("iu", ("n_images",), lowest=-1, below="n_classes"),
+        "/images/ok": Array("biu", ("n_images",)),
+        "/images/error": Array(TEXT, ("n_images",)),
+        "/images/digest": Array(TEXT, ("n_images",), optional=True),
+        "/images/tuned_on": Array("biu", ("n_images",), optional=True),
+    },
+)
 
 
 def open_features(path: str | Path) -> "FeatureFile":
@@ -67,52 +80,26 @@ class FeatureFile:
             raise
 
     def _read_tables(self) -> None:
-        file = self._file
-        self.command = str(file.attrs["command"])
-        self.created_by = str(file.attrs["created_by"])
-        self.errors = read_strings(file, "/images/error")
-        self.provenance = read_attributes(file["/provenance"])
-        self.layers = read_layers(file)
-        self._check_lengths()
-        labels = file["/images/label"][:]
-        # A table cuts them down to int32, where others would pass for another class.
-        if labels.dtype.kind not in "iu" or np.any(labels.astype(np.int32) != labels):
-            raise DataError(f"/images/label, {labels.dtype}, holds what is not int32")
-        table = ImageTable(
-            root=str(file.attrs["root"]),
-            paths=read_strings(file, "/images/path"),
-            labels=labels,
-            class_names=read_strings(file, "/classes"),
-            ok=file["/images/ok"][:],
+        found = SCHEMA.read(self._file)
+        told = found["/"]
+        self.command, self.created_by = told["command"], told["created_by"]
+        self.errors: tuple[str, ...] = found["/images/error"]
+        self.provenance: dict[str, str] = found["/provenance"]
+        self.layers = read_layers(self._file, len(found["/images/path"]))
+        self.table = ImageTable(
+            root=told["root"],
+            paths=found["/images/path"],
+            labels=found["/images/label"],
+            class_names=found["/classes"],
+            ok=found["/images/ok"],
             # Files of earlier versions have the one range that there was.
             value_range=self.provenance.get("range", FULL),
         )
-        digests = read_optional_strings(file, "/images/digest")
-        self.table = table.with_digests(digests) if digests else table
-        if "/images/tuned_on" in file:
-            tuned_on = np.flatnonzero(file["/images/tuned_on"][:])
+        if "/images/digest" in found:
+            self.table = self.table.with_digests(found["/images/digest"])
+        if "/images/tuned_on" in found:
+            tuned_on = np.flatnonzero(found["/images/tuned_on"])
             self.table = self.table.with_tuned_on(tuned_on)
-
-    def _check_lengths(self) -> None:
-        """Refuse a file whose datasets do not have a row for each image."""
-        n_images = len(self._file["/images/path"])
-        names = [f"/images/{name}" for name in ("label", "ok", "error")]
-        optional = ("/images/digest", "/images/tuned_on")
-        names += [name for name in optional if name in self._file]
-        for name, spec in self.layers.items():
-            names.append(f"/features/{name}")
-            shape = self._file[names[-1]].shape
-            if shape[1:] != spec.shape:
-                raise StoreError(
-                    f"{self.path} is damaged: /features/{name} has rows of shape "
-                    f"{shape[1:]} and says {spec.shape}"
-                )
-        for name in names:
-            if len(self._file[name]) != n_images:
-                raise StoreError(
-                    f"{self.path} is damaged: {name} has {len(self._file[name])} rows, "
-                    f"/images/path has {n_images}"
-                )
 
     @property
     def n_images(self) -> int:
@@ -161,6 +148,21 @@ class FeatureFile:
     def n_features(self, layers: str | Sequence[str]) -> int:
         """Return the length of one row of `read(layers)`."""
         return sum(spec.n_features for spec in self._specs(layers))
+
+    def told(self, field: str) -> str:
+        """Return an entry of the provenance that the caller cannot do without.
+
+        Raises
+        ------
+        ProvenanceError
+            If the file does not record it.
+        """
+        if field not in self.provenance:
+            raise ProvenanceError(
+                f"{self.path} does not record the {field} of its features: extract "
+                "them again"
+            )
+        return self.provenance[field]
 
     def _specs(self, layers: str | Sequence[str]) -> list[LayerSpec]:
         names = [layers] if isinstance(layers, str) else layers

@@ -8,22 +8,74 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from cnnfeat.heads import Head, ScalerValue
-from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.heads import HEAD_KINDS, SCALES, Head
+from cnnfeat.layer_spec import DTYPES, LayerSpec
 from cnnfeat.outputs import atomic_output
-from cnnfeat.store._opening import (
-    HEAD_FORMAT,
-    damage,
-    open_format,
-    read_attributes,
-    read_optional_strings,
-    read_strings,
+from cnnfeat.readback import (
+    Items,
+    Json,
+    Malformed,
+    Number,
+    Record,
+    Text,
+    Truth,
+    fail,
 )
+from cnnfeat.store._layers import LAYER_FIELDS, TOKEN_FIELDS
+from cnnfeat.store._opening import HEAD_FORMAT, damage, open_format
+from cnnfeat.store._schema import PROVENANCE, TEXT, Array, Schema
 from cnnfeat.store._skeleton import FORMAT_VERSION
+
+_TOLD = ("kind", "layer", "root", "command", "created_by")
+_LAYERS = Items(
+    Record(
+        {"name": Text(), **LAYER_FIELDS, "dtype": Text(DTYPES)},
+        optional=TOKEN_FIELDS,
+        others=None,
+    )
+)
+_FLOAT32 = "float32"  # as the scaler computes
+
+SCHEMA = Schema(
+    attributes={
+        "/": Record(
+            {
+                **dict.fromkeys(_TOLD, Text()),
+                "kind": Text(HEAD_KINDS),
+                "layers": Json(_LAYERS),
+                "hyperparameters": Json(Record({}, {"C": Number(0)})),
+            }
+        ),
+        "/provenance": PROVENANCE,
+        "/scaler": Record(
+            {
+                "scale": Text(SCALES),
+                "signed_sqrt": Truth(),
+                "n_features_in": Number(1, whole=True),
+            }
+        ),
+    },
+    arrays={
+        "/classes": Array(TEXT, ("n_classes",), unique=True, at_least=1),
+        "/coef": Array("f", ("n_classes", "width")),
+        "/intercept": Array("f", ("n_classes",)),
+        "/scaler/part_widths": Array("iu", ("n_parts",), lowest=1),
+        "/scaler/shift": Array("f", ("width",), read_as=_FLOAT32),
+        "/scaler/factor": Array("f", ("width",), read_as=_FLOAT32),
+        "/scaler/components": Array(
+            "f", ("width", "n_features"), read_as=_FLOAT32, optional=True
+        ),
+        "/scaler/mean": Array("f", ("n_features",), read_as=_FLOAT32, optional=True),
+        "/training/path": Array(TEXT, ("n_training",)),
+        "/training/digest": Array(TEXT, ("n_digests",), optional=True),
+        "/heldout/path": Array(TEXT, ("n_heldout",)),
+    },
+)
 
 
 def save_head(path: str | Path, head: Head, *, overwrite: bool = False) -> None:
@@ -45,7 +97,7 @@ def save_head(path: str | Path, head: Head, *, overwrite: bool = False) -> None:
 def _write_head(file: h5py.File, head: Head) -> None:
     file.attrs["format"] = HEAD_FORMAT
     file.attrs["format_version"] = FORMAT_VERSION
-    for key in ("kind", "layer", "root", "command", "created_by"):
+    for key in _TOLD:
         file.attrs[key] = getattr(head, key)
     file.attrs["hyperparameters"] = json.dumps(head.hyperparameters, sort_keys=True)
     file.attrs["layers"] = json.dumps([spec.to_dict() for spec in head.layer_specs])
@@ -82,28 +134,42 @@ def load_head(path: str | Path) -> Head:
     """
     path = Path(path)
     with open_format(path, HEAD_FORMAT) as file, damage(path):
-        return Head(
-            **{
-                key: str(file.attrs[key])
-                for key in ("kind", "layer", "root", "command", "created_by")
-            },
-            coef=file["coef"][:],
-            intercept=file["intercept"][:],
-            class_names=read_strings(file, "/classes"),
-            scaler=_read_scaler(file["/scaler"]),
-            training_paths=read_strings(file, "/training/path"),
-            training_digests=read_optional_strings(file, "/training/digest"),
-            heldout_paths=read_strings(file, "/heldout/path"),
-            layer_specs=tuple(
-                map(LayerSpec.from_dict, json.loads(file.attrs["layers"]))
-            ),
-            hyperparameters=json.loads(file.attrs["hyperparameters"]),
-            provenance=read_attributes(file["/provenance"]),
-        )
+        found = SCHEMA.read(file)
+    with damage(path):
+        return _to_head(found)
 
 
-def _read_scaler(group: h5py.Group) -> dict[str, ScalerValue]:
-    scaler: dict[str, ScalerValue] = {key: group[key][()] for key in group}
-    for key, value in group.attrs.items():
-        scaler[key] = value.item() if isinstance(value, np.generic) else value
-    return scaler
+def _to_head(found: dict[str, Any]) -> Head:
+    """Return the head that the fields of a file make up."""
+    told = found["/"]
+    if ("/scaler/mean" in found) != ("/scaler/components" in found):
+        raise Malformed("/scaler has one of mean and components: expected both or none")
+    head = Head(
+        **{key: told[key] for key in _TOLD},
+        coef=found["/coef"],
+        intercept=found["/intercept"],
+        class_names=found["/classes"],
+        scaler={**found["/scaler"], **_below("/scaler/", found)},
+        training_paths=found["/training/path"],
+        training_digests=found.get("/training/digest", ()),
+        heldout_paths=found["/heldout/path"],
+        layer_specs=tuple(map(LayerSpec.from_dict, told["layers"])),
+        hyperparameters=told["hyperparameters"],
+        provenance=found["/provenance"],
+    )
+    fitted, parts = found["/scaler"]["n_features_in"], found["/scaler/part_widths"]
+    for where, n_features in (
+        ("/scaler/n_features_in", fitted),
+        ("/scaler/part_widths", sum(parts.tolist()) or fitted),
+    ):
+        if n_features != head.n_features:
+            fail(where, f"{head.n_features} features as in layers", n_features)
+    return head
+
+
+def _below(group: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(group): value
+        for name, value in found.items()
+        if name.startswith(group)
+    }

@@ -14,13 +14,29 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 from cnnfeat.errors import OutputError, ProvenanceError
-from cnnfeat.outputs import lock_file
+from cnnfeat.outputs import lock_file, open_own
+from cnnfeat.readback import (
+    Entries,
+    Malformed,
+    Number,
+    Record,
+    Text,
+    Truth,
+    parse_json,
+)
 from cnnfeat.store._skeleton import Contents
+
+_JOB = Record(
+    {"fingerprint": Entries(Text()), "overwrite": Truth()},
+    optional={"stamps": Text(pattern="[A-Za-z0-9+/=]*")},
+    others=None,
+)
+_COMMIT = Record({"rows_done": Number(0, whole=True)}, others=None)
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,8 @@ def read_journal(path: Path) -> JournalState | None:
         If the journal is there but cannot be read.
     """
     try:
-        data = path.read_bytes()
+        with open_own(path, "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -78,12 +95,17 @@ def unfinished_run(output_path: str | Path) -> dict[str, str]:
 def _parse(data: bytes) -> JournalState | None:
     entries = _entries(data)
     job, n_bytes = next(entries, ({}, 0))
-    if "fingerprint" not in job:
+    if not job:
         return None
     rows_done = 0
     for entry, end in entries:
+        if entry["rows_done"] < rows_done:
+            break
         rows_done, n_bytes = entry["rows_done"], end
-    stamps = np.frombuffer(base64.b64decode(job.get("stamps", "")), "<u8")
+    try:
+        stamps = np.frombuffer(base64.b64decode(job.get("stamps", "")), "<u8")
+    except ValueError:
+        return None
     return JournalState(
         job["fingerprint"], job["overwrite"], rows_done, n_bytes, stamps
     )
@@ -92,13 +114,15 @@ def _parse(data: bytes) -> JournalState | None:
 def _entries(data: bytes) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield each sound entry and the offset behind it, up to the first damaged one."""
     end = 0
-    for line in data.splitlines(keepends=True):
+    for number, line in enumerate(data.splitlines(keepends=True), 1):
+        where = f"line {number}"
+        entry_field = _COMMIT if end else _JOB
+        line_field = Record({"crc32": Text(), "entry": entry_field}, others=None)
         try:
-            fields = json.loads(line)
-            sound = fields["crc32"] == _crc32(fields["entry"])
-        except (ValueError, KeyError, TypeError):
+            fields = line_field.check(where, parse_json(line, where))
+        except Malformed:
             return
-        if not sound or not line.endswith(b"\n"):
+        if fields["crc32"] != _crc32(fields["entry"]) or not line.endswith(b"\n"):
             return
         end += len(line)
         yield fields["entry"], end
@@ -165,7 +189,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115
+            self._file: IO[Any] = open_own(path, "a+b", buffering=0)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
         try:

@@ -1,58 +1,60 @@
 """The layers of a feature file: as they are stored, and as a user names them."""
 
 import difflib
-import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import h5py
 
-from cnnfeat.errors import LayerError, StoreError
+from cnnfeat.errors import LayerError
 from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.readback import Field, Items, Json, Malformed, Number, Record, Text, Truth
+from cnnfeat.store._schema import check_shape, find, read_attributes
 
 _PARTS = re.compile(r"(\d+)").split  # text and numbers in turn, text first
+LAYER_FIELDS: dict[str, Field] = {
+    "layer": Text(),
+    "shape": Items(Number(1, whole=True), at_least=1),
+    "pool": Text(),
+    "before_nonlinearity": Truth(),
+}
+TOKEN_FIELDS: dict[str, Field] = {
+    "token_grid": Items(Number(1, whole=True), at_least=2, at_most=2),
+    "n_prefix_tokens": Number(0, whole=True),
+}
 
 
-def read_layers(file: h5py.File) -> dict[str, LayerSpec]:
-    """Return the layers by their datasets' names, in the order they were asked for."""
-    return {
-        name: _read_spec(name, dataset)
-        for name, dataset in sorted(file["/features"].items(), key=_place(file))
-    }
+def read_layers(file: h5py.File, n_images: int) -> dict[str, LayerSpec]:
+    """Return the layers by their datasets' names, in the order they were asked for.
 
+    Raises
+    ------
+    Malformed
+        If there is none, or a dataset is not what its attributes say; no row is read.
+    """
+    group = find(file, "/features", h5py.Group, "a group")
+    specs = {name: _read_spec(group, name, n_images) for name in group}
+    if not specs:
+        raise Malformed("/features holds no layer")
+    told = read_attributes(file, Record({}, {"layer_order": Json(Items(Text()))}))
+    order: list[str] = told.get("layer_order", [])
 
-def _place(file: h5py.File) -> Callable[[tuple[str, h5py.Dataset]], tuple[int, list]]:
-    """Return a sort key that puts layers in the order in which they were asked for."""
-    order: list[str] = json.loads(file.attrs.get("layer_order", "[]"))
-
-    def key(item: tuple[str, h5py.Dataset]) -> tuple[int, list]:
-        name = item[0]
+    def place(name: str) -> tuple[int, list]:
         # Without a recorded order: as people count, features.3 before features.12.
         counted = [int(part) if part.isdecimal() else part for part in _PARTS(name)]
         return order.index(name) if name in order else len(order), counted
 
-    return key
+    return {name: specs[name] for name in sorted(specs, key=place)}
 
 
-def _read_spec(name: str, dataset: h5py.Dataset) -> LayerSpec:
-    if not isinstance(dataset, h5py.Dataset):
-        raise StoreError(f"/features/{name} is not a dataset")
-    attrs = dataset.attrs
-    tokens: dict[str, Any] = {}
-    if "token_grid" in attrs:
-        height, width = (int(side) for side in attrs["token_grid"])
-        tokens["token_grid"] = (height, width)
-        tokens["n_prefix_tokens"] = int(attrs["n_prefix_tokens"])
-    return LayerSpec(
-        name=name,
-        layer=str(attrs["layer"]),
-        shape=tuple(int(size) for size in attrs["shape"]),
-        pool=str(attrs["pool"]),
-        before_nonlinearity=bool(attrs["before_nonlinearity"]),
-        dtype=str(dataset.dtype),
-        **tokens,
-    )
+def _read_spec(group: h5py.Group, name: str, n_images: int) -> LayerSpec:
+    dataset = find(group, name, h5py.Dataset, "a dataset")
+    told = read_attributes(dataset, Record(LAYER_FIELDS, TOKEN_FIELDS))
+    ours = {k: v for k, v in told.items() if k in LAYER_FIELDS or k in TOKEN_FIELDS}
+    stored = {"name": Text().check("/features", name), "dtype": str(dataset.dtype)}
+    spec = LayerSpec.from_dict({**stored, **ours})
+    check_shape(dataset, (n_images, *spec.shape), {})
+    return spec
 
 
 def resolve_layer(

@@ -1,16 +1,15 @@
 """Opening HDF5 files with errors that say what is wrong with them."""
 
 import contextlib
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from cnnfeat.errors import DataError, LayerError, StoreError
 from cnnfeat.outputs import system_reason
+from cnnfeat.readback import Number, Record, Text, Truth, why_unreadable
+from cnnfeat.store._schema import read_attributes
 from cnnfeat.store._skeleton import FEATURES_FORMAT, FORMAT_VERSION
 
 HEAD_FORMAT = "cnnfeat-head"
@@ -29,6 +28,9 @@ _DAMAGE = (
     DataError,
     LayerError,
 )
+_MADE_BY_US = Record(
+    {}, {"format": Text(), "format_version": Number(1, whole=True), "complete": Truth()}
+)
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -37,17 +39,13 @@ def open_hdf5(path: Path) -> h5py.File:
     Raises
     ------
     StoreError
-        If it is missing, a folder, empty, not HDF5, truncated, or being written.
+        If it is missing, a folder, a pipe, empty, not HDF5, truncated, or being
+        written.
     """
-    try:
-        status = os.stat(path)
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is no such file") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be opened: {system_reason(error)}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise StoreError(f"{path} is a folder, not an HDF5 file")
-    if status.st_size == 0:
+    reason = why_unreadable(path)
+    if reason is not None:
+        raise StoreError(f"{path}: {reason}")
+    if path.stat().st_size == 0:
         raise StoreError(f"{path} is empty: make it again")
     try:
         return h5py.File(path, "r")
@@ -87,20 +85,19 @@ def open_format(path: Path, expected: str) -> h5py.File:
 def check_format(file: h5py.File, path: Path, expected: str) -> None:
     """Raise StoreError unless the root's attributes say `expected`, readable, whole."""
     with damage(path):
-        found = file.attrs.get("format")
-        version = file.attrs.get("format_version", 0)
-        complete = bool(file.attrs.get("complete", True))
+        told = read_attributes(file, _MADE_BY_US)
+    found, version = told.get("format"), told.get("format_version", 0)
     wanted = f"{_KINDS[expected]} (made by {_MADE_BY[expected]})"
     if found in _KINDS and found != expected:
         raise StoreError(f"{path} is {_KINDS[found]}; expected {wanted}")
     if found != expected:
         raise StoreError(f"{path} is HDF5, but not cnnfeat's; expected {wanted}")
-    if not isinstance(version, int | np.integer) or version > FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise StoreError(
             f"{path} has format version {version}, newer than {FORMAT_VERSION}, which "
             "is what this cnnfeat reads: install a newer one"
         )
-    if not complete:
+    if not told.get("complete", True):
         raise StoreError(
             f"{path} is unfinished: go on with `cnnfeat extract --resume` and the "
             "same options"
@@ -108,25 +105,10 @@ def check_format(file: h5py.File, path: Path, expected: str) -> None:
 
 
 @contextlib.contextmanager
-def damage(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on damaged contents into StoreError."""
+def damage(path: Path, cure: str = "make it again") -> Iterator[None]:
+    """Turn what is raised on damaged contents, by h5py too, into StoreError."""
     try:
         yield
     except _DAMAGE as error:
         reason = str(error).strip("'\"").splitlines() or [type(error).__name__]
-        raise StoreError(f"{path} is damaged: {reason[0]}; make it again") from error
-
-
-def read_strings(file: h5py.File, name: str) -> tuple[str, ...]:
-    """Return a dataset of strings, of fixed or variable length."""
-    return tuple(file[name].asstr()[:].tolist())
-
-
-def read_optional_strings(file: h5py.File, name: str) -> tuple[str, ...]:
-    """Return a dataset of strings that files of the first versions do not have."""
-    return read_strings(file, name) if name in file else ()
-
-
-def read_attributes(group: h5py.Group) -> dict[str, str]:
-    """Return a group's attributes as strings, sorted by name."""
-    return {key: str(group.attrs[key]) for key in sorted(group.attrs)}
+        raise StoreError(f"{path} is damaged: {reason[0]}; {cure}") from error

@@ -1,13 +1,12 @@
 """Whether a head and a feature file go together."""
 
-import json
-
 import numpy as np
 
 from cnnfeat.errors import ProvenanceError
 from cnnfeat.heads import Head
 from cnnfeat.image_table import are_others
 from cnnfeat.layer_spec import LayerSpec
+from cnnfeat.readback import Malformed, parse_json
 from cnnfeat.store._features import FeatureFile
 from cnnfeat.value_range import AUTO, FULL
 
@@ -127,6 +126,6 @@ def _mismatch(
 def _canonical(text: str) -> object:
     """Return JSON as its value, so that the order of its keys does not matter."""
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text, "")
+    except Malformed:
         return text

@@ -9,6 +9,7 @@ format serves: files of the newer ones refuse to open when a killed process has 
 their "open for writing" mark set.
 """
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, LayerError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
-from cnnfeat.outputs import MIB, fsync_path, prove_space
+from cnnfeat.outputs import MIB, fsync_path, open_own, prove_space
+from cnnfeat.readback import Malformed, refuse_repeats
 
 FEATURES_FORMAT = "cnnfeat-features"
 FORMAT_VERSION = 1
@@ -54,7 +56,7 @@ class Contents:
     Raises
     ------
     DataError
-        If there are no images.
+        If there are no images, or two classes of one name.
     LayerError
         If there are no layers, or two of one name.
     """
@@ -69,6 +71,10 @@ class Contents:
     def __post_init__(self) -> None:
         if not len(self.table):
             raise DataError("there are no images to store features of")
+        try:
+            refuse_repeats("class", self.table.class_names)
+        except Malformed as error:
+            raise DataError(str(error)) from error
         names = [spec.name for spec in self.layers]
         if not names:
             raise LayerError("no layer to store")
@@ -120,8 +126,9 @@ def create_skeleton(path: Path, contents: Contents) -> None:
     OSError, RuntimeError
         If the file cannot be written.
     """
+    path.unlink(missing_ok=True)  # a killed run's, or a link that someone put there
     prove_space(path, contents.metadata_bytes())
-    with h5py.File(path, "w", libver="earliest") as file:
+    with h5py.File(path, "x", libver="earliest") as file:
         _write_attributes(file, contents)
         _write_images(file, contents)
         for spec in contents.layers:
@@ -190,8 +197,19 @@ def open_for_rows(path: Path) -> h5py.File:
 
     Without a chunk cache HDF5 has no dirty bytes of its own: a full disk shows in the
     write that met it, and closing the file afterwards cannot fail.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a symbolic link or no regular file.
     """
-    return h5py.File(path, "r+", libver="earliest", rdcc_nbytes=0, rdcc_nslots=1)
+    with open_own(path, "r+b") as own:
+        file = h5py.File(path, "r+", libver="earliest", rdcc_nbytes=0, rdcc_nslots=1)
+        # HDF5 opens by name and follows links: it must be what we have opened.
+        if not os.path.sameopenfile(own.fileno(), file.id.get_vfd_handle()):
+            file.close()
+            raise OSError(errno.ELOOP, "another file has taken its place", str(path))
+    return file
 
 
 def fsync_rows(file: h5py.File) -> None:

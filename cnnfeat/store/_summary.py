@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from cnnfeat.heads import Head
+from cnnfeat.readback import Record, Text
 from cnnfeat.store._features import FeatureFile, open_features
 from cnnfeat.store._heads import load_head
 from cnnfeat.store._opening import HEAD_FORMAT, damage, open_hdf5
+from cnnfeat.store._schema import read_attributes
 
 
 def file_summary(path: str | Path) -> dict[str, Any]:
@@ -26,8 +28,8 @@ def file_summary(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with open_hdf5(path) as file, damage(path):
-        is_head = file.attrs.get("format") == HEAD_FORMAT
-    if is_head:
+        told = read_attributes(file, Record({}, {"format": Text()}))
+    if told.get("format") == HEAD_FORMAT:
         summary = _head_summary(load_head(path))
     else:
         with open_features(path) as features:

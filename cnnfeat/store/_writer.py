@@ -17,7 +17,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import CnnfeatWarning, OutputError, ShapeError
+from cnnfeat.errors import CnnfeatWarning, OutputError, ShapeError, StoreError
 from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
@@ -46,6 +46,7 @@ from cnnfeat.store._skeleton import (
     mark_complete,
     open_for_rows,
 )
+from cnnfeat.store._unfinished import check_unfinished
 
 # Of a batch's values that are not zero: more of them stored as zero is told.
 _UNDERFLOW_TOLD = 0.01
@@ -113,7 +114,7 @@ class FeatureWriter:
         check_folder(self.path)
         self._refuse_unasked(overwrite, resume)
         journal = journal_path(self.path)
-        had_journal = journal.exists()
+        had_journal = os.path.lexists(journal)
         self._journal = Journal(journal)
         try:
             job = {**fingerprint, **contents.fingerprint()}
@@ -129,7 +130,7 @@ class FeatureWriter:
         if overwrite:
             return
         state = read_journal(journal_path(self.path))
-        left = self._part.exists()
+        left = os.path.lexists(self._part)
         # A run with --overwrite that was killed is resumed under the same permission.
         if not (resume and left and state is not None and state.overwrite):
             if not left and os.path.lexists(self.path):
@@ -160,7 +161,7 @@ class FeatureWriter:
         if not self._overwrite and not resume:
             refuse_existing(self.path)  # another writer may just have finished
         state = read_journal(self._journal.path) if resume else None
-        if state is not None and self._part.exists():
+        if state is not None and os.path.lexists(self._part):
             self._overwrite = state.overwrite
             if state.rows_done:
                 self._resume(state, fingerprint)
@@ -175,7 +176,8 @@ class FeatureWriter:
 
         Promised space that no row has filled yet counts as free on the disk.
         """
-        taken = self._part.stat().st_blocks * 512 if self._part.exists() else 0
+        is_there = os.path.lexists(self._part)
+        taken = self._part.lstat().st_blocks * 512 if is_there else 0
         check_space(self.path.parent, self.contents.n_bytes() - taken)
 
     def _create(self) -> None:
@@ -186,17 +188,24 @@ class FeatureWriter:
 
     def _resume(self, state: JournalState, fingerprint: dict[str, str]) -> None:
         check_same_job(self._part, state, fingerprint, self.contents)
+        if state.rows_done > self.contents.n_images:
+            raise StoreError(
+                f"{self._journal.path} is damaged: {state.rows_done} of "
+                f"{self.contents.n_images} rows are done; give `overwrite` to start "
+                "anew"
+            )
         self._committed = state.rows_done
         self._journal.resume(state)
         self._check_space()
         self._file = open_for_rows(self._part)
+        check_unfinished(self._file, self._part, self.contents)
         self.rows_done = state.rows_done
         ok = self._file["/images/ok"][: self.rows_done]
         for row in np.flatnonzero(~ok).tolist():
             reason = self._file["/images/error"][row]
-            self.failures[row] = reason.decode("utf-8")
-        digests = self._file["/images/digest"].asstr()[: self.rows_done]
-        self.digests = digests.tolist()
+            self.failures[row] = reason.decode("utf-8", "replace")
+        digests = self._file["/images/digest"].asstr("utf-8", "replace")
+        self.digests = digests[: self.rows_done].tolist()
 
     def write(
         self,

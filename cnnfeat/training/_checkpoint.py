@@ -4,9 +4,12 @@ One file beside the output, replaced whole. Whatever is random is drawn from (se
 epoch, step), so no generator's state has to be kept.
 """
 
+import contextlib
 import json
+import os
 import pickle
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,22 @@ from typing import Any
 import torch
 
 from cnnfeat.errors import ProvenanceError, StoreError
-from cnnfeat.outputs import atomic_output
+from cnnfeat.outputs import atomic_output, open_own
+from cnnfeat.readback import Entries, Json, Number, Record
 
 _VERSION = 2
+_CONTENT = Record(
+    {
+        "version": Number(_VERSION, _VERSION, whole=True),
+        "fingerprint": Json(Entries()),
+        "state": Entries(),
+    }
+)
+# What torch raises on damaged bytes, and a run on a state that is not its own.
+_DAMAGE = (
+    *(pickle.UnpicklingError, KeyError, IndexError, TypeError, OSError, EOFError),
+    *(RuntimeError, ValueError, AttributeError, OverflowError),
+)
 
 
 @dataclass(frozen=True)
@@ -62,20 +78,28 @@ class Checkpoint:
         ProvenanceError
             If it is of another run; the fields that differ are named, with both values.
         """
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return None
-        try:
-            with warnings.catch_warnings():
+        with self.reading():
+            with warnings.catch_warnings(), open_own(self.path, "rb") as file:
                 warnings.simplefilter("ignore")
-                content = torch.load(self.path, map_location="cpu", weights_only=True)
-            found = json.loads(content["fingerprint"])
-            state: dict[str, Any] = content["state"]
-        except (pickle.UnpicklingError, KeyError, TypeError) as error:
-            raise _damaged(self.path) from error
-        except (OSError, EOFError, RuntimeError, ValueError, AttributeError) as error:
-            raise _damaged(self.path) from error
-        self._check(found)
+                content = torch.load(file, map_location="cpu", weights_only=True)
+            content = _CONTENT.check("", content)
+        self._check(content["fingerprint"])
+        state: dict[str, Any] = content["state"]
         return state
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn what contents of another kind raise into StoreError."""
+        try:
+            yield
+        except _DAMAGE as error:
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise StoreError(
+                f"{self.path} is no checkpoint or is damaged ({reason[:120]}); "
+                "`overwrite` starts anew"
+            ) from error
 
     def remove(self) -> None:
         """Take the file away, if there is one."""
@@ -96,10 +120,6 @@ class Checkpoint:
                 f"{'; '.join(differing[:3])}; give the options of that run, or "
                 "`overwrite` to start anew"
             )
-
-
-def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is no checkpoint or is damaged; `overwrite` starts anew")
 
 
 def _short(value: Any) -> str:

@@ -6,9 +6,20 @@ from typing import Any
 
 import torch
 
+from cnnfeat.readback import Malformed, Number, Record, Text, fail
 from cnnfeat.training._settings import MOMENTUM, TrainingSettings
 from cnnfeat.training._surgery import Trained
 
+_COUNT = Number(0, whole=True)
+_SCHEDULE = Record(
+    {
+        "kind": Text(("cosine", "plateau")),
+        **dict.fromkeys(("n_steps", "n_warmup", "patience", "n_bad"), _COUNT),
+        "factor": Number(0, 1),
+        "best": Number(-1, 1),
+    },
+    others=None,
+)
 _TENTH = 0.1  # Krizhevsky et al. 2012, section 5: the rate is divided by ten
 
 
@@ -39,6 +50,32 @@ def build_optimizer(
     return torch.optim.SGD(
         groups, lr=lr, momentum=MOMENTUM, weight_decay=settings.weight_decay
     )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Give an optimiser the state that one like it had.
+
+    torch takes over whatever is there, and fails at the next step, or not at all.
+
+    Raises
+    ------
+    Malformed
+        If it is not the state of these parameters with these settings.
+    """
+    before = [_settings_of(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    if [_settings_of(group) for group in optimizer.param_groups] != before:
+        raise Malformed("optimizer/param_groups: of other settings")
+    for parameter, buffers in optimizer.state.items():
+        for name, value in buffers.items():
+            shape = getattr(value, "shape", ())
+            if shape not in ((), parameter.shape):
+                fail(f"optimizer/{name}", str(tuple(parameter.shape)), tuple(shape))
+
+
+def _settings_of(group: dict[str, Any]) -> dict[str, Any]:
+    """Return what is set of a group for a whole run; its rate follows the schedule."""
+    return {key: value for key, value in group.items() if key not in ("params", "lr")}
 
 
 @dataclass
@@ -92,6 +129,6 @@ class Schedule:
         return asdict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        for name, value in state.items():
+        """Take over what `state_dict` returned; Malformed for anything else."""
+        for name, value in _SCHEDULE.check("schedule", state).items():
             setattr(self, name, value)

@@ -5,7 +5,45 @@ from typing import Any
 
 import torch
 
+from cnnfeat.readback import (
+    Anything,
+    Described,
+    Entries,
+    Items,
+    Number,
+    OrNothing,
+    Record,
+    fail,
+)
+
 Tensors = dict[str, torch.Tensor]  # entries of a state dict
+
+
+_COUNT = Number(0, whole=True)
+_STATE = Record(
+    {
+        "epoch": _COUNT,
+        "step": _COUNT,
+        "loss_sum": Number(),
+        "history": Items(
+            Record(
+                {
+                    "epoch": _COUNT,
+                    "loss": Number(),
+                    "validation_loss": Anything(),  # also infinite
+                    "validation_accuracy": OrNothing(Number(0, 1)),
+                    "lr": Number(),
+                    "seconds": Number(0),
+                    "images_per_second": Number(0),
+                },
+                others=None,
+            )
+        ),
+        "best_epoch": _COUNT,
+        "best": Entries(),
+    },
+    others=None,
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +104,18 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "TrainingState":
-        """Return what `to_dict` described."""
+        """Return what `to_dict` described.
+
+        Raises
+        ------
+        Malformed
+            Names the field that is missing or something else.
+        """
+        fields = _STATE.check("at", fields)
         history = [EpochRecord(**record) for record in fields["history"]]
+        if not fields["best_epoch"] <= fields["epoch"] == len(history):
+            epochs = f"{fields['best_epoch']} of {fields['epoch']}"
+            fail("at/history", f"{len(history)} epochs", Described(epochs))
         return cls(**{**fields, "history": history})
 
 

@@ -7,6 +7,7 @@ before. Nothing here trains.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from cnnfeat.errors import CnnfeatWarning, LayerError
 from cnnfeat.layers import Classifier, is_inside, network_stages
 from cnnfeat.networks import Network, make_classifier, put_classifier
+from cnnfeat.readback import Described, Entries, fail
 from cnnfeat.training._settings import SMALLEST_BATCH_FOR_STATISTICS, TrainingSettings
 from cnnfeat.training._state import Tensors
 from cnnfeat.training._world import World
@@ -109,6 +111,18 @@ class Trained:
         """Return copies of all that may change, on the CPU."""
         state = self.module.state_dict()
         return {name: state[name].detach().cpu().clone() for name in self.names}
+
+    def check(self, where: str, state: Any) -> Tensors:
+        """Return what `state` may have returned; Malformed for anything else."""
+        state = Entries().check(where, state)
+        own = self.module.state_dict()
+        if sorted(state) != sorted(self.names):
+            found = Described(f"{len(state)} others")
+            fail(where, f"the {len(self.names)} tensors that are trained", found)
+        for name, tensor in state.items():
+            if not isinstance(tensor, torch.Tensor) or tensor.shape != own[name].shape:
+                fail(f"{where}/{name}", str(tuple(own[name].shape)), tensor)
+        return state
 
     def load(self, state: Tensors) -> None:
         """Put back what `state` returned."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from cnnfeat.interrupts import Interrupted, StopOnSignal
 from cnnfeat.training._checkpoint import Checkpoint
 from cnnfeat.training._divergence import check_finite, check_learning
-from cnnfeat.training._schedule import Schedule, build_optimizer
+from cnnfeat.training._schedule import Schedule, build_optimizer, load_optimizer
 from cnnfeat.training._settings import TrainingSettings
 from cnnfeat.training._state import EpochRecord, TrainingState, interpolate
 from cnnfeat.training._surgery import Trained
@@ -304,11 +304,15 @@ class Trainer:
         state: dict[str, Any] | None = self._checkpoint.load()
         if state is None:
             return
-        self._run.trained.load(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
-        self._at = TrainingState.from_dict(state["at"])
+        trained = self._run.trained
+        with self._checkpoint.reading():
+            self._at = TrainingState.from_dict(state["at"])
+            if self._at.best_epoch:
+                trained.check("at/best", self._at.best)
+            trained.load(trained.check("weights", state["weights"]))
+            load_optimizer(self._optimizer, state["optimizer"])
+            self._schedule.load_state_dict(state["schedule"])
+            self._scaler.load_state_dict(state["scaler"])
         if not self._world.is_first:
             self._at.loss_sum = 0.0  # the file has the sum over all processes
 
