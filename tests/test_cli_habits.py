@@ -254,7 +254,7 @@ def test_of_many_classes_the_worst_are_printed_and_all_written(
     shown = [line.split() for line in lines if line.startswith("class")][1:]
     accuracies = [float(words[-1]) for words in shown]
     assert len(shown) == 10 and accuracies == sorted(accuracies)
-    rows = list(csv.DictReader((tmp_path / "c.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
     told = json.loads(run(*asked, "--overwrite", "--json").stdout)
     written = {row["class"]: float(row["accuracy"]) for row in rows}
     assert written == told["per_class_accuracy"]
@@ -264,3 +264,10 @@ def test_of_many_classes_the_worst_are_printed_and_all_written(
     )
     refused = run(*asked)
     assert refused.exit_code == 1 and "exists already" in refused.stderr
+
+
+def test_counts_of_several_splits_are_no_shape(twelve_classes, tmp_path):
+    asked = ("splits", twelve_classes / "f.h5", "-o", tmp_path / "s.csv")
+    lines = run(*asked, "--train-per-class", 5, "--splits", 3).stdout.splitlines()
+    (train,) = [line for line in lines if line.startswith("n train")]
+    assert train.split() == ["n", "train", "60", "each"]
