@@ -54,10 +54,19 @@ class EvaluationReport:
     layer: str
     C: float | None
     per_class_accuracy: dict[str, float]
+    per_class_images: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return asdict(self)
+
+    def classes_csv(self) -> str:
+        """Return class, images scored and accuracy as CSV, in the head's order."""
+        rows = [
+            {"class": name, "n_images": self.per_class_images[name], "accuracy": value}
+            for name, value in self.per_class_accuracy.items()
+        ]
+        return report.Table(rows).to_csv()
 
 
 def evaluate_head(
@@ -243,6 +252,11 @@ def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationRepo
         layer=head.layer,
         C=head.hyperparameters.get("C"),
         per_class_accuracy=per_class,
+        per_class_images={
+            name: int(count)
+            for name, count in zip(names, result.confusion.sum(axis=1), strict=True)
+            if name in per_class
+        },
     )
 
 

@@ -81,6 +81,15 @@ predictions_opt = click.option(
     help="Write the predicted class of every scored row.",
 )
 
+per_class_opt = click.option(
+    "--per-class",
+    "per_class_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.csv",
+    help="Write the accuracy of every class; the ten worst are printed.",
+)
+
 head_training_opts = compose(
     file_layer_opt,
     C_opt,

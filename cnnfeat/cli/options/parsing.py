@@ -92,7 +92,8 @@ class RenamedOption(click.Option):
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Let the parser know both names."""
         super().add_to_parser(parser, ctx)
-        parser.add_option(self, [self.old_name], self.name, nargs=self.nargs)
+        action = "append" if self.multiple else "store"
+        parser.add_option(self, [self.old_name], self.name, action, self.nargs)
 
 
 def parse_device(ctx: Any, param: Any, value: str) -> str:
