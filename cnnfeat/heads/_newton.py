@@ -218,8 +218,8 @@ class _Descent:
         D = direction.D.to(self.w.dtype)
         S = direction.S if D.dtype == dtype else self.rows.forward(D)
         t = line_search(self.loss, self.penalty, self.w, self.f, D, S).to(D.dtype)
-        # Near the end of what a dtype can reach rounding may spoil a step, which is then
-        # taken back. Far from it, the C is beyond all numbers.
+        # Near the end of what a dtype can reach rounding may spoil a step, which is
+        # then taken back. Far from it, the C is beyond all numbers.
         near = bool((self.gap <= NEAR * self.value).all())
         self.last = (self.w, self.f) if near else None
         self.w, self.f = torch.addcmul(self.w, D, t), torch.addcmul(self.f, S, t)

@@ -105,15 +105,20 @@ def inner_folds(
     rows = np.asarray(rows)
     if held_out is None and len(rows) * SIXTH >= ENOUGH_HELD_OUT:
         held_out = SIXTH
-    if groups is not None:
-        return _group_folds(table, rows, np.asarray(groups), held_out, seed)
-    if held_out is not None:
+    once = held_out is not None
+    if groups is None and held_out is not None:
         return (inner_split(table, rows, held_out=held_out, seed=seed),)
     folds: list[Split] = []
-    for repeat in range(_n_repeats(len(rows))):
-        held = _held_of_classes(table, rows, f"folds {repeat} of {seed}")
+    for repeat in range(1 if once else _n_repeats(len(rows))):
+        stream = f"folds {repeat} of {seed}"
+        if groups is None:
+            held = _held_of_classes(table, rows, stream)
+        else:
+            n_folds = round(1 / SIXTH) if once else N_FOLDS
+            held = _held_of_groups(table.labels[rows], groups[rows], n_folds, stream)
+            held = [rows[at] for at in held]
         folds += [Split(np.setdiff1d(rows, test), test) for test in held if len(test)]
-    return _checked(folds)
+    return _checked(folds[:1] if once else folds)
 
 
 def inner_positions(
@@ -184,32 +189,15 @@ def _held_of_classes(
     return [np.array(sorted(test), dtype=np.int64) for test in held]
 
 
-def _group_folds(
-    table: ImageTable,
-    rows: np.ndarray,
-    groups: np.ndarray,
-    held_out: int | float | None,
-    seed: int,
-) -> tuple[Split, ...]:
-    """Return folds that hold out groups whole, each about as many of every class."""
-    once = held_out is not None
-    folds: list[Split] = []
-    for repeat in range(1 if once else _n_repeats(len(rows))):
-        stream = f"groups {repeat} of {seed}"
-        held = _held_of_groups(table, rows, groups, 6 if once else N_FOLDS, stream)
-        folds += [Split(np.setdiff1d(rows, test), test) for test in held if len(test)]
-    return _checked(folds[:1] if once else folds)
-
-
 def _held_of_groups(
-    table: ImageTable, rows: np.ndarray, groups: np.ndarray, n_folds: int, stream: str
+    labels: np.ndarray, groups: np.ndarray, n_folds: int, stream: str
 ) -> list[np.ndarray]:
-    """Return the rows of the groups that each fold holds out, sorted.
+    """Return which places of labels and groups (n,) each fold holds out, sorted.
 
     The largest groups first, each goes where its classes have fewest rows yet.
     """
-    names, group = np.unique(groups[rows], return_inverse=True)
-    classes, label = np.unique(table.labels[rows], return_inverse=True)
+    names, group = np.unique(groups, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(classes)), np.int64)
     np.add.at(counts, (group, label), 1)
     keys = [shuffle_key(stream, str(name), "") for name in names.tolist()]
@@ -226,7 +214,7 @@ def _held_of_groups(
         # Groups of a class that would have nothing left to train on stay there.
         lost = counts[inside].sum(0) == counts.sum(0)
         inside &= ~(counts[:, lost] > 0).any(1)
-        held.append(np.sort(rows[inside[group]]))
+        held.append(np.flatnonzero(inside[group]))
     return held
 
 
