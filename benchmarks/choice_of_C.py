@@ -195,9 +195,8 @@ def parse():
     parser.add_argument("--sizes", default="5,10,15", help="training images a class")
     parser.add_argument("--classes", default="10,20")
     parser.add_argument("--heads", default="svm,softmax")
-    parser.add_argument(
-        "--peer", help="file that keeps scikit-learn's results, or none"
-    )
+    parser.add_argument("--rules", default=",".join(RULES))
+    parser.add_argument("--peer", help="file that keeps scikit-learn's results")
     options = parser.parse_args()
     options.sizes = [int(n) for n in options.sizes.split(",")]
     options.classes = [int(n) for n in options.classes.split(",")]
@@ -212,7 +211,7 @@ def main():
     warnings.simplefilter("ignore")
     peer = Peer(options.peer)
     print("| " + " | ".join(HEAD) + " |")
-    print("|" + "---|" * 3 + "--:|" * (len(HEAD) - 3))
+    print("|" + "---|" * 2 + "--:|" * (len(HEAD) - 2), flush=True)
     rows = []
     for path in options.features:
         for row in rows_of(path, options, peer):
