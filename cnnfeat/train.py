@@ -192,13 +192,13 @@ def _fit(
     settings = head_settings(options)
     X = features.read(names, split.train)
     features.refuse_non_finite(X, split.train)
-    inner = None
+    folds: tuple[Split, ...] = ()
     if settings.chooses_C:
-        inner = inner_positions(features.table, split.train, seed=options.seed)
+        folds = inner_positions(features.table, split.train, seed=options.seed)
     (fit,) = heads.fit_splits(
         X,
         features.labels[split.train],
-        [heads.TrainingRows(np.arange(len(X)), inner, options.seed)],
+        [heads.TrainingRows(np.arange(len(X)), folds, options.seed)],
         settings,
         [features.layers[name].n_features for name in names],
     )

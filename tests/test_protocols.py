@@ -15,6 +15,7 @@ from cnnfeat.protocols import (
     protocol_splits,
     read_published_splits,
 )
+from cnnfeat.splits import split_seed
 
 BACKGROUND = "BACKGROUND_Google"
 
@@ -73,8 +74,10 @@ def test_the_table_of_the_design():
     assert columns["caltech256-zf"] == (256, (15, 30, 45, 60), 50, 5)
     assert columns["sun397"] == (397, (50,), 50, 10)
     assert columns["scene15"] == (15, (100,), None, 10)
-    assert round(30 * PROTOCOLS["caltech101-decaf"].inner_held_out) == 5
-    assert round(50 * PROTOCOLS["sun397"].inner_held_out) == 8
+    assert PROTOCOLS["caltech101-decaf"].inner_held_out(30) == 5
+    assert PROTOCOLS["caltech101-decaf"].inner_held_out(15) is None
+    assert PROTOCOLS["sun397"].inner_held_out(50) == 8
+    assert PROTOCOLS["caltech101"].inner_held_out(30) is None
     assert PROTOCOLS["cub200"].metric == "accuracy"
 
 
@@ -163,14 +166,21 @@ def test_caltech101_has_the_rows_that_its_protocols_say(name, n_classes, n_test)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_sizes_can_be_given_and_splits_share_their_seeds():
+def test_sizes_can_be_given_and_a_split_alone_has_its_own_seed():
     labels, paths, names, usable = listing(caltech101_counts())
     zf = PROTOCOLS["caltech101-zf"]
     small = splits_of(
         zf, labels, paths, names, usable, train_per_class=15, n_splits=2, seed=3
     )
     (other,) = splits_of(
-        zf, labels, paths, names, usable, train_per_class=15, n_splits=1, seed=4
+        zf,
+        labels,
+        paths,
+        names,
+        usable,
+        train_per_class=15,
+        n_splits=1,
+        seed=split_seed(3, 1),
     )
     assert len(small) == 2
     np.testing.assert_array_equal(small[1].train, other.train)

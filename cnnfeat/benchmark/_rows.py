@@ -23,8 +23,10 @@ from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
     count_left_out,
-    inner_split,
+    inner_folds,
+    positions_in,
     read_splits,
+    split_seed,
     splits_to_csv,
     usable_rows,
 )
@@ -41,55 +43,48 @@ class SplitSet:
         None where classes differ, as in published lists.
     splits : tuple of Split
     seeds : tuple of int
-        One a split: draws its rows where they are drawn, its inner split and dropout.
-    inner : tuple of Split
-        For each split its training rows divided once more: `test` are the rows that C
-        is chosen on. Empty until `with_inner`.
+        One a split: draws its rows where they are drawn, its folds and dropout.
+    folds : tuple of tuples of Split
+        Of each split, its training rows divided once more: C is chosen on the `test`
+        rows of the folds. Empty until `with_folds`.
     """
 
     train_per_class: int | None
     splits: tuple[Split, ...]
     seeds: tuple[int, ...]
-    inner: tuple[Split, ...] = ()
+    folds: tuple[tuple[Split, ...], ...] = ()
 
-    def with_inner(self, table: ImageTable, held_out: float) -> "SplitSet":
-        """Return the same splits with inner ones, `held_out` of each class to test.
+    def with_folds(self, table: ImageTable, held_out: int | None) -> "SplitSet":
+        """Return the same splits with folds; `held_out` as for `inner_folds`.
 
         Raises
         ------
         SplitError
             If no class of a split has two training rows.
         """
-        inner = tuple(
-            inner_split(
-                table,
-                split.train,
-                held_out=held_out,
-                seed=seed,
-            )
+        folds = tuple(
+            inner_folds(table, split.train, held_out=held_out, seed=seed)
             for split, seed in zip(self.splits, self.seeds, strict=True)
         )
-        return replace(self, inner=inner)
+        return replace(self, folds=folds)
 
-    def inner_positions(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the inner splits as positions among the training rows."""
-        return [
-            (
-                np.searchsorted(split.train, inner.train),
-                np.searchsorted(split.train, inner.test),
-            )
-            for split, inner in zip(self.splits, self.inner, strict=False)
-        ]
+    def fold_positions(self, number: int) -> tuple[Split, ...]:
+        """Return the folds of one split as positions among its training rows."""
+        if not self.folds:
+            return ()
+        return positions_in(self.splits[number].train, self.folds[number])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every split's seed and rows of the feature file as JSON types."""
+        """Return every split's seed and rows of the feature file as JSON types.
+
+        `folds` are the rows that each fold holds out of `train`, to choose C on.
+        """
         splits: list[dict[str, Any]] = [
             {"seed": seed, "train": split.train.tolist(), "test": split.test.tolist()}
             for split, seed in zip(self.splits, self.seeds, strict=True)
         ]
-        for entry, inner in zip(splits, self.inner, strict=False):
-            entry["inner_train"] = inner.train.tolist()
-            entry["validation"] = inner.test.tolist()
+        for entry, folds in zip(splits, self.folds, strict=False):
+            entry["folds"] = [fold.test.tolist() for fold in folds]
         return {"train_per_class": self.train_per_class, "splits": splits}
 
 
@@ -219,7 +214,7 @@ def _checked(
     return SplitSet(
         sizes.pop() if len(sizes) == 1 else None,
         tuple(splits),
-        tuple(range(seed, seed + len(splits))),
+        tuple(split_seed(seed, index) for index in range(len(splits))),
     )
 
 

@@ -182,8 +182,11 @@ def _draw(
     split_sets = draw_split_sets(table, usable, options.draw)
     if not options.chooses_C:
         return split_sets
-    held_out = get_protocol(options.draw.protocol).inner_held_out
-    return [one.with_inner(table, held_out) for one in split_sets]
+    protocol = get_protocol(options.draw.protocol)
+    return [
+        one.with_folds(table, protocol.inner_held_out(one.train_per_class))
+        for one in split_sets
+    ]
 
 
 def _rows(

@@ -9,7 +9,7 @@ from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols._lists import read_published_splits
 from cnnfeat.protocols._table import Draw, Protocol
-from cnnfeat.splits import Split, draw_split
+from cnnfeat.splits import Split, draw_split, split_seed
 
 _RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
 
@@ -63,7 +63,7 @@ def protocol_splits(
             usable=usable,
             train_per_class=train_per_class,
             test_per_class=draw.test_per_class or protocol.test_per_class,
-            seed=draw.seed + index,
+            seed=split_seed(draw.seed, index),
         )
         for index in range(_n_random_splits(protocol, draw.n_splits))
     ]

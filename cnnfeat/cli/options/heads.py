@@ -28,7 +28,8 @@ C_opt = click.option(
     callback=repeatable(parse_C),
     metavar="VALUE[,VALUE...]",
     help="Penalty C; of several, the best inside the training rows is chosen.  "
-    "[default: a grid that suits --scale]",
+    "[default: powers of ten that suit --scale, more of them while the best is at an "
+    "edge]",
 )
 scale_opt = click.option(
     "--scale",
