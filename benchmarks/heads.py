@@ -205,8 +205,8 @@ def device_of(options):
 
 
 def training_rows(rows, y):
-    inner = inner_positions(ImageTable.from_labels(y[rows]), np.arange(len(rows)))
-    return TrainingRows(rows, inner)
+    table = ImageTable.from_labels(y[rows])
+    return TrainingRows(rows, inner_positions(table, np.arange(len(rows))))
 
 
 def grid_rows(X, y, options):
@@ -227,9 +227,11 @@ def grid_rows(X, y, options):
     seconds, fits = timed(lambda: fit_splits(X, y, splits, settings), options.repeats)
     start = clock()
     for split, fit in zip(splits[:timed_splits], fits, strict=False):
-        rows, inner = split.rows, split.rows[split.inner[0]]
-        for C in GRID:
-            LinearSVC(C=C).fit(X[inner], y[inner])
+        rows = split.rows
+        for fold in split.folds:
+            inner = rows[fold.train]
+            for C in GRID:
+                LinearSVC(C=C).fit(X[inner], y[inner])
         peer = LinearSVC(C=fit.choice.C).fit(X[rows], y[rows])
     peer_seconds = (clock() - start) * n_splits / timed_splits
     fitted = fits[timed_splits - 1].linear

@@ -6,11 +6,14 @@ Joins the parts of `cnnfeat.datasets`; run twice it does nothing the second time
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnnfeat.datasets import (
+    FileRecipe,
     Progress,
     Recipe,
     count_images,
@@ -20,6 +23,7 @@ from cnnfeat.datasets import (
     unpack_archive,
 )
 from cnnfeat.errors import CnnfeatWarning, DownloadError
+from cnnfeat.outputs import locked_output, remove_leftovers
 
 __all__ = ["DownloadReport", "download_dataset", "list_recipes", "load_recipe"]
 
@@ -93,6 +97,8 @@ def download_dataset(
     DownloadError
         If there is no such data set, the folder cannot be made, or a file cannot be
         fetched, checked or unpacked.
+    OutputError
+        If another process fetches the same data set into the same folder.
 
     Warns
     -----
@@ -102,27 +108,13 @@ def download_dataset(
     """
     recipe = load_recipe(name) if recipe is None else recipe
     folder = Path(folder)
-    fetched, unpacked = [], []
+    fetch = partial(
+        fetch_file, progress=progress, retries=retries, timeout=timeout, backoff=backoff
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file in recipe.files:
-            target = folder / (file.unpacks_to or file.name)
-            if target.exists():
-                continue
-            path = folder / file.name
-            if not path.exists():
-                fetched.append(file.name)
-            fetch_file(
-                file,
-                path,
-                progress=progress,
-                retries=retries,
-                timeout=timeout,
-                backoff=backoff,
-            )
-            if file.unpacks_to:
-                unpack_archive(path, target, strip=file.strip, nested=file.nested)
-                unpacked.append(file.unpacks_to)
+        with locked_output(folder / recipe.name):
+            fetched, unpacked = _fetch_missing(recipe, folder, fetch)
     except OSError as error:
         raise DownloadError(f"{folder}: cannot be written ({error})") from error
     n_images, n_classes = count_images(folder / recipe.images, recipe.class_folders)
@@ -132,12 +124,32 @@ def download_dataset(
         images=str(folder / recipe.images),
         n_images=n_images,
         n_classes=n_classes,
-        fetched=tuple(fetched),
-        unpacked=tuple(unpacked),
+        fetched=fetched,
+        unpacked=unpacked,
         splits=tuple(str(folder / s) for s in recipe.splits if (folder / s).exists()),
         licence=recipe.licence,
         citation=recipe.citation,
     )
+
+
+def _fetch_missing(
+    recipe: Recipe, folder: Path, fetch: Callable[[FileRecipe, Path], None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files that were fetched and the folders that were unpacked."""
+    fetched, unpacked = [], []
+    for file in recipe.files:
+        target = folder / (file.unpacks_to or file.name)
+        remove_leftovers(target)
+        if target.exists():
+            continue
+        path = folder / file.name
+        if not path.exists():
+            fetched.append(file.name)
+        fetch(file, path)
+        if file.unpacks_to:
+            unpack_archive(path, target, strip=file.strip, nested=file.nested)
+            unpacked.append(file.unpacks_to)
+    return tuple(fetched), tuple(unpacked)
 
 
 def _warn_of_differences(

@@ -11,6 +11,13 @@ class CnnfeatError(Exception):
     """Anything that went wrong in a way that the user can mend."""
 
 
+class OptionError(CnnfeatError, ValueError):
+    """Options contradict each other, or one cannot have the value that it was given.
+
+    The command line's exit status for it is that of wrong usage.
+    """
+
+
 class InputError(CnnfeatError):
     """IMAGES names nothing that can be listed: missing, empty, malformed."""
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnfeat import heads, networks, report
+from cnnfeat import heads, networks, report, suffixes
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
-from cnnfeat.outputs import check_outputs, write_output
+from cnnfeat.outputs import check_suffix, claimed_outputs, write_output
 from cnnfeat.shown import csv_text
 from cnnfeat.splits import count_left_out, left_out_in_words
 from cnnfeat.store import (
@@ -54,10 +54,19 @@ class EvaluationReport:
     layer: str
     C: float | None
     per_class_accuracy: dict[str, float]
+    per_class_images: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return asdict(self)
+
+    def classes_csv(self) -> str:
+        """Return class, images scored and accuracy as CSV, in the head's order."""
+        rows = [
+            {"class": name, "n_images": self.per_class_images[name], "accuracy": value}
+            for name, value in self.per_class_accuracy.items()
+        ]
+        return report.Table(rows).to_csv()
 
 
 def evaluate_head(
@@ -82,7 +91,7 @@ def evaluate_head(
         usable rows. On another file all of them are scored, classes matched by name; a
         file of other images with the same names is another one.
     confusion_path : str, optional
-        Where to draw the confusion matrix, as PNG.
+        Where to draw the confusion matrix: `.png`, `.svg` or `.pdf`.
     predictions_path : str, optional
         Where to list the predictions, as CSV.
     overwrite : bool
@@ -101,13 +110,30 @@ def evaluate_head(
     DataError
         If there is no row to score.
     OutputError
-        If an output exists already, is an input, or both are one file.
+        If an output exists already, is an input, is being written by another process,
+        or both are one file.
+    OptionError
+        If an output ends in a suffix that it is not written as.
     """
-    check_outputs(
-        filter(None, (confusion_path, predictions_path)),
-        (head_path, features_path),
-        overwrite=overwrite,
-    )
+    if confusion_path:
+        check_suffix(confusion_path, suffixes.PICTURES)
+    if predictions_path:
+        check_suffix(predictions_path, suffixes.TABLES)
+    outputs = filter(None, (confusion_path, predictions_path))
+    inputs = (head_path, features_path)
+    with claimed_outputs(outputs, inputs, overwrite=overwrite):
+        return _evaluate(
+            head_path, features_path, rows, confusion_path, predictions_path
+        )
+
+
+def _evaluate(
+    head_path: str,
+    features_path: str,
+    rows: str,
+    confusion_path: str | None,
+    predictions_path: str | None,
+) -> EvaluationReport:
     head = load_head(head_path)
     with open_features(features_path) as features:
         layers = check_same_provenance(head, features)
@@ -198,8 +224,8 @@ def _why_nothing(
     if "trained_on" in chosen.left_out:
         cure = "train with `train_per_class` to hold some out, or give `rows=all`"
     return (
-        f"{features.path} has no image that {head_path} can be scored on: of "
-        f"{features.n_images}, {left_out_in_words(chosen.left_out)}; {cure}"
+        f"{features.path}: none of its {features.n_images} images can be scored by "
+        f"{head_path}: {left_out_in_words(chosen.left_out)}; {cure}"
     )
 
 
@@ -226,6 +252,11 @@ def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationRepo
         layer=head.layer,
         C=head.hyperparameters.get("C"),
         per_class_accuracy=per_class,
+        per_class_images={
+            name: int(count)
+            for name, count in zip(names, result.confusion.sum(axis=1), strict=True)
+            if name in per_class
+        },
     )
 
 

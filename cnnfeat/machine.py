@@ -1,10 +1,11 @@
-"""What this machine lets the process use: cores and devices.
+"""What this machine lets the process use: cores, devices, memory.
 
 No torch at import: decoding processes and `--help` do without it.
 """
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -94,6 +95,20 @@ def _cgroup_folders() -> Iterator[Path]:
         mount = _CGROUPS / controllers
         own = mount / path.lstrip("/")
         yield from (f for f in (own, *own.parents) if f.is_relative_to(mount))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, of the machine or of a GPU, in any library."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch's CPU allocator has no class for it; and torch is not imported to ask.
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+        or "out of memory" in str(error)
+    )
 
 
 def resolve_device(device: str) -> torch.device:

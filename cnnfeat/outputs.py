@@ -4,14 +4,16 @@ import contextlib
 import errno
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from cnnfeat.errors import OutputError
+from cnnfeat.errors import OptionError, OutputError
+from cnnfeat.suffixes import suffix_of
 
 try:
     import fcntl
@@ -27,17 +29,19 @@ def check_folder(path: Path) -> None:
     Raises
     ------
     OutputError
-        If the folder is missing or is none, or what is at `path` is no regular file: a
-        folder, a symbolic link, a device or a pipe; or if the name is too long.
+        If the folder is missing, is none or is closed to us; if the name is too long;
+        or what is at `path` is no regular file: a folder, a symbolic link, a device or
+        a pipe.
     """
-    if os.path.isdir(path):
-        raise OutputError(f"{path} is a folder: give the name of a file to write")
     try:
-        os.lstat(_temporary_name(path))
+        # Names beside the output are longer than its own.
+        os.lstat(_temporary(path.with_name(f"{path.name}.part")))
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except OSError as error:  # the longest name that is needed is too long
+    except (OSError, ValueError) as error:
         raise failure(path, error) from error
+    if os.path.isdir(path):
+        raise OutputError(f"{path} is a folder: give the name of a file to write")
     if not os.path.isdir(path.parent):
         raise OutputError(f"{path}: there is no folder {path.parent}; create it first")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -51,14 +55,23 @@ def check_folder(path: Path) -> None:
         )
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+def check_suffix(path: str | Path, suffixes: Collection[str]) -> None:
+    """Raise OptionError unless the name of an output ends as what is written there.
+
+    Raises
+    ------
+    OptionError
+        If it ends in none of `suffixes`, such as `.csv`.
+    """
+    if suffix_of(path) not in suffixes:
+        listed = " or ".join(sorted(suffixes))
+        raise OptionError(f"{path}: expected a name that ends in {listed}")
 
 
 def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     """Raise OutputError unless an output may be written at `path`.
 
-    Verbs call it before any work, `atomic_output` once more before it writes.
+    `claimed_outputs` calls it before any work, `atomic_output` again before it writes.
 
     Raises
     ------
@@ -126,6 +139,53 @@ def _inode(path: str | Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def claimed_outputs(
+    outputs: Iterable[str | Path],
+    inputs: Iterable[str | Path],
+    *,
+    overwrite: bool = False,
+) -> Iterator[None]:
+    """Let no other process write some outputs for as long as the block runs.
+
+    What writers that were killed have left of them is removed first.
+
+    Raises
+    ------
+    OutputError
+        As `check_outputs`; if another process is writing one of them.
+    """
+    paths = [Path(path) for path in outputs]
+    check_outputs(paths, inputs, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            stack.enter_context(locked_output(path))
+        for path in paths:
+            check_output(path, overwrite=overwrite)  # another may just have finished
+            remove_leftovers(path)
+        yield
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers have left of an output that this process has locked.
+
+    These are `atomic_output`'s temporary files, and folders named alike.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}(\.part)?\.[0-9a-f]{{16}}")
+    with contextlib.suppress(OSError):
+        for name in filter(pattern.fullmatch, os.listdir(path.parent)):
+            left = path.with_name(name)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside `path` that nobody else uses."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 
 def refuse_existing(path: Path) -> None:
@@ -338,7 +398,7 @@ def atomic_output(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     check_output(path, overwrite=overwrite)
     # Named before it is made: a signal in between finds it in the `finally`.
-    temporary = _temporary_name(path)
+    temporary = _temporary(path)
     try:
         temporary.touch(exist_ok=False)
         rights = temporary.stat().st_mode

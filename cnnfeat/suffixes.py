@@ -14,6 +14,11 @@ IMAGES = frozenset(
     ]
 )
 FEATURES = frozenset([".h5", ".hdf5"])
+HEADS = FEATURES
+# What tables and logs are written as, and pictures: each in the format of its suffix.
+TABLES = (".csv",)
+LOGS = (".jsonl",)
+PICTURES = (".png", ".svg", ".pdf")
 SAFETENSORS = ".safetensors"
 WEIGHTS = frozenset([SAFETENSORS, ".pth", ".pt", ".bin"])
 # What cnnfeat itself writes weights as.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from cnnfeat import heads
-from cnnfeat.errors import SplitError
-from cnnfeat.outputs import check_outputs
+from cnnfeat.errors import OptionError, SplitError
+from cnnfeat.outputs import check_suffix, claimed_outputs
 from cnnfeat.splits import (
     Split,
     count_left_out,
@@ -23,6 +23,7 @@ from cnnfeat.splits import (
     usable_rows,
 )
 from cnnfeat.store import FeatureFile, open_features, save_head
+from cnnfeat.suffixes import HEADS
 
 
 @dataclass(frozen=True)
@@ -105,18 +106,24 @@ def train_head(
     DataError
         If features are not finite; the row is named.
     OutputError
-        If `output_path` exists already, is the feature file or cannot be written.
+        If `output_path` exists already, is the feature file, is being written by
+        another process or cannot be written.
+    OptionError
+        If `output_path` does not end as head files do, or options need each other.
     """
     options = options or TrainOptions()
-    check_outputs([output_path], [features_path], overwrite=options.overwrite)
+    _check_options(options, output_path)
     started = time.monotonic()
-    with open_features(features_path) as features:
+    with (
+        claimed_outputs([output_path], [features_path], overwrite=options.overwrite),
+        open_features(features_path) as features,
+    ):
         names = features.resolve(options.layer)
         split = _training_split(features, options)
         fit = _fit(features, names, split, options)
         head = _to_head(features, names, split, fit, options)
         left_out = _left_out(features, split, options)
-    save_head(output_path, head, overwrite=options.overwrite)
+        save_head(output_path, head, overwrite=options.overwrite)
     return TrainReport(
         output=output_path,
         kind=options.kind,
@@ -135,6 +142,16 @@ def train_head(
     )
 
 
+def _check_options(options: TrainOptions, output_path: str) -> None:
+    """Refuse what cannot work, before anything is read."""
+    check_suffix(output_path, HEADS)
+    if options.test_per_class is not None and options.train_per_class is None:
+        raise OptionError(
+            "`test_per_class` draws from the rows that `train_per_class` leaves: "
+            "give both"
+        )
+
+
 def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
     """Return the rows to train on and those held out (none without a draw)."""
     usable = usable_rows(features.table, options.exclude_classes)
@@ -145,11 +162,6 @@ def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
             train_per_class=options.train_per_class,
             test_per_class=options.test_per_class,
             seed=options.seed,
-        )
-    if options.test_per_class is not None:
-        raise SplitError(
-            "`test_per_class` draws from the rows that `train_per_class` leaves: "
-            "give both"
         )
     if not usable.any():
         raise SplitError(
@@ -180,13 +192,13 @@ def _fit(
     settings = head_settings(options)
     X = features.read(names, split.train)
     features.refuse_non_finite(X, split.train)
-    inner = None
+    folds: tuple[Split, ...] = ()
     if settings.chooses_C:
-        inner = inner_positions(features.table, split.train, seed=options.seed)
+        folds = inner_positions(features.table, split.train, seed=options.seed)
     (fit,) = heads.fit_splits(
         X,
         features.labels[split.train],
-        [heads.TrainingRows(np.arange(len(X)), inner, options.seed)],
+        [heads.TrainingRows(np.arange(len(X)), folds, options.seed)],
         settings,
         [features.layers[name].n_features for name in names],
     )

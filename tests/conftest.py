@@ -1,7 +1,9 @@
 """Fixtures shared by all tests: generated images, a miniature network, real data."""
 
 import contextlib
+import ctypes
 import os
+import sys
 
 # Threads that wait for each other by spinning make everything many times slower beside
 # another busy process. Read by OpenMP when torch is imported, here and in children.
@@ -110,6 +112,33 @@ def colour_features(colour_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
+@pytest.fixture(scope="session")
+def colour_head(
+    colour_features: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A head trained on five images of each class of `colour_features`."""
+    from click.testing import CliRunner
+
+    from cnnfeat.cli.main import cli
+
+    path = tmp_path_factory.mktemp("heads") / "svm.h5"
+    arguments = ("train-svm", colour_features, "-o", path, "--train-per-class", 5)
+    result = CliRunner().invoke(cli, [str(one) for one in (*arguments, "--C", 1)])
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture
+def commands(colour_dir, colour_features, colour_head, tmp_path, monkeypatch):
+    """The command lines of `made_commands`, with their inputs and an empty folder."""
+    from made_commands import Commands, patch
+
+    patch(monkeypatch)
+    (tmp_path / "out").mkdir()
+    names = {"images": colour_dir, "features": colour_features, "head": colour_head}
+    return Commands(tmp_path / "out", names)
+
+
 @pytest.fixture
 def tiny_network():
     """A seeded miniature `Network` for 32 x 32 crops and five classes."""
@@ -118,18 +147,41 @@ def tiny_network():
     return make_tiny_network()
 
 
+class _Capabilities(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint32) for name in ("effective", "permitted", "inherit")
+    ]
+
+
+@pytest.fixture
+def as_others():
+    """Let the rights of files count, as they do for everybody but root."""
+    if sys.platform != "linux":
+        pytest.skip("capabilities as on Linux")
+    libc, header = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0)
+    before, now = (_Capabilities * 2)(), (_Capabilities * 2)()
+    for sets in (before, now):
+        assert libc.capget(header, sets) == 0
+    now[0].effective &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    if libc.capset(header, now):
+        pytest.skip("capabilities cannot be changed")
+    yield
+    libc.capset(header, before)
+
+
 @pytest.fixture
 def small_files():
     """A context in which no file may grow beyond 100 kB, as if the disk were full."""
+    return files_up_to(100_000)
+
+
+@contextlib.contextmanager
+def files_up_to(n_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size: writing more fails, as on a full disk."""
     resource = pytest.importorskip("resource")
-
-    @contextlib.contextmanager
-    def limit():
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -8,6 +8,7 @@ import time
 import warnings
 
 import psutil
+import pytest
 
 from cnnfeat.interrupts import SIGNALS
 
@@ -48,6 +49,32 @@ def extract_in_child(arguments, log_path, *, sleeps=0.0, stalls_at=None, dies_at
 
     EagerEngine.start, os.fsync = slow_start, fatal_fsync
     with warnings.catch_warnings():
+        main()
+
+
+def run_with_closed(arguments, closed, out_path, err_path):
+    """Run the program as a shell starts it with some of its streams closed.
+
+    closed: numbers from 0 to 2; what is printed and told goes to the two paths.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    for number, path in enumerate((os.devnull, out_path, err_path)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if number in closed:
+            os.close(number)
+            setattr(sys, name, None)  # as Python itself has it
+        else:
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, buffering=1, closefd=False))
+    sys.argv = ["cnnfeat", *arguments]
+    from made_commands import patch
+
+    from cnnfeat.__main__ import main
+
+    with pytest.MonkeyPatch.context() as monkeypatch, warnings.catch_warnings():
+        patch(monkeypatch)
         main()
 
 

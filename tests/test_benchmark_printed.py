@@ -1,10 +1,14 @@
 """What a benchmark prints: layers × heads, the best marked, nothing said twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_features import options, write_features
 
 from cnnfeat.benchmark import Cell, SplitResult, printed_tables, run_benchmark
+from cnnfeat.benchmark._printed import _published
+from cnnfeat.protocols import get_protocol
 from cnnfeat.report import format_percent
 
 
@@ -60,16 +64,10 @@ def test_tables_fit_80_columns_and_say_nothing_twice(features_path, heads, sizes
     assert sum(report.cells[0].features in line for line in lines) <= 2
 
 
-def test_the_papers_numbers_stand_layer_against_head():
-    from cnnfeat.benchmark._printed import _published
-    from cnnfeat.benchmark._summary import BenchmarkReport
-    from cnnfeat.protocols import get_protocol
-
+def test_the_papers_numbers_stand_layer_against_head(features_path):
     protocol = get_protocol("caltech101-zf")
-    empty = {"split_sets": (), "class_names": (), "n_left_out": 0}
-    report = BenchmarkReport(
-        protocol, (cell(size=30),), **empty, sources={}, settings={}, provenance={}
-    )
+    measured, _ = printed(features_path, C=(1000.0,))
+    report = replace(measured, protocol=protocol, cells=(cell(size=30),))
     text = _published(report).to_text(80)
     assert "44.8 ± 0.7" in text and "as printed" in text
     for source in {result.source for result in protocol.published}:

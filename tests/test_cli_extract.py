@@ -12,6 +12,8 @@ from conftest import FIRST_BLOCK
 from PIL import Image
 
 from cnnfeat.cli.main import cli
+from cnnfeat.errors import ImageError
+from cnnfeat.store._journal import journal_path, read_journal
 
 
 def run(*arguments, stdin=None):
@@ -83,6 +85,77 @@ def test_on_error_fail_stops_and_leaves_nothing(image_dir, tmp_path):
     result = run(image_dir, "-o", output, *FIRST_BLOCK, "--on-error", "fail")
     failed(result, "bee/1.png", "--on-error skip")
     assert os.listdir(output.parent) == []
+
+
+def damage(folder, n):
+    for path in sorted(folder.rglob("*.png"))[:n]:
+        path.write_bytes(b"not an image")
+
+
+@pytest.mark.parametrize(
+    ("n_damaged", "limit", "is_kept"),
+    [
+        *((6, (), True), (7, (), False)),  # half of 12 by default
+        *((1, ("--max-failed", "1"), True), (2, ("--max-failed", "1"), False)),
+        *((1, ("--max-failed", "10%"), True), (2, ("--max-failed", "10%"), False)),
+        *((11, ("--max-failed", "100%"), True), (12, ("--max-failed", "100%"), False)),
+        (12, (), False),
+    ],
+)
+def test_too_many_failed_images_write_nothing(
+    image_dir, tmp_path, n_damaged, limit, is_kept
+):
+    damage(image_dir, n_damaged)
+    output = tmp_path / "out" / "f.h5"
+    output.parent.mkdir()
+    result = run(image_dir, "-o", output, *FIRST_BLOCK, *limit)
+    if is_kept:
+        assert result.exit_code == 0, result.output
+        assert os.listdir(output.parent) == ["f.h5"]
+        return
+    which = "none of the 12" if n_damaged == 12 and limit else "images"
+    failed(result, which, str(image_dir), "the first is ant/0.png: ")
+    assert os.listdir(output.parent) == []
+
+
+def test_a_missing_root_is_named(tmp_path):
+    """A manifest that was moved away from its images."""
+    (tmp_path / "list.csv").write_text("path\na.png\nb.png\n")
+    result = run(tmp_path / "list.csv", "-o", tmp_path / "f.h5", *FIRST_BLOCK)
+    failed(result, f"none of the 2 images under {tmp_path}", "a.png", "no such file")
+    assert os.listdir(tmp_path) == ["list.csv"]
+
+
+def test_rows_kept_before_too_many_failed_stay_for_resume(image_dir, tmp_path):
+    output = tmp_path / "f.h5"
+    options = (*FIRST_BLOCK, "--batch-size", 4, "--engine", "eager")
+    damage(image_dir / "cat", 4)  # the last four
+
+    def stop(batch, *_):
+        if batch.stop == 8:
+            raise ImageError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnfeat.extraction._run.SECONDS_BETWEEN_COMMITS", -1.0)
+        patch.setattr("cnnfeat.extract._run.refuse_failures", stop)
+        failed(run(image_dir, "-o", output, *options), "stopped")
+    rows = read_journal(journal_path(output)).rows_done
+    assert rows >= 4
+    result = run(image_dir, "-o", output, *options, "--resume", "--max-failed", 0)
+    failed(result, "more than the 0 that may fail", "cat/0.png")
+    assert read_journal(journal_path(output)).rows_done >= rows
+
+
+def test_a_folder_among_the_paths_is_one_line(image_dir, tmp_path):
+    output = tmp_path / "f.h5"
+    lines = f"{image_dir}/ant/0.png\n{image_dir}/bee\n"
+    result = run("-", "-o", output, *FIRST_BLOCK, stdin=lines)
+    failed(result, "standard input: line 2", f"{image_dir}/bee is a folder")
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("path\nimages/ant/0.png\nimages/bee\n")
+    result = run(manifest, "-o", output, *FIRST_BLOCK)
+    failed(result, "list.csv: line 3: images/bee is a folder")
+    assert not output.exists()
 
 
 def test_paths_on_stdin(image_dir, tmp_path):

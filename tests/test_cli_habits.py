@@ -1,5 +1,8 @@
 """What every command has in common: short flags, lists, groups, the environment."""
 
+import csv
+import json
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -223,3 +226,48 @@ def test_networks_and_layers_are_completed():
     ]
     layers = complete(["cnnfeat", "layers", "resnet50", "layer4.2.conv"], n_typed=3)
     assert layers == [f"layer4.2.conv{k}" for k in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def twelve_classes(tmp_path_factory):
+    """A feature file of twelve made classes, and an SVM on some of its images."""
+    from made_features import write_features
+
+    folder = tmp_path_factory.mktemp("twelve")
+    write_features(folder / "f.h5", n_classes=12)
+    trained = run(
+        *("train-svm", folder / "f.h5", "-o", folder / "h.h5", "--layer", "layer10"),
+        *("--C", 1, "--train-per-class", 6),
+    )
+    assert trained.exit_code == 0, trained.output
+    return folder
+
+
+def test_of_many_classes_the_worst_are_printed_and_all_written(
+    twelve_classes, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    files = (twelve_classes / "h.h5", twelve_classes / "f.h5")
+    asked = ("evaluate", *files, "--per-class", tmp_path / "c.csv")
+    lines = run(*asked).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = [line.split() for line in lines if line.startswith("class")][1:]
+    accuracies = [float(words[-1]) for words in shown]
+    assert len(shown) == 10 and accuracies == sorted(accuracies)
+    rows = list(csv.DictReader((tmp_path / "c.csv").read_text().splitlines()))
+    told = json.loads(run(*asked, "--overwrite", "--json").stdout)
+    written = {row["class"]: float(row["accuracy"]) for row in rows}
+    assert written == told["per_class_accuracy"]
+    assert [int(row["n_images"]) for row in rows] == [6] * 12
+    assert 100 * min(told["per_class_accuracy"].values()) == pytest.approx(
+        accuracies[0], abs=0.05
+    )
+    refused = run(*asked)
+    assert refused.exit_code == 1 and "exists already" in refused.stderr
+
+
+def test_counts_of_several_splits_are_no_shape(twelve_classes, tmp_path):
+    asked = ("splits", twelve_classes / "f.h5", "-o", tmp_path / "s.csv")
+    lines = run(*asked, "--train-per-class", 5, "--splits", 3).stdout.splitlines()
+    (train,) = [line for line in lines if line.startswith("n train")]
+    assert train.split() == ["n", "train", "60", "each"]

@@ -15,56 +15,73 @@ from cnnfeat.predict import PredictOptions, predict_images
 
 # Whatever their bytes: a command is refused before it reads them.
 FILES = ("head.h5", "w.safetensors", "ranges.toml", "images.tar")
+# Other names of inputs, with the suffix that an output must have.
+LINKS = {
+    **{f"list.{end}": "list.csv" for end in ("h5", "jsonl")},
+    **{f"image.{end}": "images/ant/0.png" for end in ("h5", "csv")},
+    "bee.h5": "images/bee/1.png",
+    "tar.h5": "images.tar",
+    **{f"weights.{end}": "w.safetensors" for end in ("h5", "csv")},
+    **{f"features.{end}": "features.h5" for end in ("csv", "png")},
+    **{f"head.{end}": "head.h5" for end in ("csv", "png", "jsonl")},
+    "made.csv": "class0/000.png",
+    "train.csv": "lists/TrainImages.txt",
+    "splits.svg": "splits.csv",
+    **{f"ranges.{end}": "ranges.toml" for end in ("jsonl", "png")},
+}
 INPUTS_AS_OUTPUTS = (
-    "extract list.csv -o list.csv",
-    "extract images -o images/ant/0.png",
-    "extract images.tar -o images.tar",
-    "extract images --weights w.safetensors -o w.safetensors",
-    "extract list.csv -o images/bee/1.png",
+    "extract list.csv -o list.h5",
+    "extract images -o image.h5",
+    "extract images.tar -o tar.h5",
+    "extract images --weights w.safetensors -o weights.h5",
+    "extract list.csv -o bee.h5",
     "train-svm features.h5 -o features.h5",
     "train-softmax features.h5 -o features.h5",
-    "evaluate head.h5 features.h5 --predictions features.h5",
-    "evaluate head.h5 features.h5 --predictions head.h5",
-    "evaluate head.h5 features.h5 --confusion features.h5",
-    "evaluate head.h5 features.h5 --confusion head.h5",
+    "evaluate head.h5 features.h5 --predictions features.csv",
+    "evaluate head.h5 features.h5 --predictions head.csv",
+    "evaluate head.h5 features.h5 --confusion features.png",
+    "evaluate head.h5 features.h5 --confusion head.png",
     "benchmark features.h5 --splits-file report/splits.csv --report report",
     "benchmark features.h5 --report pictures",
-    "splits features.h5 --train-per-class 1 -o features.h5",
-    "splits features.h5 --train-per-class 1 -o class0/000.png",
+    "splits features.h5 --train-per-class 1 -o features.csv",
+    "splits features.h5 --train-per-class 1 -o made.csv",
     "splits list.csv --train-per-class 1 -o list.csv",
-    "splits images --train-per-class 1 -o images/ant/0.png",
-    "splits features.h5 --protocol mit67 --lists lists -o lists/TrainImages.txt",
+    "splits images --train-per-class 1 -o image.csv",
+    "splits features.h5 --protocol mit67 --lists lists -o train.csv",
     "finetune images --weights w.safetensors -o w.safetensors",
-    "finetune images -o new.pth --init head.h5 --log-file head.h5",
-    "finetune images -o new.pth --splits-file splits.csv --curves splits.csv",
-    "finetune images -o new.pth --augment ranges.toml --log-file ranges.toml",
-    "finetune list.csv -o new.pth --log-file list.csv",
+    "finetune images -o new.pth --init head.h5 --log-file head.jsonl",
+    "finetune images -o new.pth --splits-file splits.csv --curves splits.svg",
+    "finetune images -o new.pth --augment ranges.toml --log-file ranges.jsonl",
+    "finetune list.csv -o new.pth --log-file list.jsonl",
     "finetune images -o new.pth --curves images/ant/0.png",
     "finetune images --show-augment images/ant/0.png",
-    "finetune images --augment ranges.toml --show-augment ranges.toml",
-    "predict head.h5 images -o head.h5",
+    "finetune images --augment ranges.toml --show-augment ranges.png",
+    "predict head.h5 images -o head.csv",
     "predict head.h5 list.csv -o list.csv",
-    "predict head.h5 images -o images/ant/0.png",
+    "predict head.h5 images -o image.csv",
 )
+# One file under several names.
+BOTH = [f"both.{end}" for end in ("csv", "png", "svg", "pth", "jsonl")]
 ONE_FILE_TWICE = (
-    "evaluate head.h5 features.h5 --predictions new --confusion new",
-    "finetune images -o new.pth --log-file new.pth",
-    "finetune images -o new.pth --log-file new --curves new",
-    "finetune images -o new.pth --show-augment new.pth",
-    "finetune images -o new.pth --curves new --show-augment new",
+    "evaluate head.h5 features.h5 --predictions both.csv --confusion both.png",
+    "finetune images -o both.pth --log-file both.jsonl",
+    "finetune images -o new.pth --log-file both.jsonl --curves both.png",
+    "finetune images -o both.pth --show-augment both.png",
+    "finetune images -o new.pth --curves both.svg --show-augment both.png",
+    "finetune images -o new.pth --curves new.png --show-augment new.png",
 )
 TO_ODD_PLACES = (
-    "extract images -o {}",
-    "extract images -o {} --resume",
-    "train-svm features.h5 -o {}",
-    "evaluate head.h5 features.h5 --predictions {}",
-    "evaluate head.h5 features.h5 --confusion {}",
-    "splits features.h5 --train-per-class 1 -o {}",
-    "finetune images -o {}",
-    "finetune images -o new.pth --log-file {}",
-    "finetune images -o new.pth --log-file {} --resume",
-    "finetune images --show-augment {}",
-    "predict head.h5 images -o {}",
+    "extract images -o odd/x.h5",
+    "extract images -o odd/x.h5 --resume",
+    "train-svm features.h5 -o odd/x.h5",
+    "evaluate head.h5 features.h5 --predictions odd/x.csv",
+    "evaluate head.h5 features.h5 --confusion odd/x.svg",
+    "splits features.h5 --train-per-class 1 -o odd/x.csv",
+    "finetune images -o odd/x.pth",
+    "finetune images -o new.pth --log-file odd/x.jsonl",
+    "finetune images -o new.pth --log-file odd/x.jsonl --resume",
+    "finetune images --show-augment odd/x.pdf",
+    "predict head.h5 images -o odd/x.csv",
 )
 
 
@@ -82,6 +99,11 @@ def folder(image_dir, tmp_path, monkeypatch) -> Path:
         (tmp_path / name).write_text("hand-made")
     # An image of the feature file under a name that a report writes.
     os.link(tmp_path / "class0" / "000.png", tmp_path / "pictures" / "confusion.png")
+    for link, name in LINKS.items():
+        os.link(tmp_path / name, tmp_path / link)
+    (tmp_path / BOTH[0]).write_text("hand-made")
+    for link in BOTH[1:]:
+        os.link(tmp_path / BOTH[0], tmp_path / link)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -109,7 +131,7 @@ def test_an_input_is_never_an_output(folder, line):
 
 
 def test_an_image_is_no_output_of_a_resumed_extraction(folder):
-    line = "extract images -o images/ant/0.png --resume"
+    line = "extract images -o image.h5 --resume"
     assert "is read by this command" in refusal(folder, line)
 
 
@@ -123,14 +145,14 @@ def test_two_outputs_are_never_one_file(folder, line, overwrite):
 @pytest.mark.parametrize("line", TO_ODD_PLACES)
 def test_what_is_no_regular_file_stays(folder, line, kind):
     (folder / "odd").mkdir()
-    odd = folder / "odd" / "x.pth"
+    odd = folder / next(word for word in line.split() if word.startswith("odd/"))
     if kind == "pipe":
         os.mkfifo(odd)
     else:
         odd.symlink_to(folder / "there")
     (folder / "there").write_text("hand-made")
     again = "" if "--resume" in line else " --overwrite"
-    told = refusal(folder, line.format("odd/x.pth") + again)
+    told = refusal(folder, line + again)
     assert "symbolic link to" in told if kind == "link" else "a pipe" in told
     assert "--overwrite" not in told
     assert odd.is_symlink() if kind == "link" else odd.is_fifo()
@@ -146,6 +168,6 @@ def test_the_weights_behind_a_head_are_not_written_over(folder, monkeypatch):
             "head.h5",
             "images",
             PredictOptions(overwrite=True),
-            output_path="w.safetensors",
+            output_path="weights.csv",
         )
     assert (folder / "w.safetensors").read_bytes() == b"hand-made"

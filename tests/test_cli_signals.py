@@ -9,11 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from faults import wait_until
 from made_features import write_features
-
-from cnnfeat.cli.main import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = "cnnfeat: interrupted"
@@ -93,15 +90,6 @@ def folder(tmp_path):
     return tmp_path / "out"
 
 
-@pytest.fixture(scope="module")
-def head(colour_features, tmp_path_factory):
-    path = tmp_path_factory.mktemp("heads") / "svm.h5"
-    arguments = ("train-svm", colour_features, "-o", path, "--train-per-class", 5)
-    result = CliRunner().invoke(cli, [str(one) for one in (*arguments, "--C", 1)])
-    assert result.exit_code == 0, result.output
-    return path
-
-
 DRAW = ("--train-per-class", 4)
 COMMANDS = {
     "train-svm": ("{features}", "-o", "{out}/h.h5", "--C", 1),
@@ -126,9 +114,9 @@ COMMANDS = {
     ],
 )
 def test_a_signal_while_an_output_is_written_leaves_nothing(
-    start, folder, colour_features, colour_dir, head, command, number
+    start, folder, colour_features, colour_dir, colour_head, command, number
 ):
-    names = {"features": colour_features, "images": colour_dir, "head": head}
+    names = {"features": colour_features, "images": colour_dir, "head": colour_head}
     arguments = [str(one).format(out=folder, **names) for one in COMMANDS[command]]
     child = start(AT_OUTPUT, command, *arguments)
     begun = [name for name in os.listdir(folder) if not name.endswith(".lock")]

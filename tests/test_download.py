@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import files_up_to
 
 from cnnfeat.datasets import (
     FileRecipe,
@@ -97,6 +98,25 @@ def recipe_of(server, **changes):
         md5=hashlib.md5(PAYLOAD).hexdigest(),
     )
     return replace(plain, **changes)
+
+
+def test_a_full_disk_is_no_broken_connection(server, tmp_path):
+    with files_up_to(50_000), pytest.raises(DownloadError) as caught:
+        fetch_file(recipe_of(server), tmp_path / "file.bin", **FAST)
+    assert "file.bin.part: cannot be written: File too large" in str(caught.value)
+    assert "50000 bytes are kept" in str(caught.value)
+    assert len(server.requests) == 1  # it is not tried again
+    fetch_file(recipe_of(server), tmp_path / "file.bin", **FAST)
+    assert server.requests[1:] == ["bytes=50000-"]
+    assert (tmp_path / "file.bin").read_bytes() == PAYLOAD
+
+
+def test_an_archive_of_folders_without_end_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("a/" * 1500 + "x.jpg"))
+    with pytest.raises(DownloadError, match="is 1501 folders deep"):
+        unpack_archive(tmp_path / "x.tar", tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
 
 
 def test_a_good_server_gives_the_bytes_and_progress(server, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import FIRST_BLOCK, write_image
+from PIL import Image
 from store_rows import datasets, leftovers
 
 from cnnfeat.cli.main import cli
@@ -86,6 +87,25 @@ def test_float16_rows_are_kept_to_the_bit(image_dir, tmp_path):
     report(image_dir, "-o", output, "--dtype", "float16", "--retry-failed")
     report(image_dir, "-o", once, "--dtype", "float16")
     assert datasets(output) == datasets(once)
+
+
+def test_the_range_of_values_stays_that_of_the_file(image_dir, tmp_path):
+    def write_deep(name, brightest):
+        values = np.linspace(0, brightest, 48 * 48).astype(np.uint16)
+        Image.fromarray(values.reshape(48, 48)).save(image_dir / name)
+
+    for k in range(4):
+        write_deep(f"ant/{k}.png", 3000 + k)
+    (image_dir / "bee" / "0.png").write_bytes(b"")
+    output = tmp_path / "f.h5"
+    report(image_dir, "-o", output)
+    with h5py.File(output) as file:
+        before = file["provenance"].attrs["range"]
+    write_deep("bee/0.png", 60_000)  # on its own it would settle another range
+    record = report(image_dir, "-o", output, "--retry-failed")
+    assert (record["n_failed"], record["n_resumed"]) == (0, 7)
+    with h5py.File(output) as file:
+        assert file["provenance"].attrs["range"] == before != "auto"
 
 
 def refused(result, *words):

@@ -12,6 +12,7 @@ from cnnfeat.extraction._graphs import OpenVINOEngine
 from cnnfeat.extraction._model_cache import ModelCache, cache_folder
 from cnnfeat.extraction._tap_module import TapModule
 from cnnfeat.layers import resolve_layers
+from cnnfeat.outputs import locked_output
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
@@ -36,6 +37,25 @@ def test_what_was_kept_is_found_under_its_identity_alone(tmp_path):
     assert cache.find("c") is None
     cache.keep("a", save_text("again"))
     assert ModelCache(tmp_path).find("a").read_text() == "again"
+
+
+def test_what_a_killed_run_has_left_is_swept(tmp_path):
+    cache = ModelCache(tmp_path)
+    left = tmp_path / "openvino" / ".new-abc" / "entry"
+    left.mkdir(parents=True)
+    (left / "model.xml").write_text("half")
+    cache.keep("a", save_text("text"))
+    assert len(os.listdir(tmp_path / "openvino")) == 1
+    assert cache.find("a").read_text() == "text"
+
+
+def test_while_another_process_keeps_a_network_nothing_is_swept(tmp_path):
+    cache = ModelCache(tmp_path)
+    theirs = tmp_path / "openvino" / ".new-abc"
+    theirs.mkdir(parents=True)
+    with locked_output(tmp_path / "openvino" / ".new"):
+        cache.keep("a", save_text("text"))
+    assert theirs.is_dir() and cache.find("a") is None
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin", "sha256.json"])

@@ -18,6 +18,7 @@ from tiny import TINY_PREPROCESSING, TinyNet, make_tiny_network
 from cnnfeat.errors import (
     DataError,
     LayerError,
+    OptionError,
     OutputError,
     ProvenanceError,
     SplitError,
@@ -211,7 +212,7 @@ def test_last_99_names_the_stages(colour_dir, tmp_path):
 
 
 def test_a_batch_of_one_cannot_train_batch_norm(colour_dir, tmp_path):
-    with pytest.raises(DataError, match="`batch_norm=frozen`"):
+    with pytest.raises(OptionError, match="`batch_norm=frozen`"):
         run(colour_dir, tmp_path / "w.safetensors", batch_size=1, batch_norm="train")
     assert run(colour_dir, tmp_path / "w.safetensors", batch_size=1, epochs=1)
 
@@ -229,7 +230,7 @@ def test_a_run_at_chance_stops(colour_dir, tmp_path):
 
 
 def test_outputs_are_refused_before_any_work(colour_dir, tmp_path):
-    with pytest.raises(OutputError, match=r"\.safetensors or \.pth"):
+    with pytest.raises(OptionError, match=r"\.pth or \.safetensors"):
         run(colour_dir, tmp_path / "w.bin")
     with pytest.raises(OutputError, match="no folder"):
         run(colour_dir, tmp_path / "missing" / "w.pth")

@@ -11,6 +11,7 @@ from tiny import make_tiny_network
 from cnnfeat.errors import (
     CnnfeatWarning,
     DataError,
+    OptionError,
     ProvenanceError,
     WeightsError,
 )
@@ -214,7 +215,7 @@ def finetune_tiny(images, folder, **changes):
 
 def test_a_random_classifier_gets_no_share():
     options = FinetuneOptions(interpolate=0.5)
-    with pytest.raises(DataError, match=r"`interpolate=0\.5` needs `init`"):
+    with pytest.raises(OptionError, match=r"`interpolate=0\.5` needs `init`"):
         check_options(options, "images", "w.safetensors")
 
 

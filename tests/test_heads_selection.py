@@ -9,12 +9,13 @@ from row_source import ListSource
 
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.heads import (
+    CGrid,
+    FoldedProblem,
     HeadSettings,
     LinearSVM,
     Softmax,
     TrainingProblem,
     TrainingRows,
-    default_grid,
     fit_splits,
     select_C,
     warn_of_edges,
@@ -36,7 +37,7 @@ def make_images(d, k=4, per_class=12, seed=0):
 
 
 def draw_inner(y, seed=0):
-    """Positions to fit on and to choose on, of rows that have no paths."""
+    """Folds of positions to choose C on, of rows that have no paths."""
     return inner_positions(ImageTable.from_labels(y), np.arange(len(y)), seed=seed)
 
 
@@ -71,7 +72,7 @@ def tight(monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "C", "d"),
     [
-        *(("softmax", 1e20, 6), ("softmax", 1e7, 300), ("softmax", 1e100, 6)),
+        *(("softmax", 1e39, 6), ("softmax", 1e39, 300), ("softmax", 1e100, 6)),
         *(("svm", 1e20, 300), ("svm", 1e38, 6), ("svm", 1e38, 300)),
     ],
 )
@@ -104,15 +105,14 @@ def test_a_split_among_many_equals_the_split_alone(tight, kind, d, scale):
     splits = draw_splits(y)
     together = fit_splits(X, y, splits, settings)
     for split, result in zip(splits, together, strict=True):
+        (alone,) = fit_splits(X, y, [split], settings)
+        assert result.choice.C == alone.choice.C
+        assert result.choice.scores == alone.choice.scores == result.validation
         Z, y_train = X[split.rows], y[split.rows]
         Z = settings.transform().fit(Z).transform(Z)
-        head = ESTIMATORS[kind](tol=1e-10)
-        choice = select_C(make_problem(Z, y_train, head), GRID, split.inner)
-        assert result.choice.C == choice.C
-        assert result.choice.scores == choice.scores == result.validation
-        alone = head.set_params(C=choice.C).fit(Z, y_train)
-        np.testing.assert_allclose(result.linear.coef, alone.coef_, atol=1e-4)
-        np.testing.assert_allclose(result.linear.intercept, alone.intercept_, atol=1e-4)
+        head = ESTIMATORS[kind](tol=1e-10, C=result.choice.C).fit(Z, y_train)
+        np.testing.assert_allclose(result.linear.coef, head.coef_, atol=1e-4)
+        np.testing.assert_allclose(result.linear.intercept, head.intercept_, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["svm", "softmax"])
@@ -136,27 +136,13 @@ def test_the_head_of_a_fit_scores_as_its_estimator(kind, k):
     assert head.class_names == tuple(f"class {name}" for name in range(k))
 
 
-def test_the_order_of_the_grid_does_not_matter_and_ties_go_to_the_smaller_C():
+def test_the_order_of_the_grid_does_not_matter():
     X, y = make_images(40, k=2)
-    X[:, 0] += 3 * y
-    problem, inner = make_problem(X, y), draw_inner(y)
-    forward = select_C(problem, GRID, inner)
-    backward = select_C(problem, GRID[::-1], inner)
+    part = FoldedProblem(make_problem(X, y), draw_inner(y))
+    forward = select_C([part], CGrid(GRID))
+    backward = select_C([part], CGrid(GRID[::-1]))
     assert forward.C == backward.C and forward.scores == backward.scores
-    assert GRID[int(np.argmax(forward.scores))] == forward.C
-
-
-def test_C_is_scored_on_the_rows_given():
-    X, y = make_images(20)
-    inner = (np.arange(0, 48, 2), np.arange(1, 48, 2))
-    choice = select_C(make_problem(X, y), GRID, inner)
-    scores = []
-    for C in GRID:
-        predicted = LinearSVM(C=C).fit(X[::2], y[::2]).predict(X[1::2])
-        scores.append(
-            np.mean([(predicted[y[1::2] == k] == k).mean() for k in range(4)])
-        )
-    np.testing.assert_allclose(choice.scores, scores)
+    assert forward.scores[GRID.index(forward.C)] == max(forward.scores)
 
 
 def test_a_grid_of_one_is_fitted_without_a_choice():
@@ -181,21 +167,6 @@ def test_a_choice_without_rows_to_choose_on_is_refused():
 
 @pytest.mark.parametrize("kind", [LinearSVM, Softmax])
 @pytest.mark.parametrize("d", [5, 200])
-def test_part_of_a_problem_equals_the_problem_of_that_part(kind, d):
-    X, y = make_images(d)
-    rows = np.flatnonzero(np.arange(len(y)) % 3 > 0)
-    weights = np.linspace(1, 2, len(y))
-    head = kind(tol=1e-10)
-    whole = make_problem(X, y, head, sample_weight=weights)
-    whole.share_gram()
-    part = whole.take(rows).fit(0.7)
-    alone = kind(C=0.7, tol=1e-10).fit(X[rows], y[rows], sample_weight=weights[rows])
-    np.testing.assert_allclose(part.coef, alone.coef_, atol=1e-4)
-    assert part.side == alone.solver_
-
-
-@pytest.mark.parametrize("kind", [LinearSVM, Softmax])
-@pytest.mark.parametrize("d", [5, 200])
 def test_a_fit_that_starts_at_another_C_ends_where_a_fresh_one_does(kind, d):
     X, y = make_images(d)
     problem = make_problem(X, y, kind(tol=1e-10))
@@ -211,10 +182,11 @@ def test_weights_start_a_fit_to_other_rows_only_where_they_mean_the_same():
     assert few.can_start(many)
     wide = make_images(300)[0]
     gram = make_problem(wide, y)
-    assert not gram.take(np.arange(0, len(y), 2)).can_start(gram)
+    assert gram.can_start(gram)
+    assert not make_problem(wide[::2], y[::2]).can_start(gram)
     assert not few.can_start(make_problem(X, y % 3))  # another number of columns
     dropped = make_problem(X, y, LinearSVM(dropout=0.5))
-    assert not dropped.can_start(dropped)
+    assert not dropped.can_start(make_problem(X, y, LinearSVM(dropout=0.5)))
 
 
 def test_a_streamed_problem_chooses_and_fits_as_one_in_memory():
@@ -235,16 +207,16 @@ def test_a_streamed_problem_chooses_and_fits_as_one_in_memory():
 def test_a_bad_grid_is_refused(grid):
     X, y = make_images(5)
     with pytest.raises(DataError, match=r"grid of C is empty|finite number above 0"):
-        select_C(make_problem(X, y), grid, draw_inner(y))
+        select_C([FoldedProblem(make_problem(X, y), draw_inner(y))], CGrid(grid))
 
 
 def test_a_class_with_one_row_is_trained_on_and_not_chosen_on():
     X, y = make_images(5)
     y[0] = 99
-    train, validation = draw_inner(y)
-    assert 0 in train and 0 not in validation
-    choice = select_C(make_problem(X, y), GRID, (train, validation))
-    assert max(choice.scores) <= 1
+    folds = draw_inner(y)
+    assert all(0 in fold.train and 0 not in fold.test for fold in folds)
+    choice = select_C([FoldedProblem(make_problem(X, y), folds)], CGrid(GRID))
+    assert 0 < max(choice.scores) <= 1
 
 
 def test_an_unknown_kind_is_named():
@@ -268,17 +240,11 @@ def test_one_warning_tells_of_all_edges():
     warn_of_edges([("a", 1.0, GRID)])  # a warning is an error here
 
 
-def test_the_default_grid_follows_the_scale_of_the_features():
-    X, _ = make_images(30)
-    assert len(default_grid(X)) == 7
-    np.testing.assert_allclose(default_grid(10 * X), np.array(default_grid(X)) / 100)
-
-
 def test_dropout_goes_through_the_choice():
     X, y = make_images(30)
     settings = HeadSettings("softmax", C=GRID, dropout=0.5, device="cpu")
     rows = draw_splits(y, 1)[0]
-    seeds = [TrainingRows(rows.rows, rows.inner, seed) for seed in (1, 2, 1)]
+    seeds = [TrainingRows(rows.rows, rows.folds, seed) for seed in (1, 2, 1)]
     first, other, again = fit_splits(X, y, seeds, settings)
     assert first.choice.C in GRID
     np.testing.assert_array_equal(first.linear.coef, again.linear.coef)
@@ -301,7 +267,8 @@ def test_splits_on_several_threads_equal_splits_one_by_one():
         torch.set_num_threads(n_threads)
     for one, other in zip(alone, together, strict=True):
         assert one.choice.C == other.choice.C
-        np.testing.assert_array_equal(one.linear.coef, other.linear.coef)
+        # The last split has all threads, which add up in another order.
+        np.testing.assert_allclose(one.linear.coef, other.linear.coef, atol=1e-5)
 
 
 def test_an_error_in_one_thread_is_the_error_of_all():

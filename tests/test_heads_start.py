@@ -9,11 +9,12 @@ from hypothesis import given, settings, strategies as st
 
 from cnnfeat.heads import LinearSVM, _search
 from cnnfeat.heads._active_set import worth_exact
+from cnnfeat.heads._conjugate_gradients import conjugate_gradients
 from cnnfeat.heads._losses import Logistic, SquaredHinge
 from cnnfeat.heads._newton import Stopping, minimise
 from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._rows import Rows, mirror_lower
-from cnnfeat.heads._search import Plane, search_plane
+from cnnfeat.heads._search import Plane, line_search, search_plane
 from cnnfeat.heads._start import start_separable
 
 
@@ -136,3 +137,37 @@ def test_the_lower_triangle_is_mirrored(n, step):
     lower = A.tril()
     expected = lower + lower.tril(-1).T
     assert torch.equal(mirror_lower(A, step), expected)
+
+
+# -- what rounding does at large C -----------------------------------------------------
+
+
+def test_a_preconditioner_that_rounding_made_indefinite_leads_nowhere():
+    rows, hinge, _, penalty = make_problem(60, 6, 3, 1.0)
+    W = torch.zeros(rows.p, 3, dtype=torch.float64)
+    _, G, state = hinge.evaluate(rows.forward(W))
+    gradient = rows.adjoint(G)
+    objective = Objective(rows, hinge, penalty)
+    enough = torch.full((3,), 1e-9).double()
+    for wrong in (torch.neg, torch.zeros_like):
+        found = conjugate_gradients(objective, state, gradient, wrong, enough)
+        assert found.n_products == 1 and found.D.isfinite().all()
+
+
+@pytest.mark.parametrize("fatal", [2, 3, 100])
+def test_a_step_that_rounding_spoils_near_the_end_is_taken_back(monkeypatch, fatal):
+    rows, hinge, _, penalty = make_problem(200, 20, 4, 1.0)
+    calls = []
+
+    def spoilt(*arguments):
+        calls.append(1)
+        t = line_search(*arguments)
+        return t * torch.inf if len(calls) >= fatal else t
+
+    monkeypatch.setattr("cnnfeat.heads._newton.line_search", spoilt)
+    monkeypatch.setattr("cnnfeat.heads._newton.NEAR", 1e9)
+    start = torch.zeros(rows.p, 4, dtype=torch.float64)
+    found = minimise(Objective(rows, hinge, penalty), start, Stopping(1e-12))
+    assert found.W.isfinite().all() and found.value.isfinite().all()
+    torch.testing.assert_close(found.F, rows.forward(found.W))
+    assert (objective(rows, hinge, penalty, found.W) <= found.value * (1 + 1e-9)).all()

@@ -216,8 +216,8 @@ def test_a_failed_download_names_the_three_ways_on(torch_home, monkeypatch, erro
     message = str(caught.value)
     assert "\n" not in message
     assert f"put squeezenet1_1-b8a52dc0.pth into {torch_home}" in message
-    assert "--weights PATH" in message
-    assert "--model efficientnet_lite0" in message
+    assert "`weights=PATH`" in message
+    assert "`model=efficientnet_lite0`" in message
     assert socket.getdefaulttimeout() is None
 
 

@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and never in the place of what is no output."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 
 from cnnfeat.errors import OutputError
-from cnnfeat.outputs import atomic_output, check_outputs, json_safe
+from cnnfeat.outputs import (
+    atomic_output,
+    check_outputs,
+    claimed_outputs,
+    json_safe,
+)
 
 
 def test_numbers_that_json_cannot_hold_become_none():
@@ -91,6 +97,43 @@ def test_two_outputs_are_two_files(tmp_path, exists, overwrite):
     again = Path(tmp_path, "..", tmp_path.name, "x")
     with pytest.raises(OutputError, match="are one file"):
         check_outputs([path, again], [], overwrite=overwrite)
+
+
+def test_a_closed_folder_is_no_place_for_an_output(tmp_path, as_others):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    folder.chmod(0o600)
+    try:
+        with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+            check_outputs([folder / "x.csv"], [])
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_claim_ends_with_its_block_and_leaves_nothing(tmp_path):
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    busy = pytest.raises(OutputError, match="another process is writing b")
+    with claimed_outputs(paths, []), busy, claimed_outputs(reversed(paths), []):
+        pytest.fail("it was claimed twice")
+    with claimed_outputs(paths, []):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_output_that_appears_while_it_is_claimed_is_kept(tmp_path, monkeypatch):
+    """Another process has finished between the first look and the lock."""
+    path = tmp_path / "a.csv"
+
+    @contextlib.contextmanager
+    def late(path):
+        path.write_text("theirs")
+        yield
+
+    monkeypatch.setattr("cnnfeat.outputs.locked_output", late)
+    exists = pytest.raises(OutputError, match="exists already")
+    with exists, claimed_outputs([path], []):
+        pytest.fail("it was claimed")
+    assert path.read_text() == "theirs"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

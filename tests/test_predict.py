@@ -213,6 +213,17 @@ def test_wrong_usage(colour_dir, arguments, message):
     assert result.exit_code == 2 and message in result.stderr
 
 
+def test_where_no_image_can_be_read_nothing_is_written(tuned, tmp_path):
+    for k in range(3):
+        (tmp_path / f"{k}.png").write_bytes(b"not an image")
+    output = tmp_path / "p.csv"
+    result = invoke("predict", tuned, tmp_path, "-o", output, "--workers", 0, "--quiet")
+    assert result.exit_code == 1 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert f"none of the 3 images under {tmp_path} can be read" in line
+    assert not output.exists()
+
+
 def test_predictions_have_finite_scores(tuned, colour_dir):
     report = predict_images(str(tuned), str(colour_dir), OPTIONS)
     assert np.isfinite([one.scores for one in report.predictions]).all()

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols import (
     PROTOCOLS,
@@ -15,6 +15,7 @@ from cnnfeat.protocols import (
     protocol_splits,
     read_published_splits,
 )
+from cnnfeat.splits import split_seed
 
 BACKGROUND = "BACKGROUND_Google"
 
@@ -73,8 +74,10 @@ def test_the_table_of_the_design():
     assert columns["caltech256-zf"] == (256, (15, 30, 45, 60), 50, 5)
     assert columns["sun397"] == (397, (50,), 50, 10)
     assert columns["scene15"] == (15, (100,), None, 10)
-    assert round(30 * PROTOCOLS["caltech101-decaf"].inner_held_out) == 5
-    assert round(50 * PROTOCOLS["sun397"].inner_held_out) == 8
+    assert PROTOCOLS["caltech101-decaf"].inner_held_out(30) == 5
+    assert PROTOCOLS["caltech101-decaf"].inner_held_out(15) is None
+    assert PROTOCOLS["sun397"].inner_held_out(50) == 8
+    assert PROTOCOLS["caltech101"].inner_held_out(30) is None
     assert PROTOCOLS["cub200"].metric == "accuracy"
 
 
@@ -133,9 +136,9 @@ def test_zf_s_own_headline_has_a_number_for_every_training_size(
 
 def test_an_unknown_protocol_is_answered_with_names():
     assert get_protocol("folder").name == "folder"
-    with pytest.raises(SplitError, match=r"'caltech-101'; nearest: caltech101"):
+    with pytest.raises(OptionError, match=r"'caltech-101'; nearest: caltech101"):
         get_protocol("caltech-101")
-    with pytest.raises(SplitError, match=r"nearest: .*scene15, folder"):
+    with pytest.raises(OptionError, match=r"nearest: .*scene15, folder"):
         get_protocol("xyz")
 
 
@@ -163,14 +166,21 @@ def test_caltech101_has_the_rows_that_its_protocols_say(name, n_classes, n_test)
 
 
 @pytest.mark.usefixtures("quiet")
-def test_sizes_can_be_given_and_splits_share_their_seeds():
+def test_sizes_can_be_given_and_a_split_alone_has_its_own_seed():
     labels, paths, names, usable = listing(caltech101_counts())
     zf = PROTOCOLS["caltech101-zf"]
     small = splits_of(
         zf, labels, paths, names, usable, train_per_class=15, n_splits=2, seed=3
     )
     (other,) = splits_of(
-        zf, labels, paths, names, usable, train_per_class=15, n_splits=1, seed=4
+        zf,
+        labels,
+        paths,
+        names,
+        usable,
+        train_per_class=15,
+        n_splits=1,
+        seed=split_seed(3, 1),
     )
     assert len(small) == 2
     np.testing.assert_array_equal(small[1].train, other.train)
@@ -220,9 +230,9 @@ def test_any_folder_with_the_sizes_given():
         folder, labels, paths, names, usable, train_per_class=4, test_per_class=3
     )
     assert [len(split.test) for split in splits] == [6] * 5
-    with pytest.raises(SplitError, match="folder needs `train_per_class`"):
+    with pytest.raises(OptionError, match="folder needs `train_per_class`"):
         splits_of(folder, labels, paths, names, usable)
-    with pytest.raises(SplitError, match="at least 1 split"):
+    with pytest.raises(OptionError, match="at least 1 split"):
         splits_of(folder, labels, paths, names, usable, train_per_class=4, n_splits=0)
 
 
@@ -318,11 +328,11 @@ def test_cub200_list(tmp_path):
 
 def test_lists_that_are_needed_and_not_given(tmp_path):
     labels, paths, names, usable = listing(SMALL)
-    with pytest.raises(SplitError, match=r"mit67 needs the published .*`lists_dir`"):
+    with pytest.raises(OptionError, match=r"mit67 needs the published .*`lists_dir`"):
         splits_of(small("mit67"), labels, paths, names, usable)
     with pytest.raises(SplitError, match=r"TrainImages.txt: .* there is no such file"):
         splits_of(small("mit67"), labels, paths, names, usable, lists_dir=tmp_path)
-    with pytest.raises(SplitError, match=r"do not go with `lists_dir`"):
+    with pytest.raises(OptionError, match=r"do not go with `lists_dir`"):
         splits_of(
             small("mit67"),
             labels,

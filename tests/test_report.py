@@ -9,7 +9,7 @@ from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
 from PIL import Image
 
-from cnnfeat.errors import OutputError
+from cnnfeat.errors import OptionError, OutputError
 from cnnfeat.report import (
     ConfusedPair,
     Reference,
@@ -192,6 +192,21 @@ def test_confused_pairs_and_contact_sheets_show_the_images_given():
     assert sheet.axes[0].get_title() == "$a"
     with pytest.raises(ValueError, match="1 captions for 2 images"):
         plot_contact_sheet([image, image], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")]
+)
+def test_a_figure_is_saved_in_the_format_of_its_suffix(tmp_path, suffix, start):
+    for name in ("a", "b"):
+        figure = plot_learning_curve([1, 2], [Series("SVM", [0.5, 0.75])])
+        save_figure(figure, tmp_path / f"{name}{suffix.upper()}")
+    data = (tmp_path / f"a{suffix.upper()}").read_bytes()
+    assert data.startswith(start)
+    assert data == (tmp_path / f"b{suffix.upper()}").read_bytes()
+    assert b"atplotlib v" not in data and b"CreationDate" not in data
+    with pytest.raises(OptionError, match=r"\.pdf or \.png or \.svg"):
+        save_figure(figure, tmp_path / "a.jpg")
 
 
 NAMES = ("$x^2$", r"\$5 and $6", "two\nlines", "\x1b[31m", "$", "<b>", "a" * 60 + "$$")

@@ -12,7 +12,6 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.splits import (
     Split,
     draw_split,
-    inner_split,
     match_paths,
     read_splits,
     splits_to_csv,
@@ -167,31 +166,6 @@ def test_an_unknown_class_to_leave_out_and_a_class_that_cannot_be_read():
         usable_rows(table, exclude=["bea"])
     with pytest.warns(CnnfeatWarning, match="1 classes are left out.*cat"):
         usable_rows(table, exclude=["ant"])
-
-
-# -- inside the training rows ----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("n", "held_out", "expected"),
-    [(30, 1 / 6, 5), (50, 8, 8), (2, 5, 1), (15, 1 / 6, 2)],
-)
-def test_the_inner_split_stays_inside_the_training_rows(n, held_out, expected):
-    labels, paths, names = listing((60, 70))
-    outer = draw(labels, paths, names, n=n)
-    table = ImageTable("", paths, labels, names)
-    inner = inner_split(table, outer.train, held_out=held_out)
-    assert np.bincount(labels[inner.test]).tolist() == [expected] * 2
-    together = np.concatenate([inner.train, inner.test])
-    assert sorted(together.tolist()) == outer.train.tolist()
-
-
-def test_a_class_with_one_row_keeps_it():
-    table = ImageTable("", ("a/0", "b/0", "b/1"), np.array([0, 1, 1]), ("a", "b"))
-    inner = inner_split(table, np.arange(3))
-    assert np.bincount(table.labels[inner.train]).tolist() == [1, 1]
-    with pytest.raises(SplitError, match=r"no class has two of them.*`C`"):
-        inner_split(table, np.array([0, 1]))
 
 
 # -- the CSV ---------------------------------------------------------------------------

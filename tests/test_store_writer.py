@@ -28,6 +28,7 @@ from cnnfeat.errors import (
 )
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.store import FeatureWriter, open_features
+from cnnfeat.store._journal import journal_path
 
 
 def test_a_finished_file_holds_what_was_written(tmp_path):
@@ -152,6 +153,16 @@ def test_an_overwriting_run_is_resumed_under_the_same_permission(tmp_path):
         assert output.read_text() == "old"
         writer.finish()
     assert open_features(output).n_images == N
+
+
+def test_the_journal_of_a_finished_file_is_swept(tmp_path):
+    """A run may be killed between giving the file its name and removing the journal."""
+    path = tmp_path / "f.h5"
+    finish(path, [0, N])
+    journal_path(path).write_bytes(b"")
+    with pytest.raises(OutputError, match="exists already"):
+        FeatureWriter(path, contents(), fingerprint=JOB, resume=True)
+    assert leftovers(tmp_path) == ["f.h5"]
 
 
 def test_an_output_that_appears_meanwhile_is_kept(tmp_path):

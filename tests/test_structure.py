@@ -15,8 +15,9 @@ LEAVES = {
 # Leaf -> the leaves that it may import.
 LEAF_IMPORTS = {
     **{leaf: set() for leaf in ("errors", "suffixes", "channel")},
+    **{leaf: {"errors"} for leaf in ("machine", "interrupts", "metrics")},
+    "outputs": {"errors", "suffixes"},
     **{leaf: set() for leaf in ("readback", "shown")},
-    **{leaf: {"errors"} for leaf in ("outputs", "machine", "interrupts", "metrics")},
     **{leaf: {"errors"} for leaf in ("layer_spec", "value_range", "significance")},
     "image_table": {"errors", "value_range"},
     "seen": {"errors", "image_table"},

@@ -86,7 +86,12 @@ def _wanted(features: FeatureFile, baseline: str) -> dict[str, str]:
     """Return what the baseline's file must say."""
     fields = _fields(features)
     if baseline == "pixels":
-        return {"images_sha256": fields["images_sha256"], "model": "pixels"}
+        (layers,) = baseline_layers(baseline, ())
+        return {
+            "images_sha256": fields["images_sha256"],
+            "model": "pixels",
+            "layers": ", ".join(f"{name} (none)" for name in layers),
+        }
     return fields
 
 
@@ -132,7 +137,7 @@ def baseline_name(baseline: str) -> str:
 
 
 def baseline_layers(
-    features: FeatureFile, baseline: str, layers: tuple[tuple[str, ...], ...]
+    baseline: str, layers: tuple[tuple[str, ...], ...]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the layers to measure: the same, or the only one there is."""
-    return (tuple(features.layers),) if baseline == "pixels" else layers
+    return (("pixels",),) if baseline == "pixels" else layers

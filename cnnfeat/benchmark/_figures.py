@@ -167,25 +167,25 @@ def _c_curve(report: BenchmarkReport) -> Figure:
         metric = report.protocol.metric
         if not known or cell.mean_std(metric).mean > known.mean_std(metric).mean:
             best_of[cell.head] = cell
-    grids = {head: _mean_grid(cell) for head, cell in best_of.items()}
-    grid = sorted({C for own in grids.values() for C in own})
+    splits = [split for cell in best_of.values() for split in cell.splits]
+    grid = sorted({C for split in splits for C in split.C_grid})
     series, chosen = [], {}
     for head, cell in best_of.items():
-        curves = np.full((len(cell.splits), len(grid)), math.nan)
-        at = np.searchsorted(grid, grids[head])
-        curves[:, at] = [split.validation for split in cell.splits]
-        spread = curves.std(0, ddof=1) if len(curves) > 1 else np.zeros(len(grid))
-        label = f"{head}, {cell.layer}"
-        series.append(Series(label, curves.mean(0).tolist(), spread.tolist()))
-        picks = [split.C_grid.index(split.C) for split in cell.splits]
-        chosen[label] = grids[head][max(sorted(set(picks)), key=picks.count)]
+        label, tried = f"{head}, {cell.layer}", _tried(cell, grid)
+        spread = tried.std(0, ddof=1).filled(0)  # of one split there is none
+        mean = tried.mean(0).filled(math.nan)
+        series.append(Series(label, mean.tolist(), spread.tolist()))
+        picks = [split.C for split in cell.splits]
+        chosen[label] = max(sorted(set(picks)), key=picks.count)
     return plot_c_curve(grid, series, chosen=chosen)
 
 
-def _mean_grid(cell: Cell) -> list[float]:
-    """Return one grid for the splits' own, which differ as their features' norms do."""
-    grids = np.log([split.C_grid for split in cell.splits])
-    return [float(f"{C:.6g}") for C in np.exp(grids.mean(axis=0))]
+def _tried(cell: Cell, grid: Sequence[float]) -> np.ma.MaskedArray:
+    """Return validation scores (n_splits, n_grid), masked where a C was not tried."""
+    scores = np.full((len(cell.splits), len(grid)), math.nan)
+    for row, split in zip(scores, cell.splits, strict=True):
+        row[np.searchsorted(grid, split.C_grid)] = split.validation
+    return np.ma.masked_invalid(scores)
 
 
 def _per_class(cell: Cell) -> np.ndarray:

@@ -72,7 +72,7 @@ def measure_layer(
         As for `FeatureFile.read`.
     features : FeatureFile
     split_sets : sequence of SplitSet
-        With inner splits, unless one value of C is given.
+        With folds, unless one value of C is given.
     options : BenchmarkOptions
     progress : callable
         Called after each cell.
@@ -102,10 +102,9 @@ def _fit(
     read: _Layer, kind: str, split_set: SplitSet, options: BenchmarkOptions
 ) -> list[heads.HeadFit]:
     """Return one fit a split; positions in X stand for rows of the file."""
-    inner = split_set.inner_positions()
     rows = [
         heads.TrainingRows(
-            read.positions(split.train), inner[number] if inner else None, seed
+            read.positions(split.train), split_set.fold_positions(number), seed
         )
         for number, (split, seed) in enumerate(
             zip(split_set.splits, split_set.seeds, strict=True)

@@ -19,6 +19,7 @@ from cnnfeat.outputs import (
     json_safe,
     locked_output,
     open_own,
+    remove_leftovers,
     write_output,
 )
 from cnnfeat.readback import Anything, Items, Malformed, Record, Text, parse_json
@@ -56,10 +57,24 @@ def claimed_report_dir(
         yield
         return
     path = Path(options.report_dir)
+    is_new = not os.path.lexists(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
+    try:
+        with _claimed(path, features, options):
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # a report is in it
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _claimed(
+    path: Path, features: FeatureFile, options: BenchmarkOptions
+) -> Iterator[None]:
     read = [features.path, *options.draw.files_read]
     read += map(Path, image_files(features.table))
     names = (*_OWN_NAMES, *_splits_names(options.draw))
@@ -68,6 +83,8 @@ def claimed_report_dir(
         check_outputs(
             [path / name for name in names], read, overwrite=options.overwrite
         )
+        for name in names:
+            remove_leftovers(path / name)
         yield
 
 

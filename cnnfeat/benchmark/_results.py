@@ -20,8 +20,8 @@ class SplitResult:
     """One head on one split; accuracies are fractions.
 
     `C_grid` ascends; `validation` is the mean per-class accuracy of each of its values
-    on rows inside the training rows, empty where one C was given. `seed` drew the
-    split, its inner split and dropout; `n_train` and `n_test` count the rows used.
+    on rows held out of the training rows, empty where one C was given. `seed` drew the
+    split, its folds and dropout; `n_train` and `n_test` count the rows used.
     """
 
     seed: int

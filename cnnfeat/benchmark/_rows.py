@@ -3,22 +3,30 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cnnfeat import suffixes
 from cnnfeat.benchmark._options import DrawOptions
-from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import image_files, list_images
-from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
+from cnnfeat.outputs import (
+    check_suffix,
+    claimed_outputs,
+    refuse_inputs,
+    write_output,
+)
 from cnnfeat.protocols import get_protocol, protocol_splits
 from cnnfeat.splits import (
     Split,
     count_left_out,
-    inner_split,
+    inner_folds,
+    positions_in,
     read_splits,
+    split_seed,
     splits_to_csv,
     usable_rows,
 )
@@ -35,55 +43,48 @@ class SplitSet:
         None where classes differ, as in published lists.
     splits : tuple of Split
     seeds : tuple of int
-        One a split: draws its rows where they are drawn, its inner split and dropout.
-    inner : tuple of Split
-        For each split its training rows divided once more: `test` are the rows that C
-        is chosen on. Empty until `with_inner`.
+        One a split: draws its rows where they are drawn, its folds and dropout.
+    folds : tuple of tuples of Split
+        Of each split, its training rows divided once more: C is chosen on the `test`
+        rows of the folds. Empty until `with_folds`.
     """
 
     train_per_class: int | None
     splits: tuple[Split, ...]
     seeds: tuple[int, ...]
-    inner: tuple[Split, ...] = ()
+    folds: tuple[tuple[Split, ...], ...] = ()
 
-    def with_inner(self, table: ImageTable, held_out: float) -> "SplitSet":
-        """Return the same splits with inner ones, `held_out` of each class to test.
+    def with_folds(self, table: ImageTable, held_out: int | None) -> "SplitSet":
+        """Return the same splits with folds; `held_out` as for `inner_folds`.
 
         Raises
         ------
         SplitError
             If no class of a split has two training rows.
         """
-        inner = tuple(
-            inner_split(
-                table,
-                split.train,
-                held_out=held_out,
-                seed=seed,
-            )
+        folds = tuple(
+            inner_folds(table, split.train, held_out=held_out, seed=seed)
             for split, seed in zip(self.splits, self.seeds, strict=True)
         )
-        return replace(self, inner=inner)
+        return replace(self, folds=folds)
 
-    def inner_positions(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the inner splits as positions among the training rows."""
-        return [
-            (
-                np.searchsorted(split.train, inner.train),
-                np.searchsorted(split.train, inner.test),
-            )
-            for split, inner in zip(self.splits, self.inner, strict=False)
-        ]
+    def fold_positions(self, number: int) -> tuple[Split, ...]:
+        """Return the folds of one split as positions among its training rows."""
+        if not self.folds:
+            return ()
+        return positions_in(self.splits[number].train, self.folds[number])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every split's seed and rows of the feature file as JSON types."""
+        """Return every split's seed and rows of the feature file as JSON types.
+
+        `folds` are the rows that each fold holds out of `train`, to choose C on.
+        """
         splits: list[dict[str, Any]] = [
             {"seed": seed, "train": split.train.tolist(), "test": split.test.tolist()}
             for split, seed in zip(self.splits, self.seeds, strict=True)
         ]
-        for entry, inner in zip(splits, self.inner, strict=False):
-            entry["inner_train"] = inner.train.tolist()
-            entry["validation"] = inner.test.tolist()
+        for entry, folds in zip(splits, self.folds, strict=False):
+            entry["folds"] = [fold.test.tolist() for fold in folds]
         return {"train_per_class": self.train_per_class, "splits": splits}
 
 
@@ -123,8 +124,10 @@ def draw_split_sets(
     Raises
     ------
     SplitError
-        If the protocol or the file of splits does not fit the images, options exclude
-        each other, or a class is tested that is not trained.
+        If the protocol or the file of splits does not fit the images, or a class is
+        tested that is not trained.
+    OptionError
+        If options exclude each other.
 
     Warns
     -----
@@ -134,9 +137,9 @@ def draw_split_sets(
     if draw.splits_file is not None:
         return [_from_file(draw, table, usable)]
     if draw.train_sizes and draw.train_per_class:
-        raise SplitError("`train_sizes` and `train_per_class` exclude each other")
+        raise OptionError("`train_sizes` and `train_per_class` exclude each other")
     if draw.train_sizes and draw.lists_dir:
-        raise SplitError(
+        raise OptionError(
             "published lists have one size: `train_sizes` excludes `lists_dir`"
         )
     sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
@@ -165,7 +168,7 @@ def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> Spli
     }
     for name, value in given.items():
         if value:
-            raise SplitError(
+            raise OptionError(
                 f"`splits_file` holds the rows: `{name}` does not go with it"
             )
     assert draw.splits_file is not None
@@ -211,7 +214,7 @@ def _checked(
     return SplitSet(
         sizes.pop() if len(sizes) == 1 else None,
         tuple(splits),
-        tuple(range(seed, seed + len(splits))),
+        tuple(split_seed(seed, index) for index in range(len(splits))),
     )
 
 
@@ -240,11 +243,22 @@ def write_splits(
         If `source` cannot be listed or opened.
     SplitError
         As `draw_split_sets`.
+    OptionError
+        If options exclude each other, or the output does not end in `.csv`.
     OutputError
-        If the output exists already, is an input or cannot be written.
+        If the output exists already, is an input, is being written by another process
+        or cannot be written.
     """
     draw = draw or DrawOptions()
-    check_outputs([output_path], [source, *draw.files_read], overwrite=overwrite)
+    check_suffix(output_path, suffixes.TABLES)
+    inputs: list[str | Path] = [source, *draw.files_read]
+    with claimed_outputs([output_path], inputs, overwrite=overwrite):
+        return _write_splits(source, output_path, draw, overwrite)
+
+
+def _write_splits(
+    source: str, output_path: str, draw: DrawOptions, overwrite: bool
+) -> SplitsReport:
     table = _read_table(source)
     refuse_inputs([output_path], image_files(table))
     usable = usable_rows(table)

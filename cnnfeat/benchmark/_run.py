@@ -90,6 +90,8 @@ def run_benchmark(
         features = stack.enter_context(open_features(features_path))
         stack.enter_context(claimed_report_dir(features, options))
         told: list[str] = []
+        if options.baselines:  # extracting them takes long: refuse first what is wrong
+            _check(features, options)
         with keep_warnings(told):
             origins = _open_origins(features, options, stack, progress)
         with keep_warnings(told):
@@ -141,7 +143,7 @@ def _open_origins(
                 CnnfeatWarning,
                 stacklevel=3,
             )
-        own_layers = baseline_layers(opened, baseline, layers)
+        own_layers = baseline_layers(baseline, layers)
         origins.append(_Origin(baseline_name(baseline), opened, own_layers))
     return origins
 
@@ -155,6 +157,22 @@ def _layers(
     return tuple(dict.fromkeys(map(features.resolve, options.layers)))
 
 
+def _check(features: FeatureFile, options: BenchmarkOptions) -> None:
+    """Raise what drawing the rows and finding those to compare will raise."""
+    layers = _layers(features, options)
+    origins = [
+        _Origin(features.provenance["model"], features, layers),
+        *(
+            _Origin(baseline_name(one), features, baseline_layers(one, layers))
+            for one in options.baselines
+        ),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CnnfeatWarning)
+        split_sets = _draw(features, features.ok, options)
+    find_pairs(options.compare, _rows(origins, split_sets, options))
+
+
 def _draw(
     features: FeatureFile, ok: np.ndarray, options: BenchmarkOptions
 ) -> list[SplitSet]:
@@ -164,8 +182,11 @@ def _draw(
     split_sets = draw_split_sets(table, usable, options.draw)
     if not options.chooses_C:
         return split_sets
-    held_out = get_protocol(options.draw.protocol).inner_held_out
-    return [one.with_inner(table, held_out) for one in split_sets]
+    protocol = get_protocol(options.draw.protocol)
+    return [
+        one.with_folds(table, protocol.inner_held_out(one.train_per_class))
+        for one in split_sets
+    ]
 
 
 def _rows(

@@ -8,10 +8,15 @@ from typing import Any
 
 import click
 
-from cnnfeat.cli import processes
+from cnnfeat.cli import processes, streams
 from cnnfeat.cli.options.parsing import OTHER_OPTIONS, VERBOSE, group_of
 
 PREFIX = "CNNFEAT"
+# Parameters that name a place for results, beside stdout.
+_OUTPUTS = (
+    *("output_path", "report_dir", "confusion_path", "predictions_path"),
+    *("show_augment_path", "folder"),
+)
 # How the library writes an argument: `overwrite`, `pool=avg`.
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
@@ -50,6 +55,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; with `-v` say at the end how long it took."""
+        outputs = (ctx.params.get(name) for name in _OUTPUTS)
+        streams.require_stdout(*outputs)
         started = time.monotonic()
         result = super().invoke(ctx)
         if ctx.meta.get(VERBOSE) and processes.is_first():

@@ -2,7 +2,7 @@
 
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
-from cnnfeat.cli.reports import echo_evaluation
+from cnnfeat.cli.reports import check_class_file, echo_evaluation
 
 
 @command()
@@ -11,6 +11,7 @@ from cnnfeat.cli.reports import echo_evaluation
 @options.heads.scored_rows_opt
 @options.heads.confusion_opt
 @options.heads.predictions_opt
+@options.heads.per_class_opt
 @options.common.overwrite_opt
 @options.common.output_opts
 def evaluate(
@@ -19,6 +20,7 @@ def evaluate(
     rows: str,
     confusion_path: str | None,
     predictions_path: str | None,
+    per_class_path: str | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -35,6 +37,8 @@ def evaluate(
     """
     from cnnfeat.evaluate import evaluate_head
 
+    others = (head_path, features_path, confusion_path, predictions_path)
+    check_class_file(per_class_path, others, overwrite=overwrite)
     report = evaluate_head(
         head_path,
         features_path,
@@ -43,4 +47,4 @@ def evaluate(
         predictions_path=predictions_path,
         overwrite=overwrite,
     )
-    echo_evaluation(report, as_json=as_json)
+    echo_evaluation(report, per_class_path, as_json=as_json)

@@ -29,6 +29,7 @@ from cnnfeat.cli.reports import echo_extraction
 @options.extraction.precision_opt
 @options.extraction.dtype_opt
 @options.extraction.on_error_opt
+@options.extraction.max_failed_opt
 @options.common.resume_opt
 @options.common.overwrite_opt
 @options.extraction.retry_failed_opt

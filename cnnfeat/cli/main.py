@@ -19,10 +19,12 @@ from typing import IO, Any
 import click
 
 from cnnfeat._version import __version__
-from cnnfeat.cli import processes, signals
+from cnnfeat.cli import processes, signals, streams
 from cnnfeat.cli.command import in_flags
-from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError
+from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError, OptionError
 from cnnfeat.interrupts import Interrupted, Stopped
+from cnnfeat.machine import is_out_of_memory
+from cnnfeat.outputs import system_reason
 from cnnfeat.shown import visible_text
 
 # Command name -> (module under cnnfeat.cli, one line for the list of commands).
@@ -43,7 +45,14 @@ COMMANDS = {
 
 MAX_WIDTH = 88  # of the help; click leaves two columns of it free
 _EXIT_ERROR = 1
-_OUT_OF_MEMORY = "out of memory: a smaller --batch-size or fewer layers need less"
+# Where memory ran out: what needs less, by the options that a command has.
+_NEEDS_LESS = {
+    "--batch-size": "a smaller --batch-size",
+    "--memory-mib": "--memory-mib 1000",
+    "--cache-mib": "a smaller --cache-mib",
+    "--layer": "fewer or smaller layers",
+}
+_ELSE_NEEDS_LESS = "features extracted with --pool avg"
 
 
 class _OneLineError(click.ClickException):
@@ -56,6 +65,15 @@ class _OneLineError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the line."""
         click.echo(f"cnnfeat: {_one_line(self.message)}", file, err=file is None)
+
+
+class _WrongUsage(_OneLineError):
+    """An `OptionError` on its way to stderr: exit status 2."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, self.exit_code)
 
 
 class LazyGroup(click.Group):
@@ -117,11 +135,21 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         stopped = error.signum if isinstance(error, Stopped) else signals.came()
         if stopped is not None:
             raise _OneLineError("interrupted", 128 + stopped) from error
+        if isinstance(error, OptionError):
+            raise _WrongUsage(in_flags(ctx, error)) from error
         if isinstance(error, CnnfeatError):
             raise _OneLineError(in_flags(ctx, error)) from error
-        if isinstance(error, MemoryError):
-            raise _OneLineError(_OUT_OF_MEMORY) from error
+        if is_out_of_memory(error):
+            raise _OneLineError(_out_of_memory(ctx)) from error
         raise
+
+
+def _out_of_memory(ctx: click.Context) -> str:
+    """Return that memory ran out, and what the command's options can do about it."""
+    command = cli.get_command(ctx, ctx.invoked_subcommand or "")
+    flags = {flag for one in command.params for flag in one.opts} if command else set()
+    cures = [cure for flag, cure in _NEEDS_LESS.items() if flag in flags]
+    return f"out of memory: {' or '.join(cures or [_ELSE_NEEDS_LESS])} would need less"
 
 
 def _expand_home(argument: str) -> str:
@@ -155,8 +183,11 @@ def _show_warning(
     ctx: click.Context, message: Warning | str, *_: Any, **__: Any
 ) -> None:
     if processes.is_first():
-        text = _one_line(in_flags(ctx, message))
-        click.echo(f"cnnfeat: warning: {text}", err=True)
+        _warn(in_flags(ctx, message))
+
+
+def _warn(message: str) -> None:
+    click.echo(f"cnnfeat: warning: {_one_line(message)}", err=True)
 
 
 @click.group(
@@ -179,6 +210,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and end the process; see `run` for its exit status."""
+    streams.keep()
     with signals.watched():
         status: object = 0
         try:
@@ -196,6 +228,8 @@ def run() -> None:
     """
     try:
         cli(standalone_mode=False)
+        if streams.is_stdout_closed():
+            _warn("stdout is closed: what would be printed is lost")
     except click.ClickException as error:
         if processes.is_first_to_fail():
             _show(error)
@@ -208,15 +242,17 @@ def run() -> None:
         _drop_stdout()
         sys.exit(_EXIT_ERROR)
     except OSError as error:
-        # Failures of the outputs have their own errors and name the file.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+        # Outputs that fail have their own errors: it is stdout, a temporary file, or
+        # what the system lacks for anything else.
         _drop_stdout()
-        click.echo(
-            f"cnnfeat: error: {error.strerror}: neither what is printed nor temporary "
-            "files fit; make room and run it again",
-            err=True,
-        )
+        where = f"{error.filename}: " if error.filename else ""
+        cure = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            cure = (
+                ": neither what is printed nor temporary files fit; make room and run "
+                "it again"
+            )
+        click.echo(f"cnnfeat: error: {where}{system_reason(error)}{cure}", err=True)
         sys.exit(_EXIT_ERROR)
 
 

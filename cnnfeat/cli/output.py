@@ -178,16 +178,16 @@ def _shown(key: str, value: Any) -> str:
         return f"{report.format_percent(value)} %"
     if "accuracy" in key and isinstance(value, tuple | list):
         return " to ".join(_shown(key, bound) for bound in value)
-    return _cell(value)
+    return _cell(value, joint="×" if key.endswith("shape") else None)
 
 
 def _table_cell(value: Any) -> Any:
     """Return numbers as they are, so that the table aligns them, the rest as text."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if value is None or is_number else _cell(value)
+    return value if value is None or is_number else _cell(value, joint="×")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, joint: str | None = None) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -197,6 +197,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return report.format_number(value, 6)
     if isinstance(value, list | tuple):
-        are_sizes = all(isinstance(item, int) for item in value)
-        return "×".join(map(str, value)) if are_sizes else _listed([*map(str, value)])
+        shown = [_cell(item) for item in value]
+        if joint is not None:
+            return joint.join(map(str, value))
+        is_alike = len(set(shown)) == 1 < len(shown)
+        return f"{shown[0]} each" if is_alike else _listed(shown)
     return str(value)

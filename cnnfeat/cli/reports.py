@@ -1,5 +1,6 @@
 """What each verb's report looks like: the summary on stdout, the talk on stderr."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from cnnfeat.cli.output import (
     echo_table,
     terminal_width,
 )
+from cnnfeat.outputs import check_outputs, write_output
 from cnnfeat.report import Column, format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
@@ -39,6 +41,11 @@ _LAYERS = (
     Column("receptive_field", "field", spare=True),
     Column("stride", spare=True),
     Column("stage"),
+)
+_CLASSES = (
+    Column("name", "class"),
+    Column("n", "images"),
+    Column("accuracy", percent=True),
 )
 _MOST_LAYERS = 24  # rows of a short list
 _N_WORST = 10  # classes that an evaluation names
@@ -166,19 +173,33 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
     echo_record(report.to_dict(), as_json=as_json)
 
 
-def echo_evaluation(report: "EvaluationReport", *, as_json: bool) -> None:
-    """Print how good a head is, and on which classes it is worst."""
+def check_class_file(
+    path: str | None, others: Iterable[str | None], *, overwrite: bool
+) -> None:
+    """Refuse early a file of classes that may not be written."""
+    if path:
+        check_outputs([path], filter(None, others), overwrite=overwrite)
+
+
+def echo_evaluation(
+    report: "EvaluationReport", classes_path: str | None, *, as_json: bool
+) -> None:
+    """Print how good a head is and its worst classes; all of them go into a file."""
+    if classes_path:
+        text = report.classes_csv().encode("utf-8", "backslashreplace")
+        write_output(classes_path, text, overwrite=True)
     if as_json:
         echo_record(report.to_dict(), as_json=True)
         return
     low, high = report.accuracy_interval
-    left_out = f", {report.n_left_out:,} left out" if report.n_left_out else ""
-    C = "unknown" if report.C is None else format_number(report.C)
+    reasons = (f"{n:,} {why.replace('_', ' ')}" for why, n in report.left_out.items())
+    left_out = f"; left out: {', '.join(reasons)}" if report.n_left_out else ""
+    C = format_number(report.C) if report.C else "not recorded"
     echo_line(
-        f"{report.n_images:,} images of {report.n_classes:,} classes (rows "
-        f"{report.rows}{left_out}), {report.kind} on {report.layer}, "
-        f"C {C}"
+        f"{report.n_images:,} images of {report.n_classes:,} classes, {report.kind} on "
+        f"{report.layer}, C {C}"
     )
+    echo_line(f"rows {report.rows}{left_out}")
     rows = [
         ("mean per class", report.mean_per_class_accuracy, ""),
         ("accuracy", report.accuracy, f"95 % interval {_percents(low, high)}"),
@@ -187,12 +208,16 @@ def echo_evaluation(report: "EvaluationReport", *, as_json: bool) -> None:
     for title, value, more in rows:
         click.echo(f"{title:<14}  {format_percent(value):>5} %  {more}".rstrip())
     worst = sorted(report.per_class_accuracy.items(), key=lambda item: item[1])
-    more = "; --json gives all" if len(worst) > _N_WORST else ""
-    title = f"the worst {_N_WORST} of {len(worst)} classes" if more else "by class"
-    shown = [{"name": n, "accuracy": value} for n, value in worst[:_N_WORST]]
-    columns = [Column("name", f"{title}{more}"), Column("accuracy", percent=True)]
+    caption = ""
+    if len(worst) > _N_WORST:
+        rest = f"all in {classes_path}" if classes_path else "--per-class OUT.csv: all"
+        caption = f"The worst {_N_WORST} of {len(worst):,} classes; {rest}"
+    shown = [
+        {"name": name, "n": report.per_class_images[name], "accuracy": value}
+        for name, value in worst[:_N_WORST]
+    ]
     click.echo()
-    echo_table(shown, columns, as_json=False, key="classes")
+    echo_table(shown, _CLASSES, as_json=False, key="classes", caption=caption)
 
 
 def _percents(low: float, high: float) -> str:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from cnnfeat.cli import processes
@@ -115,4 +115,5 @@ def _next_signal(reading: int) -> int:
 
 def _tell() -> None:
     if processes.is_first():
-        os.write(2, b"cnnfeat: interrupted\n")
+        with suppress(OSError):
+            os.write(2, b"cnnfeat: interrupted\n")

@@ -17,7 +17,7 @@ from typing import IO
 
 from cnnfeat.datasets._recipe import FileRecipe
 from cnnfeat.errors import DownloadError
-from cnnfeat.outputs import open_own
+from cnnfeat.outputs import open_own, system_reason
 
 Progress = Callable[[str, int, int | None], None]
 """Called with a file name, the bytes so far, and all bytes where known."""
@@ -58,8 +58,9 @@ def fetch_file(
     Raises
     ------
     DownloadError
-        If the server cannot be reached, refuses, breaks off too often, or what
-        arrived (or was there) has another size or digest than published.
+        If the server cannot be reached, refuses, breaks off too often; if the disk is
+        full; or if what arrived (or was there) has another size or digest than
+        published.
     """
     part = path.with_name(path.name + ".part")
     if path.exists():
@@ -126,9 +127,9 @@ def _fetch_once(
                 f"{file.url}: expected {file.size} bytes, the server announces "
                 f"{total}; the file may have changed, see its official page"
             )
-        with _open_part(part, "ab" if resumed else "wb") as out:
+        with _open(part, resumed) as out:
             while block := response.read(_BLOCK):
-                out.write(block)
+                _write(out, block, part)
                 done += len(block)
                 if file.size is not None and done > file.size:
                     break  # a server that never ends may not fill the disk
@@ -140,12 +141,28 @@ def _fetch_once(
         raise ConnectionError(f"broke off after {done} of {file.size} bytes")
 
 
-def _open_part(part: Path, mode: str) -> IO[bytes]:
-    """Open the kept part; what stands in its place mends itself by no second try."""
+def _open(part: Path, resumed: bool) -> IO[bytes]:
     try:
-        return open_own(part, mode)
+        return open_own(part, "ab" if resumed else "wb", buffering=0)
     except OSError as error:
-        raise DownloadError(f"{part}: cannot be written: {error.strerror}") from error
+        raise _unwritten(part, error) from error
+
+
+def _write(out: IO[bytes], block: bytes, part: Path) -> None:
+    """Write all of a block; a full disk is no broken connection."""
+    left = memoryview(block)
+    try:
+        while left:
+            left = left[out.write(left) :]
+    except OSError as error:
+        raise _unwritten(part, error) from error
+
+
+def _unwritten(part: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"{part}: cannot be written: {system_reason(error)}; {_size(part)} bytes are "
+        "kept, and the same command goes on from there"
+    )
 
 
 def _starts_at(response: http.client.HTTPResponse, start: int) -> bool:

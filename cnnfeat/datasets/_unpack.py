@@ -27,6 +27,8 @@ MAX_RATIO = 20
 compress: every official archive grows less than 1.5 times)."""
 MIN_LIMIT = 1 << 26
 """Bytes that any archive may grow to, 64 MiB: small text archives compress well."""
+MAX_DEPTH = 100
+"""Folders inside each other; official archives have four at most."""
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -50,8 +52,9 @@ def unpack_archive(
     ------
     DownloadError
         If the archive is damaged or of another kind, holds a path that
-        leaves the folder, grows beyond `MAX_RATIO`, or lacks what the
-        recipe names; or if the folder exists or cannot be written.
+        leaves the folder or is deeper than `MAX_DEPTH`, grows beyond
+        `MAX_RATIO`, or lacks what the recipe names; or if the folder exists or cannot
+        be written.
 
     Warns
     -----
@@ -156,6 +159,11 @@ def _target(archive: Path, name: str, strip: str) -> PurePosixPath | None:
         if path == PurePosixPath(strip) or not path.is_relative_to(strip):
             return None
         path = path.relative_to(strip)
+    if len(path.parts) > MAX_DEPTH:
+        raise DownloadError(
+            f"{archive}: refused: {str(path)[:60]!r}... is {len(path.parts)} folders "
+            "deep"
+        )
     return path if path.parts else None
 
 

@@ -3,5 +3,6 @@ from ._options import (
     ExtractOptions as ExtractOptions,
     ExtractReport as ExtractReport,
     Progress as Progress,
+    most_failures as most_failures,
 )
 from ._run import extract_features as extract_features

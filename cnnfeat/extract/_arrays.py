@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnfeat import extraction, networks
-from cnnfeat.extract._options import ExtractOptions
+from cnnfeat.extract._options import ExtractOptions, most_failures
 from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
@@ -16,6 +16,7 @@ from cnnfeat.extract._work import (
     with_range,
 )
 from cnnfeat.image_table import ImageTable
+from cnnfeat.images import refuse_too_many_failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,9 @@ def extract_arrays(
 
     Raises
     ------
-    InputError, NetworkError, WeightsError, LayerError, DeviceError
+    InputError
+        If images cannot be listed, or more than `options.max_failed` cannot be read.
+    NetworkError, WeightsError, LayerError, DeviceError
         As their names say.
     ImageError
         With `on_error="fail"`, at the first image that cannot be read.
@@ -83,6 +86,7 @@ def extract_arrays(
     else:
         options = replace(options, model=network)
     image_list = as_image_list(images, options.pages)
+    most_failed = most_failures(options.max_failed, len(image_list))
     with make_extractor(options, given) as extractor:
         image_list = with_range(image_list, options.value_range, extractor.network)
         source = extractor.source(
@@ -96,6 +100,8 @@ def extract_arrays(
             sink,
             done=lambda batch: refuse_failures(batch, image_list, options),
         )
+        failures = {row: why for row, why in enumerate(sink.errors) if why}
+        refuse_too_many_failed(image_list, failures, most_failed)
         provenance = {
             **extractor.provenance(),
             "decoder": options.decoder,

@@ -1,9 +1,11 @@
 """What an extraction is asked to do, and what it says that it did."""
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cnnfeat.errors import OptionError
 from cnnfeat.value_range import AUTO
 
 # Progress is told as (rows done, rows in all, rows failed).
@@ -20,8 +22,9 @@ class ExtractOptions:
     named are kept as they are. With `tokens`, which go in place of `pool`, `()` is the
     last layer that has tokens. `value_range` says which values of images with more than
     8 bits are black and white, `pages` which of a file with several are read: see
-    `cnnfeat.images.settle_range` and `take_pages`. `retry_failed` tries the failed rows
-    of a finished file again.
+    `cnnfeat.images.settle_range` and `take_pages`. `max_failed` is a number of images,
+    or a share of all such as "5%". `retry_failed` tries the failed rows of a finished
+    file again.
     """
 
     model: str = "efficientnet_lite0"
@@ -41,9 +44,29 @@ class ExtractOptions:
     precision: str = "fp32"
     dtype: str = "float32"
     on_error: str = "skip"
+    max_failed: str = "50%"
     resume: bool = False
     overwrite: bool = False
     retry_failed: bool = False
+
+
+def most_failures(max_failed: str, n_images: int) -> int:
+    """Return how many of `n_images` may fail by `max_failed`, a share rounded down.
+
+    Raises
+    ------
+    OptionError
+        If it is neither a whole number nor a share from 0% to 100%.
+    """
+    if re.fullmatch(r"\d+", max_failed):
+        return int(max_failed)
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", max_failed)
+    if share is None or float(share[1]) > 100:
+        raise OptionError(
+            f"{max_failed!r} is neither a number of images nor a share of them such "
+            "as 5%"
+        )
+    return int(n_images * float(share[1]) / 100)
 
 
 @dataclass(frozen=True)

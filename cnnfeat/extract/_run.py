@@ -18,8 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnfeat import extraction, networks
-from cnnfeat.errors import CnnfeatWarning
-from cnnfeat.extract._options import ExtractOptions, ExtractReport, Progress
+from cnnfeat.errors import CnnfeatWarning, InputError
+from cnnfeat.extract._options import (
+    ExtractOptions,
+    ExtractReport,
+    Progress,
+    most_failures,
+)
 from cnnfeat.extract._retry import (
     RetrySink,
     check_same_features,
@@ -33,9 +38,15 @@ from cnnfeat.extract._work import (
     with_range,
 )
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, fingerprint_images, image_files, stamp_images
+from cnnfeat.images import (
+    Batch,
+    fingerprint_images,
+    image_files,
+    refuse_too_many_failed,
+    stamp_images,
+)
 from cnnfeat.interrupts import Interrupted, StopOnSignal
-from cnnfeat.outputs import check_outputs, refuse_inputs
+from cnnfeat.outputs import check_outputs, check_suffix, refuse_inputs
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import (
     Contents,
@@ -44,6 +55,8 @@ from cnnfeat.store import (
     open_features,
     unfinished_run,
 )
+from cnnfeat.suffixes import FEATURES
+from cnnfeat.value_range import AUTO
 
 # A run may only go on from another when these fields of the provenance agree.
 _SAME_RUN = (
@@ -93,7 +106,10 @@ def extract_features(
     Raises
     ------
     InputError, NetworkError, WeightsError, LayerError, DeviceError, OutputError
-        As their names say; nothing is left at `output_path`.
+        As their names say; nothing is left at `output_path`. An InputError too if more
+        than `options.max_failed` images cannot be read, or none can.
+    OptionError
+        If `output_path` ends neither in `.h5` nor in `.hdf5`.
     ImageError
         With `on_error="fail"`, at the first image that cannot be read.
     ProvenanceError
@@ -123,7 +139,9 @@ def extract_features(
                 batch_size=_size_of(earlier),
             )
             stack.enter_context(extractor)
-            table = with_range(table, options.value_range, extractor.network)
+            is_open = options.value_range == AUTO
+            asked = earlier.get("range", AUTO) if is_open else options.value_range
+            table = with_range(table, asked, extractor.network)
             source = extractor.source(
                 table, workers=options.workers, decoder=options.decoder
             )
@@ -139,11 +157,15 @@ def extract_features(
 def _earlier_run(
     output_path: str, options: ExtractOptions, finished: FeatureFile | None
 ) -> dict[str, str]:
-    """Return what an earlier run says of engine and batch, if this one goes on."""
+    """Return what an earlier run chose, if this one goes on: engine, batch, range."""
     if finished is not None:
         told = finished.provenance
         batch_size = told.get("batch_size", "0")
-        return {"engine": told.get("engine", ""), _BATCH_SIZE: batch_size}
+        return {
+            "engine": told.get("engine", ""),
+            "range": finished.table.value_range,
+            _BATCH_SIZE: batch_size,
+        }
     return unfinished_run(output_path) if options.resume else {}
 
 
@@ -172,9 +194,18 @@ class _Job:
 
     def extract(self, output_path: str) -> _Done:
         """Take every row that is not in the file yet through the network."""
+        table = self.contents.table
+        most_failed = most_failures(self.options.max_failed, len(table))
         with self._open_writer(output_path, self.options.overwrite) as writer:
             n_resumed = writer.rows_done
-            signum = self._run(self.source, writer, writer)
+            try:
+                signum = self._run(self.source, writer, writer, most_failed)
+                if signum is None:
+                    refuse_too_many_failed(table, writer.failures, most_failed)
+            except InputError:
+                if len(writer.failures) == writer.rows_done:
+                    writer.discard()
+                raise
             if signum is not None:
                 writer.commit()
                 raise Interrupted(
@@ -237,11 +268,15 @@ class _Job:
         source: extraction.ImageSource,
         sink: extraction.Sink,
         writer: FeatureWriter,
+        most_failed: int | None = None,
     ) -> int | None:
         """Fill the sink; return the signal that came before it was full."""
 
         def tell(batch: Batch) -> None:
             refuse_failures(batch, source.image_list, self.options)
+            if most_failed is not None and len(writer.failures) > most_failed:
+                failures = dict(writer.failures)  # another thread adds to them
+                refuse_too_many_failed(source.image_list, failures, most_failed)
             if self.progress:
                 self.progress(batch.stop, source.n_images, len(writer.failures))
 
@@ -292,6 +327,8 @@ def _check_output(
     output_path: str, images: str | ImageTable, options: ExtractOptions
 ) -> None:
     """Refuse early what the writer would refuse late; it knows what may be resumed."""
+    check_suffix(output_path, FEATURES)
+    most_failures(options.max_failed, 0)
     listed = [] if isinstance(images, ImageTable) else [images]
     may_exist = options.overwrite or options.resume or options.retry_failed
     check_outputs([output_path], [options.weights, *listed], overwrite=may_exist)

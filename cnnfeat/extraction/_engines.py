@@ -17,6 +17,7 @@ import torch
 
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, DeviceError
 from cnnfeat.extraction._tap_module import TapModule
+from cnnfeat.machine import is_out_of_memory
 
 ENGINES = ("eager", "compile", "openvino")
 
@@ -85,7 +86,7 @@ class EagerEngine(Engine):
         try:
             return [self._start_part(part) for part in parts]
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         self._halve(size)
         return self.start(images_nhwc)
@@ -118,13 +119,6 @@ class EagerEngine(Engine):
             CnnfeatWarning,
             stacklevel=2,
         )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether memory ran out; the CPU's allocator has no class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(
-        error
-    )
 
 
 class _CudaLane:

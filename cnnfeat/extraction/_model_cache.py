@@ -15,13 +15,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cnnfeat.errors import OutputError
 from cnnfeat.networks import file_digest
+from cnnfeat.outputs import locked_output
 from cnnfeat.readback import Entries, Text, parse_json
 
 # The least recently used entries go when all together are larger.
 MAX_BYTES = 2**30
 _MODEL = "model.xml"  # with its values in model.bin
 _DIGESTS = "sha256.json"
+_NEW = ".new"  # what is being written; one process at a time writes
 
 
 def cache_folder() -> Path | None:
@@ -81,15 +84,13 @@ class ModelCache:
             return
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".new-") as name:
-                made = Path(name) / "entry"
-                made.mkdir()
-                save(made / _MODEL)
-                (made / _DIGESTS).write_text(json.dumps(_digests(made)))
-                shutil.rmtree(entry, ignore_errors=True)  # damaged, or of another run
-                made.rename(entry)
-            self._drop_oldest(entry.parent)
-        except (OSError, RuntimeError):  # a full disk, no rights; OpenVINO's own error
+            with locked_output(entry.parent / _NEW):
+                for left in entry.parent.glob(f"{_NEW}-*"):  # of a run that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                _make(entry, save)
+                self._drop_oldest(entry.parent)
+        # A full disk, no rights, another process at work; OpenVINO's own error.
+        except (OSError, OutputError, RuntimeError):
             return
 
     def _entry(self, fingerprint: str) -> Path | None:
@@ -104,6 +105,17 @@ class ModelCache:
                 total += sum(path.stat().st_size for path in entry.iterdir())
             if total > self._max_bytes:
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _make(entry: Path, save: Callable[[Path], None]) -> None:
+    """Let the model be written beside the entry, and give it its name when whole."""
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f"{_NEW}-") as name:
+        made = Path(name) / "entry"
+        made.mkdir()
+        save(made / _MODEL)
+        (made / _DIGESTS).write_text(json.dumps(_digests(made)))
+        shutil.rmtree(entry, ignore_errors=True)  # damaged, or of another run
+        made.rename(entry)
 
 
 def _digests(entry: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cnnfeat.finetune._split import FinetuneSplit
 from cnnfeat.heads import HeadSettings, TrainingRows, fit_splits
 from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, evaluate_scores
-from cnnfeat.splits import inner_positions
+from cnnfeat.splits import Split, inner_positions, positions_in
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def score_frozen_heads(
     """
     training, y = split.training, split.y
     X, X_test = (_matrix(features, part) for part in (training, split.test))
-    inner = _positions_to_choose_on(split, image_list, seed)
-    rows = TrainingRows(np.arange(len(training)), inner)
+    folds = _folds_to_choose_on(split, image_list, seed)
+    rows = TrainingRows(np.arange(len(training)), folds)
     compared = []
     for kind, name in (("svm", "frozen SVM"), ("softmax", "frozen softmax")):
-        settings = HeadSettings(kind, device="cpu", C=None if inner else (1.0,))
+        settings = HeadSettings(kind, device="cpu", C=None if folds else (1.0,))
         (fit,) = fit_splits(X, y[training], [rows], settings)
         head = fit.to_head(split.class_names)
         scores = evaluate_scores(
@@ -72,18 +72,15 @@ def score_frozen_heads(
     return compared
 
 
-def _positions_to_choose_on(
+def _folds_to_choose_on(
     split: FinetuneSplit, image_list: ImageTable, seed: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return positions in `split.training` to fit on and to choose C on, if any."""
+) -> tuple[Split, ...]:
+    """Return folds of positions in `split.training` to choose C on, if any."""
     training = split.training
     if len(split.validation):
-        return (
-            np.searchsorted(training, split.train),
-            np.searchsorted(training, split.validation),
-        )
+        return positions_in(training, (Split(split.train, split.validation),))
     if np.unique(split.y[training], return_counts=True)[1].max() < 2:
-        return None
+        return ()
     return inner_positions(image_list, training, seed=seed)
 
 

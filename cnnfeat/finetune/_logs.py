@@ -9,54 +9,57 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cnnfeat.errors import InputError, OutputError
+from cnnfeat.errors import InputError
 from cnnfeat.finetune._material import read_list
-from cnnfeat.finetune._options import FinetuneOptions
+from cnnfeat.finetune._options import FinetuneOptions, check_logs
 from cnnfeat.images import (
     augmentation_examples,
     image_files,
     read_augmentation,
 )
 from cnnfeat.networks import find_architecture
-from cnnfeat.outputs import check_output, check_outputs, failure, refuse_inputs
+from cnnfeat.outputs import (
+    check_outputs,
+    check_suffix,
+    claimed_outputs,
+    failure,
+    refuse_inputs,
+    write_output,
+)
 from cnnfeat.report import plot_contact_sheet, plot_training_curves, save_figure
+from cnnfeat.suffixes import PICTURES
 from cnnfeat.training import EpochRecord, find_world
 
 
 class EpochLog:
-    """Writes one line an epoch as it ends; a resumed run adds to the file."""
+    """Writes one line an epoch as it ends; each time the file is replaced whole.
+
+    So no line is torn, and a resumed run's log holds the epochs before it, too.
+    """
 
     def __init__(self, options: FinetuneOptions, is_first: bool) -> None:
-        self._options = options
-        self._is_first = is_first
-        self._file: Any = None
+        self._path = options.log_path if is_first else None
+        self._folder = options.tensorboard_dir if is_first else None
         self._board: Any = None
 
     def __enter__(self) -> "EpochLog":
-        options = self._options
-        if self._is_first and options.log_path:
-            mode = "a" if options.resume else "w"
-            try:
-                self._file = Path(options.log_path).open(mode, encoding="utf-8")
-            except OSError as error:
-                raise failure(Path(options.log_path), error) from error
-        if self._is_first and options.tensorboard_dir:
-            self._board = _summary_writer(options.tensorboard_dir)
+        if self._folder:
+            self._board = _summary_writer(self._folder)
         return self
 
-    def write(self, record: EpochRecord) -> None:
-        """Add an epoch."""
-        fields = record.to_dict()
-        if self._file:
-            try:
-                self._file.write(json.dumps(fields) + "\n")
-                self._file.flush()
-            except OSError as error:
-                raise failure(Path(self._file.name), error) from error
-        if self._board:
-            for name, value in fields.items():
-                if name != "epoch" and value is not None:
-                    self._board.add_scalar(name, value, record.epoch)
+    def add(self, history: Sequence[EpochRecord]) -> None:
+        """Tell the last epoch of a run so far."""
+        self.keep(history)
+        record = history[-1]
+        for name, value in record.to_dict().items() if self._board else ():
+            if name != "epoch" and value is not None:
+                self._board.add_scalar(name, value, record.epoch)
+
+    def keep(self, history: Sequence[EpochRecord]) -> None:
+        """Write the lines of all epochs of a run so far."""
+        if self._path:
+            lines = [json.dumps(record.to_dict()) + "\n" for record in history]
+            write_output(self._path, "".join(lines).encode(), overwrite=True)
 
     def __exit__(
         self,
@@ -64,25 +67,25 @@ class EpochLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for output in (self._file, self._board):
-            if output:
-                output.close()
+        if self._board:
+            try:
+                self._board.close()
+            except OSError as reason:
+                raise failure(Path(str(self._folder)), reason) from reason
 
 
 def _summary_writer(folder: str) -> Any:
+    # An extra that few have, and slow to import.
+    from torch.utils.tensorboard import SummaryWriter
+
     try:
-        # An extra that few have, and slow to import.
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise OutputError(
-            "`tensorboard_dir` needs the package tensorboard: pip install "
-            "'cnnfeat[tensorboard]'"
-        ) from error
-    return SummaryWriter(folder)
+        return SummaryWriter(folder)
+    except OSError as error:
+        raise failure(Path(folder), error) from error
 
 
 def draw_curves(history: Sequence[EpochRecord], best_epoch: int, path: str) -> None:
-    """Draw loss and validation accuracy by epoch as PNG, the kept epoch marked."""
+    """Draw loss and validation accuracy by epoch, the kept epoch marked."""
     has_validation = all(record.validation_loss is not None for record in history)
     figure = plot_training_curves(
         [record.loss for record in history],
@@ -117,15 +120,28 @@ def draw_augmentations(
     OutputError
         If `output_path` exists and `options.overwrite` is False, or it is an input or
         another output.
+    OptionError
+        If an output ends in a suffix that it is not written as.
     """
     if not find_world().is_first:
         return
+    check_suffix(output_path, PICTURES)
+    check_logs(options)
     check_outputs(
         [output_path, *others, *options.logs_written],
         [images, *options.files_read],
         overwrite=options.overwrite or options.resume,
     )
-    check_output(output_path, overwrite=options.overwrite)
+    with claimed_outputs([output_path], (), overwrite=options.overwrite):
+        _draw_augmentations(images, output_path, options, stdin)
+
+
+def _draw_augmentations(
+    images: str,
+    output_path: str,
+    options: FinetuneOptions,
+    stdin: Iterable[str] | None,
+) -> None:
     image_list = read_list(images, options, stdin)
     refuse_inputs([output_path], image_files(image_list))
     examples = augmentation_examples(

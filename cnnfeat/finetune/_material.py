@@ -27,6 +27,7 @@ from cnnfeat.layers import Classifier, find_classifier
 from cnnfeat.networks import Network, load_network
 from cnnfeat.outputs import MIB
 from cnnfeat.seen import SeenImages
+from cnnfeat.store import load_head
 from cnnfeat.training import World, replace_classifier, trained_modules
 
 Features = dict[int, torch.Tensor]  # by row of the image list, float32 on the CPU
@@ -81,7 +82,10 @@ def read_material(
     image_list: ImageTable, options: FinetuneOptions, world: World
 ) -> Material:
     """Read the network; draw the rows of the images; replace the classifier."""
+    # What cannot be read is refused before any image is decoded.
     augmentation = read_augmentation(options.augmentation)
+    if options.init:
+        load_head(options.init)
     network = load_network(
         options.model,
         weights=options.weights,

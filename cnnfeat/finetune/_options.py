@@ -3,12 +3,13 @@
 import os
 import re
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cnnfeat.errors import DataError, OutputError
-from cnnfeat.outputs import check_output, check_outputs
-from cnnfeat.suffixes import SAVED_WEIGHTS, suffix_of
+from cnnfeat.errors import OptionError, OutputError
+from cnnfeat.outputs import check_output, check_outputs, check_suffix
+from cnnfeat.suffixes import LOGS, PICTURES, SAVED_WEIGHTS
 from cnnfeat.training import TrainingSettings
 from cnnfeat.value_range import AUTO
 
@@ -91,43 +92,61 @@ class FinetuneOptions(TrainingSettings):
         return {**chosen, "exclude_classes": list(self.exclude_classes)}
 
 
+def check_logs(options: FinetuneOptions) -> None:
+    """Refuse logs that cannot be written.
+
+    Raises
+    ------
+    OptionError
+        If one ends in a suffix that it is not written as, or TensorBoard is missing.
+    """
+    if options.log_path:
+        check_suffix(options.log_path, LOGS)
+    if options.curves_path:
+        check_suffix(options.curves_path, PICTURES)
+    if options.tensorboard_dir and find_spec("tensorboard") is None:
+        raise OptionError(
+            "`tensorboard_dir` needs the package tensorboard: pip install "
+            "'cnnfeat[tensorboard]'"
+        )
+
+
 def check_options(options: FinetuneOptions, images: str, output_path: str) -> None:
     """Refuse what cannot work, before anything is read.
 
     Raises
     ------
-    DataError
-        If options are out of range or contradict each other.
+    OptionError
+        If options are out of range or contradict each other, an output ends in a suffix
+        that it is not written as, or a package that they need is not installed.
     OutputError
-        If `output_path` ends neither in `.safetensors` nor in `.pth`, or an output
-        exists unasked, is an input or another output, or cannot be written.
+        If an output exists unasked, is an input or another output, or cannot be
+        written.
     """
-    if suffix_of(output_path) not in SAVED_WEIGHTS:
-        raise OutputError(
-            f"{output_path}: weights files end in {' or '.join(SAVED_WEIGHTS)}"
-        )
+    check_suffix(output_path, SAVED_WEIGHTS)
+    check_logs(options)
     if not re.fullmatch(r"head|all|last:0*[1-9]\d*", options.train):
-        raise DataError(
+        raise OptionError(
             f"`train={options.train}`: expected head, last:N with N from 1, or all"
         )
     if not 0 <= options.validation < 1:
-        raise DataError(f"`validation={options.validation:g}`: expected 0 to below 1")
+        raise OptionError(f"`validation={options.validation:g}`: expected 0 to below 1")
     if options.schedule == "plateau" and not options.validation:
-        raise DataError(
+        raise OptionError(
             "`schedule=plateau` needs a validation part: `validation` above 0"
         )
     if options.batch_norm == "train" and options.batch_size < 2:
-        raise DataError(
+        raise OptionError(
             "`batch_norm=train` with `batch_size=1`: the statistics of one image are "
             "its own; use a larger batch or `batch_norm=frozen`"
         )
     if options.interpolate and not options.init:
-        raise DataError(
+        raise OptionError(
             f"`interpolate={options.interpolate:g}` needs `init`: averaging with a "
             "random classifier would undo the training"
         )
     if options.splits_file and (options.train_per_class or options.test_per_class):
-        raise DataError("`splits_file` names the rows: leave `train_per_class` out")
+        raise OptionError("`splits_file` names the rows: leave `train_per_class` out")
     # A resumed run adds to its log, and replaces no weights unasked.
     check_outputs(
         [output_path, *options.logs_written],

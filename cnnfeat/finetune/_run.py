@@ -29,7 +29,7 @@ from cnnfeat.images import content_digest, fingerprint_images, image_files
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
-from cnnfeat.outputs import locked_output, refuse_inputs
+from cnnfeat.outputs import claimed_outputs, refuse_inputs
 from cnnfeat.training import (
     Checkpoint,
     EpochRecord,
@@ -90,7 +90,9 @@ def finetune_network(
     ProvenanceError
         If the head of `init` or the checkpoint of `resume` is of something else.
     DataError
-        If options contradict each other, or the run diverges.
+        If the run diverges.
+    OptionError
+        If options contradict each other, or an output's suffix is not its format's.
     Interrupted
         On SIGINT, SIGTERM or SIGHUP while it trains; the steps so far are kept for
         `resume`.
@@ -116,6 +118,8 @@ def finetune_network(
             return None
         comparison = _compare(material, options, run, features)
         ended = Ended(material, options, run, state, comparison)
+        if options.curves_path:  # before the weights: until then --resume goes on
+            draw_curves(state.history, state.best_epoch, options.curves_path)
         save_weights(
             output_path,
             material.network.module.state_dict(),
@@ -123,8 +127,6 @@ def finetune_network(
             overwrite=options.overwrite,
         )
         checkpoint.remove()
-    if options.curves_path:
-        draw_curves(state.history, state.best_epoch, options.curves_path)
     return ended.report(os.fspath(output_path), time.monotonic() - started)
 
 
@@ -137,7 +139,9 @@ def _claimed(
     if not is_first:
         yield part
         return
-    with locked_output(Path(output_path)):
+    may_exist = options.overwrite or options.resume  # the logs; `check_options` knows
+    outputs = [output_path, *options.logs_written]
+    with claimed_outputs(outputs, (), overwrite=may_exist):
         if os.path.lexists(part) and not (options.resume or options.overwrite):
             raise OutputError(
                 f"{part}: an interrupted run is there: give `resume` to go on with it "
@@ -173,12 +177,15 @@ def _train(
     with EpochLog(options, run.world.is_first) as log, StopOnSignal() as stop:
 
         def tell(record: EpochRecord) -> None:
-            log.write(record)
+            log.add(trainer.history)
             if on_epoch:
                 on_epoch(record)
 
+        trainer = Trainer(run, checkpoint, stop, on_step, tell)
         try:
-            return Trainer(run, checkpoint, stop, on_step, tell).train(options.resume)
+            state = trainer.train(options.resume)
+            log.keep(state.history)  # the run before may have ended between the two
+            return state
         except DataError:
             if run.world.is_first:
                 checkpoint.remove()

@@ -16,13 +16,15 @@ from ._head import (
 )
 from ._linear import LinearFit as LinearFit
 from ._problem import (
+    FoldFits as FoldFits,
     HeadConvergenceWarning as HeadConvergenceWarning,
     TrainingProblem as TrainingProblem,
 )
 from ._rows import RowSource as RowSource
 from ._selection import (
     CChoice as CChoice,
-    default_grid as default_grid,
+    CGrid as CGrid,
+    FoldedProblem as FoldedProblem,
     select_C as select_C,
     warn_of_edges as warn_of_edges,
 )

@@ -118,12 +118,15 @@ def conjugate_gradients(
         scores = rows.forward(q)
         # H q = penalty q + Xᵀ (d²L/dF²) X q: two products with X for all columns.
         Hq = rows.adjoint(loss.curvature(state, scores)).addcmul_(penalty, q)
-        # A direction of no curvature gives 0 / tiny = 0 and not NaN.
-        alpha = rz / dot(q, Hq, separable).clamp_min(torch.finfo(r.dtype).tiny)
+        # H is at least the penalty; rounding at large C may tell otherwise, even of the
+        # sign. A direction of no curvature gives 0 / tiny = 0 and not NaN.
+        least = dot(q, penalty * q, separable).clamp_min(torch.finfo(r.dtype).tiny)
+        alpha = rz / torch.maximum(dot(q, Hq, separable), least)
         d = torch.addcmul(d, q, alpha)
         s = torch.addcmul(s, scores, alpha)
         r = torch.addcmul(r, Hq, alpha, value=-1)
-        running = dot(r, r, separable).sqrt() > enough
+        # A preconditioner that rounding has made indefinite leads nowhere.
+        running = (dot(r, r, separable).sqrt() > enough) & (rz > 0)
         n_running = int(running.sum())
         if n_running == 0 or step == CG_MAX_ITER:
             D[:, live], S[:, live] = d, s

@@ -1,13 +1,13 @@
 """Heads fitted to splits of one set of features: transform, choice of C, last fit.
 
-All that a split is fitted with comes from its own training rows. The inner and the last
-fit of a split share one Gram matrix, and so do all splits where the transform treats
-each row by itself.
+All that a split is fitted with comes from its own training rows, and what a fold is
+fitted with from those of the fold. Where the transform treats each row by itself, the
+folds and the last fit of a split share one problem, and all splits one Gram matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,17 @@ from cnnfeat.heads._head import Head
 from cnnfeat.heads._linear import LinearFit
 from cnnfeat.heads._parallel import map_splits, splits_at_a_time
 from cnnfeat.heads._problem import TrainingProblem, block_of
-from cnnfeat.heads._selection import CChoice, IntRows, default_grid, select_C
+from cnnfeat.heads._selection import (
+    CChoice,
+    CGrid,
+    FoldedProblem,
+    IntRows,
+    select_C,
+)
 from cnnfeat.heads._settings import HeadSettings
 from cnnfeat.heads._transform import FeatureTransform
-from cnnfeat.heads._validation import as_features, check_grid, device_of
+from cnnfeat.heads._validation import as_features, device_of
+from cnnfeat.splits import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +41,15 @@ class TrainingRows:
     ----------
     rows : ndarray of shape (n,), dtype=int64
         Of the features.
-    inner : two ndarrays of dtype=int64, optional
-        Positions in `rows` to fit on, and to choose C on.
+    folds : sequence of Split
+        Positions in `rows`: `train` to fit on, `test` to score each C on. See
+        `cnnfeat.splits.inner_positions`.
     seed : int
         Draws the masks of dropout.
     """
 
     rows: IntRows
-    inner: tuple[IntRows, IntRows] | None = None
+    folds: tuple[Split, ...] = ()
     seed: int = 0
 
 
@@ -70,7 +78,7 @@ class HeadFit:
 
     @property
     def validation(self) -> tuple[float, ...]:
-        """The score of each value on the validation rows; () without a choice."""
+        """The score of each value on the held-out rows; () without a choice."""
         return self.choice.scores if self.choice else ()
 
     def to_head(self, class_names: Sequence[str], **told: Any) -> Head:
@@ -113,7 +121,7 @@ def fit_splits(
     y : ndarray of shape (n,)
         Their labels, of any kind that NumPy can sort.
     splits : sequence of TrainingRows
-        With inner rows where there is a C to choose.
+        With folds where there is a C to choose.
     settings : HeadSettings
     part_widths : sequence of int
         Widths of the layers that stand side by side in X; their sum is d.
@@ -156,19 +164,46 @@ def _fit_split(
 ) -> HeadFit:
     transform = settings.transform(part_widths).fit(X)
     Z = transform.transform(X)
-    grid = check_grid(default_grid(Z) if settings.C is None else settings.C)
     formulation = settings.estimator(split.seed).formulation()
     problem = TrainingProblem.of(Z, y, formulation, K=K)
     problem.share_gram()
-    if len(grid) == 1:
-        return HeadFit(problem.fit(grid[0]), transform, None)
-    if split.inner is None:
+    given = settings.C
+    grid = CGrid.for_features(Z) if given is None else CGrid(given)
+    if len(grid.values) == 1:
+        return HeadFit(problem.fit(grid.values[0]), transform, None)
+    if not split.folds:
         raise DataError(
-            f"choosing C from {len(grid)} values needs rows to choose it on; draw them "
-            "with cnnfeat.splits.inner_positions, or give one value"
+            f"choosing C from {len(grid.values)} values needs rows to choose it on; "
+            "draw them with cnnfeat.splits.inner_positions, or give one value"
         )
-    choice = select_C(problem, grid, split.inner)
-    return HeadFit(problem.fit(choice.C, start=choice.start), transform, choice)
+    if transform.is_rowwise:
+        parts: Iterable[FoldedProblem] = [FoldedProblem(problem, split.folds)]
+    else:
+        parts = _RefittedFolds(X, y, split, settings, part_widths)
+    choice = select_C(parts, grid)
+    start = choice.start if transform.is_rowwise else None
+    return HeadFit(problem.fit(choice.C, start=start), transform, choice)
+
+
+@dataclass(frozen=True, eq=False)
+class _RefittedFolds:
+    """The folds of a split, each with a transform fitted to its own training rows.
+
+    Made anew each time, as copies of large features for all folds would not fit.
+    """
+
+    X: Any
+    y: NDArray[Any]
+    split: TrainingRows
+    settings: HeadSettings
+    part_widths: Sequence[int]
+
+    def __iter__(self) -> Iterator[FoldedProblem]:
+        formulation = self.settings.estimator(self.split.seed).formulation()
+        for fold in self.split.folds:
+            own = self.settings.with_rows(len(fold.train)).transform(self.part_widths)
+            Z = own.fit(self.X[fold.train]).transform(self.X)
+            yield FoldedProblem(TrainingProblem.of(Z, self.y, formulation), (fold,))
 
 
 @dataclass(frozen=True, eq=False)

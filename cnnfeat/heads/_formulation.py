@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
@@ -73,7 +74,12 @@ class Formulation:
         return self.kind == "svm"
 
     def loss(
-        self, index: Tensor, classes: NDArray[Any], cost: Tensor, dtype: torch.dtype
+        self,
+        index: Tensor,
+        classes: NDArray[Any],
+        cost: Tensor,
+        dtype: torch.dtype,
+        members: Tensor | None = None,
     ) -> Loss:
         """Return the loss of n rows; two classes share one column.
 
@@ -86,39 +92,63 @@ class Formulation:
             C times the row's weight.
         dtype : torch.dtype
             Of the loss's arrays.
+        members : Tensor of shape (n, n_folds), dtype=bool, optional
+            Which rows each fold trains on: the problems of the folds stand side by
+            side, and a row weighs nothing where it is held out. One of all rows
+            without it.
         """
+        if members is None:
+            members = torch.ones_like(index[:, None], dtype=torch.bool)
+        costs = cost[:, None] * members
+        factors = self._class_factors(index, classes, members)
         make = _squared_hinge if self.kind == "svm" else _log_loss
-        factor = None
-        if self.class_weight is not None:
-            labels = classes[index.cpu().numpy()]
-            factor = torch.as_tensor(
-                compute_class_weight(self.class_weight, classes=classes, y=labels),
-                device=index.device,
-            )[index]
-        return make(index, len(classes), cost, factor, dtype)
+        return make(index, len(classes), costs, factors, dtype)
+
+    def _class_factors(
+        self, index: Tensor, classes: NDArray[Any], members: Tensor
+    ) -> Tensor | None:
+        """Return what `class_weight` multiplies C by, (n, n_folds), if it is given."""
+        if self.class_weight is None:
+            return None
+        own = []
+        for fold in members.T:
+            labels = classes[index[fold].cpu().numpy()]
+            factor = compute_class_weight(
+                self.class_weight, classes=np.unique(labels), y=labels
+            )
+            of_class = np.zeros(len(classes))
+            of_class[np.searchsorted(classes, np.unique(labels))] = factor
+            own.append(torch.as_tensor(of_class, device=index.device)[index])
+        return torch.stack(own, 1)
 
 
 def _squared_hinge(
-    index: Tensor, n_classes: int, cost: Tensor, factor: Tensor | None, dtype: Any
+    index: Tensor, n_classes: int, costs: Tensor, factors: Tensor | None, dtype: Any
 ) -> Loss:
     Y = _signs(index, n_classes, dtype)
-    costs = cost[:, None]
-    # One entry broadcasts: a full (n, k) matrix of equal costs is never made.
-    if bool((cost == cost[0]).all()):
-        costs = costs[:1]
-    if factor is not None:
-        own = factor[:, None]
+    n_folds, k = costs.shape[1], Y.shape[1]
+    if factors is None and n_folds == 1:
+        # One entry broadcasts: a full (n, k) matrix of equal costs is never made.
+        return SquaredHinge(Y, (costs[:1] if _are_equal(costs) else costs).to(dtype))
+    # Of each fold its k columns, side by side.
+    Y, costs = Y.repeat(1, n_folds), costs.repeat_interleave(k, 1)
+    if factors is not None:
+        own = factors.repeat_interleave(k, 1)
         # LIBLINEAR weighs a class's rows in that class's own problem alone.
         costs = costs * (own if n_classes == 2 else torch.where(Y > 0, own, 1.0))
     return SquaredHinge(Y, costs.to(dtype))
 
 
+def _are_equal(costs: Tensor) -> bool:
+    return bool((costs == costs[0, 0]).all())
+
+
 def _log_loss(
-    index: Tensor, n_classes: int, cost: Tensor, factor: Tensor | None, dtype: Any
+    index: Tensor, n_classes: int, costs: Tensor, factors: Tensor | None, dtype: Any
 ) -> Loss:
-    costs = (cost if factor is None else cost * factor)[:, None].to(dtype)
+    costs = (costs if factors is None else costs * factors).to(dtype)
     if n_classes == 2:
-        return Logistic(_signs(index, 2, dtype), costs)
+        return Logistic(_signs(index, 2, dtype).repeat(1, costs.shape[1]), costs)
     classes = torch.arange(n_classes, device=index.device)
     return Multinomial((index[:, None] == classes).to(dtype), costs)
 

@@ -171,14 +171,16 @@ class Logistic(_Columns):
 
 @dataclass(frozen=True)
 class Multinomial:
-    """Σ cost (logsumexp(F) − F[label]): all columns are one problem.
+    """Σ cost (logsumexp(F) − F[label]), summed over folds: one problem of all columns.
+
+    Scores are (n, n_folds · k), the k columns of a fold side by side.
 
     Parameters
     ----------
     Y : Tensor of shape (n, k), floating
-        One-hot.
-    cost : Tensor of shape (n, 1) or (1, 1), floating
-        C times the weight of the row.
+        One-hot, for all folds.
+    cost : Tensor of shape (n, n_folds), floating
+        C times the weight of the row; 0 in the folds that do not train on it.
     """
 
     Y: Tensor
@@ -194,26 +196,33 @@ class Multinomial:
         return Multinomial(self.Y.to(dtype), self.cost.to(dtype))
 
     def evaluate(self, F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return L (1,), dL/dF (n, k), and the probabilities (n, k)."""
-        log_p = torch.log_softmax(F, 1)
-        value = -((log_p * self.Y).sum(1, keepdim=True) * self.cost).sum(
-            dtype=torch.float64
-        )
+        """Return L (1,), dL/dF and the probabilities, both of the shape of F."""
+        log_p = torch.log_softmax(self._by_fold(F), 2)
+        own = (log_p * self.Y[:, None]).sum(2)
+        value = -(own * self.cost).sum(dtype=torch.float64)
         p = log_p.exp_()
-        return value.reshape(1), (p - self.Y).mul_(self.cost), p
+        G = (p - self.Y[:, None]).mul_(self.cost[:, :, None])
+        return value.reshape(1), G.view_as(F), p.view_as(F)
 
     def curvature(self, state: Tensor, S: Tensor) -> Tensor:
-        """Return d²L/dF² (n, k) applied to S (n, k), row by row."""
+        """Return d²L/dF² applied to S, of its shape, row by row and fold by fold."""
         # The Hessian of a row is cost (diag(p) − p pᵀ), so H s = cost (p∘s − p (p·s)).
-        pS = state * S
-        return pS.addcmul_(state, pS.sum(1, keepdim=True), value=-1).mul_(self.cost)
+        p = self._by_fold(state)
+        pS = p * self._by_fold(S)
+        bent = pS.addcmul_(p, pS.sum(2, keepdim=True), value=-1)
+        return bent.mul_(self.cost[:, :, None]).view_as(S)
 
     def row_weights(self, state: Tensor) -> Tensor:
         """Return the mean of each row's diagonal of the Hessian, (n,)."""
-        return ((state - state * state) * self.cost).mean(1)
+        p = self._by_fold(state)
+        return ((p - p * p) * self.cost[:, :, None]).mean((1, 2))
 
     def along(self, F: Tensor, S: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return value, slope and curvature (1,) of t (1,) -> L(F + t S), F (n, k)."""
+        """Return value, slope and curvature (1,) of t (1,) -> L(F + t S)."""
         value, G, state = self.evaluate(F + t.to(F.dtype) * S)
         curve = (self.curvature(state, S) * S).sum(dtype=torch.float64)
         return value, (G * S).sum(dtype=torch.float64).reshape(1), curve.reshape(1)
+
+    def _by_fold(self, A: Tensor) -> Tensor:
+        """Return A (n, n_folds · k) as (n, n_folds, k)."""
+        return A.reshape(len(A), -1, self.Y.shape[1])

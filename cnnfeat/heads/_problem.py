@@ -1,12 +1,14 @@
 """The training rows of a head, checked once, and one fit to them at one C.
 
-A problem knows nothing of grids, transforms or files. Features in float16 or float32
+A problem knows nothing of grids, transforms or files. Several folds of its rows can be
+fitted at once, as the choice of C does. Features in float16 or float32
 are solved in float32 and verified in float64; anything else is solved in float64.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -23,9 +25,9 @@ from cnnfeat.heads._dropout import drop_features
 from cnnfeat.heads._formulation import Formulation
 from cnnfeat.heads._linear import LinearFit
 from cnnfeat.heads._losses import Loss
-from cnnfeat.heads._newton import Stopping
+from cnnfeat.heads._newton import Solution, Stopping
 from cnnfeat.heads._rows import BLOCK_BYTES, Rows, RowSource
-from cnnfeat.heads._solve import Optimum, solve
+from cnnfeat.heads._solve import Optimum, solve, solve_loosely, weights_of
 from cnnfeat.heads._validation import (
     as_features,
     check_C,
@@ -35,6 +37,7 @@ from cnnfeat.heads._validation import (
     device_of,
     working_dtype,
 )
+from cnnfeat.splits import Split
 
 STREAM_BYTES = 256 * 2**20  # of one block of a streamed matrix, without a budget
 
@@ -120,24 +123,6 @@ class TrainingProblem:
         weights = check_weights(sample_weight, len(labels))
         return cls(X, labels, weights, formulation, K)
 
-    def take(self, rows: NDArray[np.int64]) -> TrainingProblem:
-        """Return the problem of some rows, on a block of K where K is known.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (m,), dtype=int64
-
-        Raises
-        ------
-        DataError
-            If they are of fewer than two classes.
-        """
-        X: Any = self.X
-        block = None if self.K is None else block_of(self.K, rows)
-        return TrainingProblem(
-            X[rows], self.y[rows], self.weights[rows], self.formulation, block
-        )
-
     def share_gram(self) -> Tensor | None:
         """Compute K (n, n) where fits would use it, for problems of some of the rows.
 
@@ -153,8 +138,6 @@ class TrainingProblem:
         C: float,
         *,
         start: Tensor | None = None,
-        tol: float | None = None,
-        verify: bool = True,
     ) -> LinearFit:
         """Return the head that minimises the objective at C.
 
@@ -163,18 +146,14 @@ class TrainingProblem:
         C : float
             Weight of the loss, above 0.
         start : Tensor of shape (p, k), optional
-            `LinearFit.start` of a fit to the same rows at another C.
-        tol : float, optional
-            In place of the formulation's.
-        verify : bool
-            Check the tolerance in float64, and go on where it does not hold; refuse
-            weights that are not finite, which are otherwise the caller's affair.
+            `LinearFit.start` of a fit to the same rows at another C, or
+            `FoldFits.start`.
 
         Raises
         ------
         DataError
-            If C is not a finite number above 0, a matrix over the memory budget, or
-            the weights of a verified fit are not finite.
+            If C is not a finite number above 0, a matrix is over the memory budget, or
+            the weights are not finite.
 
         Warns
         -----
@@ -182,20 +161,58 @@ class TrainingProblem:
             If the Newton steps did not suffice.
         """
         formulation, C = self.formulation, check_C(C)
-        tol = formulation.tol if tol is None else tol
-        found = solve(
-            self._design,
-            self._loss(C),
-            self._n_columns,
-            Stopping(tol, formulation.max_iter, verify),
-            start,
-        )
+        stopping = Stopping(formulation.tol, formulation.max_iter)
+        found = solve(self._design, self._loss(C), self._n_columns, stopping, start)
         if not found.converged:
-            self._warn(found, tol)
+            self._warn(found, formulation.tol)
         fit = self._to_fit(found, C)
-        if verify and not fit.is_finite:
+        if not fit.is_finite:
             raise DataError(not_finite(formulation.name, f"C = {C:g}"))
         return fit
+
+    def fit_folds(
+        self, C: float, folds: Sequence[Split], *, start: Tensor | None, tol: float
+    ) -> FoldFits | None:
+        """Fit to the training rows of every fold at once, and score all rows.
+
+        The folds are columns of one problem, in which held-out rows weigh nothing; so
+        they share X, K and every product with the features.
+
+        Parameters
+        ----------
+        C : float
+            Above 0.
+        folds : sequence of Split
+            Positions among the rows. Those in neither part are not fitted to.
+        start : Tensor of shape (p, n_folds * k), optional
+            `FoldFits.weights` of the same folds at a smaller C.
+        tol : float
+            In place of the formulation's.
+
+        Returns
+        -------
+        FoldFits or None
+            None where a fit is not finite.
+        """
+        members = torch.zeros(len(self.y), len(folds), dtype=torch.bool)
+        for number, fold in enumerate(folds):
+            members[torch.as_tensor(fold.train), number] = True
+        found = solve_loosely(
+            self._design,
+            self._loss(C, members),
+            self._n_columns * len(folds),
+            Stopping(tol, self.formulation.max_iter),
+            start,
+        )
+        if not _is_finite(found.W) or not bool(found.value.isfinite().all()):
+            return None
+        if not found.converged(tol):
+            self._warn(found, tol)
+        F = found.F
+        if self.formulation.dropout:  # solved on masked copies, scored without masks
+            F = self._rows(self.X).forward(weights_of(self._design, found.W))
+        scores = F.reshape(len(self.y), len(folds), -1).cpu().numpy()
+        return FoldFits(found.W, scores)
 
     def can_start(self, other: TrainingProblem) -> bool:
         """Whether weights of a fit to these rows are a start for fits to `other`.
@@ -203,6 +220,8 @@ class TrainingProblem:
         On the Gram side they are in a basis of the rows, and with dropout of copies of
         them; and each class has its column.
         """
+        if self is other:
+            return True
         sides = {self._design.plan.side, other._design.plan.side}
         same = len(self.classes) == len(other.classes)
         return sides == {"primal"} and same and not self.formulation.dropout
@@ -228,29 +247,37 @@ class TrainingProblem:
             budget=told.memory_budget,
             hinge=told.kind == "svm",
         )
+        K = None if told.dropout else self.K
+        return Design(
+            self._rows(X), plan, working_dtype(X), told.penalises_intercept, K
+        )
+
+    def _rows(self, X: Tensor | RowSource) -> Rows:
+        told = self.formulation
         # A streamed block is one of about four such things in memory at a time.
         streamed = (told.memory_budget or STREAM_BYTES * 4) // 4
-        rows = Rows(
+        return Rows(
             X,
             told.intercept,
             device_of(told.device, X),
             BLOCK_BYTES if isinstance(X, Tensor) else streamed,
         )
-        K = None if told.dropout else self.K
-        return Design(rows, plan, working_dtype(X), told.penalises_intercept, K)
 
-    def _loss(self, C: float) -> Loss:
+    def _loss(self, C: float, members: Tensor | None = None) -> Loss:
+        """Return the loss at C, of the folds that train on `members` (n, n_folds)."""
         index, weights = self.index, self.weights
         if self.formulation.dropout:
             # Copies stand one after another; together they weigh as much as one row.
             m = self.formulation.dropout_copies
             index, weights = np.tile(index, m), np.tile(weights, m) / m
+            members = None if members is None else members.repeat(m, 1)
         device = self._design.rows.device
         return self.formulation.loss(
             torch.as_tensor(index, device=device),
             self.classes,
             C * torch.as_tensor(weights, device=device),
             self._design.dtype,
+            None if members is None else members.to(device),
         )
 
     def _to_fit(self, found: Optimum, C: float) -> LinearFit:
@@ -269,7 +296,7 @@ class TrainingProblem:
             start=found.start,
         )
 
-    def _warn(self, found: Optimum, tol: float) -> None:
+    def _warn(self, found: Optimum | Solution, tol: float) -> None:
         warnings.warn(
             f"{self.formulation.name} stopped after {found.n_iter} Newton steps at "
             f"½‖gradient‖² / objective = {float((found.gap / found.value).max()):.1e} "
@@ -277,6 +304,32 @@ class TrainingProblem:
             HeadConvergenceWarning,
             stacklevel=4,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class FoldFits:
+    """Fits to the training rows of several folds, at one C.
+
+    Attributes
+    ----------
+    weights : Tensor of shape (p, n_folds * k)
+        In the basis that the problem is solved in, fold after fold.
+    scores : ndarray of shape (n, n_folds, k) or (n, n_folds, 1)
+        Of all rows of the problem; with two classes one column.
+    """
+
+    weights: Tensor
+    scores: NDArray[np.floating]
+
+    @property
+    def start(self) -> Tensor:
+        """The mean of the folds' weights, (p, k), where a fit to all rows may start."""
+        return self.weights.reshape(len(self.weights), *self.scores.shape[1:]).mean(1)
+
+
+def _is_finite(W: Tensor) -> bool:
+    """Whether all weights (p, k) are numbers that float32, which heads keep, holds."""
+    return bool((W.abs() <= torch.finfo(torch.float32).max).all())
 
 
 def not_finite(name: str, at: str) -> str:

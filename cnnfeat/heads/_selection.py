@@ -1,19 +1,21 @@
 """The choice of C inside the training rows.
 
-C is scored by mean per-class accuracy on inner validation rows, which are part of the
-training rows; `cnnfeat.splits` draws them. The fits of a grid start from one another,
-smallest C first.
+C is scored by mean per-class accuracy on rows that are held out of the training rows,
+fold after fold; `cnnfeat.splits.inner_positions` draws the folds. All folds are fitted
+together, and the fits of a grid start from one another, smallest C first.
 
 The scale of C follows that of the features: multiplying features by s equals
-multiplying C by s² (the trap that `mean-norm` is there for). `default_grid` takes the
-scale into account.
+multiplying C by s² (the trap that `mean-norm` is there for). The default grid takes the
+scale into account, and grows until the best C is not its smallest or largest.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,16 +23,100 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.heads._problem import TrainingProblem, not_finite
+from cnnfeat.heads._linear import best_classes
+from cnnfeat.heads._problem import FoldFits, TrainingProblem, not_finite
 from cnnfeat.heads._transform import row_blocks
 from cnnfeat.heads._validation import check_grid
 from cnnfeat.metrics import mean_per_class_accuracy
+from cnnfeat.splits import Split
 
-# Duality gap of the fits that only score a C: which side of a boundary a validation row
+# Duality gap of the fits that only score a C: which side of a boundary a held-out row
 # is on is settled long before the weights are.
 SELECTION_TOL = 1e-4
+# Decades of C, for rows of unit length: the grid, and how far it grows at its edges.
+FIRST_DECADES = (-3, 3)
+LAST_DECADES = (-4, 6)
+FOLD_ELEMENTS = 2**22  # scores and weights of the folds that are fitted together
 
 IntRows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CGrid:
+    """The values of C to try, and how far they may go beyond.
+
+    Parameters
+    ----------
+    values : sequence of float
+        In any order; kept ascending, each once.
+    extra : tuple of tuples of float
+        What may be tried below, downwards, and above, upwards. A grid that a user gave
+        has none.
+
+    Raises
+    ------
+    DataError
+        If there are no values, or one is not a finite number above 0.
+    """
+
+    values: tuple[float, ...]
+    extra: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", check_grid(self.values))
+
+    @classmethod
+    def for_features(cls, X: Any) -> CGrid:
+        """Return 10⁻³ … 10³, for rows of unit length; 10⁻⁴ … 10⁶ where it has to grow.
+
+        For others it is divided by the power of ten nearest to their mean squared norm,
+        so that all values are powers of ten, the same ones in every split.
+
+        Parameters
+        ----------
+        X : ndarray, Tensor or RowSource of shape (n, d), floating
+            Features of the training rows, as the head will see them.
+        """
+        total = sum(float(b.double().square().sum()) for _, b in row_blocks(X))
+        mean = total / max(1, X.shape[0])
+        unit = round(math.log10(mean)) if 0 < mean < math.inf else 0
+        (low, high), (lowest, highest) = FIRST_DECADES, LAST_DECADES
+        # From text: 10.0 ** e is not always the number that is written as 1e{e}.
+        powers = {e: float(f"1e{e - unit}") for e in range(lowest, highest + 1)}
+        return cls(
+            tuple(powers[e] for e in range(low, high + 1)),
+            (
+                tuple(powers[e] for e in range(low - 1, lowest - 1, -1)),
+                tuple(powers[e] for e in range(high + 1, highest + 1)),
+            ),
+        )
+
+    def beyond(self, best: float) -> CGrid | None:
+        """Return the grid one value longer where its best is at an edge that can move.
+
+        None where the best lies inside, or nothing more may be tried.
+        """
+        below, above = self.extra
+        if best == self.values[-1] and above:
+            return CGrid((*self.values, above[0]), (below, above[1:]))
+        if best == self.values[0] and below:
+            return CGrid((below[0], *self.values), (below[1:], above))
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedProblem:
+    """Rows to choose C on: a problem, and folds as positions among its rows."""
+
+    problem: TrainingProblem
+    folds: tuple[Split, ...]
+
+    def batches(self) -> list[tuple[Split, ...]]:
+        """Return the folds in parts small enough to be fitted at once."""
+        n_scores = len(self.problem.y) * len(self.problem.classes)
+        step = max(1, FOLD_ELEMENTS // n_scores)
+        starts = range(0, len(self.folds), step)
+        return [self.folds[start : start + step] for start in starts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +127,12 @@ class CChoice:
     ----------
     C : float
     grid : tuple of float
-        Ascending.
+        What was tried, ascending.
     scores : tuple of float
-        Mean per-class accuracy on the validation rows, one for each of the grid; 0
-        where the fit is not finite, which is never chosen.
+        Mean per-class accuracy on the held-out rows of all folds, one for each of the
+        grid; 0 where a fit is not finite, which is never chosen.
     start : Tensor of shape (p, k), optional
-        Weights that a fit at C to all training rows may start from.
+        Weights that a fit at C to all rows of the first problem may start from.
     """
 
     C: float
@@ -55,63 +141,108 @@ class CChoice:
     start: Tensor | None = field(default=None, repr=False)
 
 
-def default_grid(X: Any) -> tuple[float, ...]:
-    """Return 10⁻³ … 10³, divided by the mean squared norm of the rows.
+def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
+    """Choose the C whose heads are right on most held-out rows.
+
+    Of neighbouring values that tie for the best the middle one (the smaller of two) is
+    taken: with few rows ties are long, and their ends are the worst guess.
 
     Parameters
     ----------
-    X : ndarray, Tensor or RowSource of shape (n, d), floating
-        Features of the training rows, as the head will see them.
-    """
-    total = sum(float(b.double().square().sum()) for _, b in row_blocks(X))
-    unit = total / max(1, X.shape[0]) or 1.0
-    return tuple(10.0**e / unit for e in range(-3, 4))
-
-
-def select_C(
-    problem: TrainingProblem, grid: Sequence[float], inner: tuple[IntRows, IntRows]
-) -> CChoice:
-    """Choose C from `grid` for a problem, all of whose rows are training rows.
-
-    Parameters
-    ----------
-    problem : TrainingProblem
-        Of n rows.
-    grid : sequence of float
-        The order does not matter; of equal scores the smaller C wins.
-    inner : two ndarrays of shape (n_train,) and (n_validation,), dtype=int64
-        Rows of the problem to fit to, and to score on.
+    parts : iterable of FoldedProblem
+        Problems of the same training rows, transformed as each one's folds ask for. It
+        is gone through again each time that the grid has grown.
+    grid : CGrid
 
     Raises
     ------
     DataError
-        For a bad grid, inner training rows of fewer than two classes, or where no fit
-        is finite.
+        If no fit is finite.
     """
-    grid, (train, validation) = check_grid(grid), inner
-    inside = problem.take(train)
-    X: Any = problem.X
-    X_validation, y = X[validation], problem.y[validation]
-    names, index = np.unique(y, return_inverse=True)
-    tol = max(problem.formulation.tol, SELECTION_TOL)
-    scores: list[float] = []
-    starts: dict[int, Tensor] = {}  # of the fits that are finite
-    for place, C in enumerate(grid):
+    trials = _Trials(parts)
+    wanted: CGrid | None = grid
+    while wanted:
+        grid = wanted
+        trials.run([C for C in grid.values if C not in trials.scores])
+        finite = {C: trials.scores[C] for C in grid.values if C in trials.starts}
+        if not finite:
+            at = f"any C from {grid.values[0]:g} to {grid.values[-1]:g}"
+            raise DataError(not_finite(trials.name, at))
+        best = middle_of_best(finite)
+        wanted = grid.beyond(best)
+    scores = tuple(trials.scores[C] for C in grid.values)
+    return CChoice(best, grid.values, scores, trials.starts[best])
+
+
+class _Trials:
+    """The values of C that were tried: their scores, and where fits may start."""
+
+    def __init__(self, parts: Iterable[FoldedProblem]):
+        self.parts = parts
+        self.name = ""
+        self.scores: dict[float, float] = {}
+        self.starts: dict[float, Tensor] = {}  # of those whose fits are all finite
+        # Of each batch of folds, the largest C so far and its weights.
+        self._largest: dict[int, tuple[float, Tensor]] = {}
+
+    def run(self, grid: Sequence[float]) -> None:
+        """Try the values of an ascending grid."""
+        right: dict[float, list[NDArray[np.bool_]]] = {C: [] for C in grid}
+        finite, index = set(grid), []
+        batches = ((part.problem, b) for part in self.parts for b in part.batches())
+        for number, (problem, folds) in enumerate(batches):
+            self.name = problem.formulation.name
+            index += [problem.index[fold.test] for fold in folds]
+            for C in grid:
+                found = self._fit(number, problem, folds, C)
+                if found is None:
+                    finite.discard(C)
+                    continue
+                right[C] += _right(problem, folds, found)
+                self.starts.setdefault(C, found.start)
+        y = np.concatenate(index)
+        for C in grid:
+            self.scores[C] = 0.0
+            if C in finite:
+                correct = np.concatenate(right[C])
+                self.scores[C] = mean_per_class_accuracy(y, correct, y.max() + 1)
+            else:
+                self.starts.pop(C, None)
+
+    def _fit(
+        self, number: int, problem: TrainingProblem, folds: Sequence[Split], C: float
+    ) -> FoldFits | None:
         # From a smaller C the active sets shrink to the right ones: see `_start`.
-        start = starts[max(starts)] if starts else None
-        found = inside.fit(C, start=start, tol=tol, verify=False)
-        if not found.is_finite:
-            scores.append(0.0)
-            continue
-        starts[place] = found.start
-        correct = found.predict(X_validation) == y
-        scores.append(mean_per_class_accuracy(index, correct, len(names)))
-    if not starts:
-        at = f"any C from {grid[0]:g} to {grid[-1]:g}"
-        raise DataError(not_finite(problem.formulation.name, at))
-    best = max(starts, key=scores.__getitem__)  # the first of equals: the smallest C
-    start = starts[best] if inside.can_start(problem) else None
-    return CChoice(grid[best], grid, tuple(scores), start)
+        largest, weights = self._largest.get(number, (math.inf, None))
+        tol = max(problem.formulation.tol, SELECTION_TOL)
+        start = weights if largest < C else None
+        found = problem.fit_folds(C, folds, start=start, tol=tol)
+        if found is not None and (weights is None or largest < C):
+            self._largest[number] = C, found.weights
+        return found
+
+
+def middle_of_best(scores: Mapping[float, float]) -> float:
+    """Return the C in the middle of the longest run of best scores, C ascending.
+
+    The first of equally long runs, and the smaller of two in the middle.
+    """
+    best = max(scores.values())
+    ties = groupby(scores.items(), lambda one: one[1] == best)
+    runs = [[C for C, _ in run] for is_best, run in ties if is_best]
+    longest = max(runs, key=len)
+    return longest[(len(longest) - 1) // 2]
+
+
+def _right(
+    problem: TrainingProblem, folds: Sequence[Split], found: FoldFits
+) -> list[NDArray[np.bool_]]:
+    """Return of each fold which held-out rows are right."""
+    scored = zip(folds, found.scores.swapaxes(0, 1), strict=True)
+    return [
+        best_classes(scores[fold.test], problem.classes) == problem.y[fold.test]
+        for fold, scores in scored
+    ]
 
 
 def is_at_edge(C: float, grid: Sequence[float]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads._base import LinearHead
@@ -29,8 +29,8 @@ class HeadSettings:
     n_components : int, optional
         These three as in `FeatureTransform`.
     C : tuple of float, optional
-        Values to choose from; one is taken as it is. None is the `default_grid` of the
-        training rows, once transformed.
+        Values to choose from; one is taken as it is. None is the default `CGrid` of the
+        training rows, once transformed, which grows where the best is at its edge.
     dropout : float
         Rate at which features are dropped in training.
     device : str
@@ -61,6 +61,12 @@ class HeadSettings:
     def chooses_C(self) -> bool:
         """Whether there is more than one C to choose from."""
         return self.C is None or len(self.C) > 1
+
+    def with_rows(self, n: int) -> HeadSettings:
+        """Return the settings for n rows, which have n − 1 components at most."""
+        if self.n_components is None or self.n_components < n:
+            return self
+        return replace(self, n_components=max(1, n - 1))
 
     def transform(self, part_widths: Sequence[int] = ()) -> FeatureTransform:
         """Return the transform, not yet fitted, of layers that are so wide."""

@@ -16,6 +16,9 @@ from ._examples import (
     augmentation_examples as augmentation_examples,
     read_thumbnail as read_thumbnail,
 )
+from ._failures import (
+    refuse_too_many_failed as refuse_too_many_failed,
+)
 from ._gpu import (
     check_decoder as check_decoder,
 )

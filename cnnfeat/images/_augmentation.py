@@ -7,7 +7,6 @@ torchvision's v2 functionals on uint8 tensors.
 
 import json
 import math
-import os
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from cnnfeat.errors import DataError, InputError
+from cnnfeat.errors import DataError, InputError, OptionError
 from cnnfeat.images._preprocessing import Preprocessing
 
 Range = tuple[float, float]
@@ -135,18 +134,20 @@ def read_augmentation(choice: str) -> Augmentation:
 
     Raises
     ------
+    OptionError
+        If it is neither.
     InputError
-        If it is neither, or the file cannot be read.
+        If the file is missing or cannot be read.
     DataError
         If a field is unknown or out of its range; it is named.
     """
     if choice in PRESETS:
         return {"none": Augmentation(), "light": LIGHT, "classic": CLASSIC}[choice]
     path = Path(choice)
-    if path.suffix not in (".toml", ".json") or not os.path.isfile(path):
-        raise InputError(
+    if path.suffix not in (".toml", ".json"):
+        raise OptionError(
             f"`augment={choice}`: expected {', '.join(PRESETS)}, or a .toml or .json "
-            "file of ranges that is there"
+            "file of ranges"
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -21,8 +21,8 @@ def list_manifest(path: str) -> ImageTable:
     ------
     InputError
         If the file cannot be read, has no `path` column, a row of another length than
-        its header, an empty path or one that appears twice, or no row at all; the
-        message gives the line number.
+        its header, an empty path, one that is a folder or appears twice, or no row at
+        all; the message gives the line number.
     """
     where = printable(path)
     folder = os.path.dirname(os.path.abspath(path))
@@ -49,7 +49,7 @@ def list_lines(lines: Iterable[str]) -> ImageTable:
     Raises
     ------
     InputError
-        If there is no path, or one appears twice.
+        If there is no path, or one is a folder or appears twice.
     """
     folder = os.getcwd()
     numbered = ((n, line.strip("\r\n")) for n, line in enumerate(lines, 1))
@@ -95,6 +95,11 @@ def _build(where: str, folder: str, rows: list[_Row]) -> ImageTable:
         name = _under(folder, path)
         if not name.strip() or "\0" in name:
             raise InputError(f"{where}: line {line}: {path!a} is not a path")
+        if os.path.isdir(os.path.join(folder, name)):
+            raise InputError(
+                f"{where}: line {line}: {printable(path)} is a folder: name the images "
+                "in it, or give the folder itself in place of the list"
+            )
         if name in seen:
             raise InputError(
                 f"{where}: line {line}: {printable(path)} stands on line {seen[name]} "

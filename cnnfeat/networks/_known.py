@@ -115,11 +115,14 @@ def matching_names(names: Iterable[str], pattern: str | None = None) -> list[str
 
 
 def nearest_names(name: str, known: Sequence[str]) -> list[str]:
-    """Return up to three names that are spelled much alike, timm's last."""
+    """Return up to three names that are spelled much alike.
+
+    timm's only where the name is one of theirs, or no other is near.
+    """
     ours = [one for one in known if not one.startswith(TIMM_PREFIX)]
-    near = difflib.get_close_matches(name, ours, n=3)
-    if name.startswith(TIMM_PREFIX) or not near:
-        theirs = [one for one in known if one.startswith(TIMM_PREFIX)]
-        stem = TIMM_PREFIX + name.removeprefix(TIMM_PREFIX)
-        near += difflib.get_close_matches(stem, theirs, n=3)
-    return near[:3]
+    if not name.startswith(TIMM_PREFIX):
+        if near := difflib.get_close_matches(name, ours, n=3):
+            return near
+        name = TIMM_PREFIX + name
+    theirs = [one for one in known if one.startswith(TIMM_PREFIX)]
+    return difflib.get_close_matches(name, theirs, n=3)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from cnnfeat.errors import WeightsError
+from cnnfeat.machine import is_out_of_memory
 from cnnfeat.readback import (
     Entries,
     Items,
@@ -122,6 +123,8 @@ def _load_tensors(path: Path) -> Any:
         TypeError,
         ValueError,
     ) as error:  # what damaged bytes raise inside the unpickler
+        if is_out_of_memory(error):
+            raise
         raise _damaged(path, error) from error
 
 

@@ -16,13 +16,19 @@ from cnnfeat.images import (
     image_files,
     list_images,
     printable,
+    refuse_too_many_failed,
     settle_range,
     take_pages,
 )
-from cnnfeat.outputs import check_outputs, refuse_inputs, write_output
+from cnnfeat.outputs import (
+    check_suffix,
+    claimed_outputs,
+    refuse_inputs,
+    write_output,
+)
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
-from cnnfeat.suffixes import IMAGES, suffix_of
+from cnnfeat.suffixes import IMAGES, TABLES, suffix_of
 
 Progress = Callable[[int, int, int], None]
 
@@ -117,11 +123,30 @@ def predict_images(
     ProvenanceError
         If the weights that a head was trained on are not those found.
     InputError, DeviceError, OutputError
-        As their names say.
+        As their names say; an InputError too if no image can be read.
+    OptionError
+        If `output_path` does not end in `.csv`.
     """
     options = options or PredictOptions()
     outputs = [output_path] if output_path else []
-    check_outputs(outputs, [model_path, images], overwrite=options.overwrite)
+    for path in outputs:
+        check_suffix(path, TABLES)
+    with claimed_outputs(outputs, [model_path, images], overwrite=options.overwrite):
+        report = _predict(model_path, images, options, outputs, stdin, progress)
+        if output_path:
+            data = report.to_csv().encode()
+            write_output(output_path, data, overwrite=options.overwrite)
+    return report
+
+
+def _predict(
+    model_path: str,
+    images: str,
+    options: PredictOptions,
+    outputs: Sequence[str],
+    stdin: Iterable[str] | None,
+    progress: Progress | None,
+) -> PredictReport:
     image_list = take_pages(list_images(images, stdin=stdin), options.pages)
     refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
@@ -130,10 +155,12 @@ def predict_images(
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
         sink = _PredictionSink(classifier, _as_named(images, image_list), options.top)
         _predict_all(sink, classifier, image_list, options, progress)
+    failures = {k: one.error for k, one in enumerate(sink.predictions) if one.error}
+    refuse_too_many_failed(image_list, failures, len(image_list))
     # Only now: who has seen an image is known by its content.
     digested = image_list.with_digests(sink.digests)
     _warn_of_images_seen(model_path, classifier, digested)
-    report = PredictReport(
+    return PredictReport(
         model=str(model_path),
         kind=classifier.kind,
         score=classifier.score,
@@ -142,9 +169,6 @@ def predict_images(
         n_failed=sink.n_failed,
         predictions=sink.predictions,
     )
-    if output_path:
-        write_output(output_path, report.to_csv().encode(), overwrite=options.overwrite)
-    return report
 
 
 def _as_named(images: str, image_list: ImageTable) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnfeat.errors import CnnfeatWarning, SplitError
+from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols._lists import read_published_splits
 from cnnfeat.protocols._table import Draw, Protocol
-from cnnfeat.splits import Split, draw_split
+from cnnfeat.splits import Split, draw_split, split_seed
 
 _RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
 
@@ -37,9 +37,10 @@ def protocol_splits(
     Raises
     ------
     SplitError
-        If the images are those of another data set, a class has too few of them, sizes
-        are not given where the user decides, or published lists are missing or name
-        images that are not there.
+        If the images are those of another data set, a class has too few of them, or
+        published lists are missing or name images that are not there.
+    OptionError
+        If sizes are not given where the user decides, or given where lists decide.
 
     Warns
     -----
@@ -48,21 +49,21 @@ def protocol_splits(
         class of clutter is missing, or a listed image could not be read.
     """
     if draw.n_splits is not None and draw.n_splits < 1:
-        raise SplitError(f"at least 1 split is needed, not {draw.n_splits}")
+        raise OptionError(f"at least 1 split is needed, not {draw.n_splits}")
     usable = _taking_part(protocol, table, np.array(usable, dtype=bool))
     _check_data_set(protocol, table.labels, usable)
     if protocol.lists and draw.lists_dir is not None:
         return _published(protocol, table, draw, usable)
     train_per_class = draw.train_per_class or protocol.default_train_per_class
     if train_per_class is None:
-        raise SplitError(_what_is_missing(protocol))
+        raise OptionError(_what_is_missing(protocol))
     return [
         draw_split(
             table,
             usable=usable,
             train_per_class=train_per_class,
             test_per_class=draw.test_per_class or protocol.test_per_class,
-            seed=draw.seed + index,
+            seed=split_seed(draw.seed, index),
         )
         for index in range(_n_random_splits(protocol, draw.n_splits))
     ]
@@ -125,7 +126,7 @@ def _published(
 ) -> list[Split]:
     """Return the splits of published lists, without rows that have no features."""
     if (draw.train_per_class, draw.test_per_class) != (None, None):
-        raise SplitError(
+        raise OptionError(
             f"{protocol.name} takes its rows from the published lists: "
             "`train_per_class` and `test_per_class` do not go with `lists_dir`"
         )

@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnfeat.errors import SplitError
+from cnnfeat.errors import OptionError
 from cnnfeat.protocols._published import (
     CUB_BOXES,
     DECAF_CALTECH101,
@@ -44,8 +44,9 @@ class Protocol:
         None where the user decides.
     lists : str or None
         Whose published lists decide the rows: `sun397`, `mit67` or `cub200`.
-    inner_held_out : float
-        Fraction of the training rows of each class that C is chosen on.
+    inner : tuple of int and int, or None
+        The paper's own division of a class's training rows, to fit to and to choose C
+        on, where it says one; it holds where there are so many.
     metric : str
         The headline number: `mean_per_class_accuracy` or `accuracy`.
     published : tuple of PublishedResult
@@ -63,10 +64,16 @@ class Protocol:
     test_per_class: int | None = None
     n_splits: int | None = None
     lists: str | None = None
-    inner_held_out: float = 1 / 6
+    inner: tuple[int, int] | None = None
     metric: str = "mean_per_class_accuracy"
     published: tuple[PublishedResult, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def inner_held_out(self, train_per_class: int | None) -> int | None:
+        """Return how many of a class C is chosen on; None where no paper says so."""
+        if self.inner is None or sum(self.inner) != train_per_class:
+            return None
+        return self.inner[1]
 
     @property
     def default_train_per_class(self) -> int | None:
@@ -78,8 +85,8 @@ class Protocol:
 class Draw:
     """How many rows, of which seed; None leaves a choice to the protocol.
 
-    Split i is drawn with `seed` + i. `lists_dir` is the folder of the data set's
-    published lists, which depend on no seed.
+    Split i is drawn with `split_seed(seed, i)`. `lists_dir` is the folder of the data
+    set's published lists, which depend on no seed.
     """
 
     n_splits: int | None = None
@@ -101,6 +108,7 @@ _TABLE = (
         with_background=True,
         train_sizes=(30,),
         n_splits=5,
+        inner=(25, 5),
         published=DECAF_CALTECH101,
         notes=(DECAF_ONE_SHOT,),
     ),
@@ -154,7 +162,7 @@ _TABLE = (
         test_per_class=50,
         n_splits=10,
         lists="sun397",
-        inner_held_out=8 / 50,
+        inner=(42, 8),
         published=DECAF_SUN397,
         notes=("DeCAF drew 5 random splits; without the published lists so do we",),
     ),
@@ -198,10 +206,10 @@ def get_protocol(name: str) -> Protocol:
 
     Raises
     ------
-    SplitError
+    OptionError
         If there is none; the nearest names, or all, are offered.
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     near = difflib.get_close_matches(name, PROTOCOLS, 3, 0.5) or list(PROTOCOLS)
-    raise SplitError(f"there is no protocol {name!r}; nearest: {', '.join(near)}")
+    raise OptionError(f"there is no protocol {name!r}; nearest: {', '.join(near)}")

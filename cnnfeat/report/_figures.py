@@ -9,13 +9,22 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cnnfeat.outputs import write_output
+from cnnfeat.outputs import check_suffix, write_output
 from cnnfeat.report._palette import DPI
 from cnnfeat.shown import visible_text
+from cnnfeat.suffixes import PICTURES, suffix_of
+
+# None leaves out what matplotlib would add: equal figures, equal bytes.
+_WITHOUT_VERSION: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".svg": {"Creator": None, "Date": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -40,22 +49,35 @@ def new_axes(
 
 
 def figure_png(figure: Figure) -> bytes:
-    """Return the figure as PNG bytes; the same figure gives the same bytes.
+    """Return the figure as PNG bytes; the same figure gives the same bytes."""
+    return _figure_bytes(figure, ".png")
 
-    Nothing about the time or the machine goes into the metadata.
-    """
+
+def _figure_bytes(figure: Figure, suffix: str) -> bytes:
+    """Return the figure in a format; nothing of time or machine is in the metadata."""
     buffer = io.BytesIO()
-    # Software=None leaves matplotlib's version out: equal figures, equal bytes.
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with rc_context({"svg.hashsalt": "cnnfeat"}):
+        figure.savefig(
+            buffer, format=suffix[1:], dpi=DPI, metadata=_WITHOUT_VERSION[suffix]
+        )
     return buffer.getvalue()
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the figure to `path` as PNG, whole or not at all, whatever was there.
+    """Write the figure in the format of the suffix, whole, whatever was there.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : path
+        Ends in `.png`, `.svg` or `.pdf`.
 
     Raises
     ------
+    OptionError
+        If it ends in anything else.
     OutputError
         If the folder is missing or cannot be written; nothing is left behind.
     """
-    write_output(path, figure_png(figure), overwrite=True)
+    check_suffix(path, PICTURES)
+    write_output(path, _figure_bytes(figure, suffix_of(path)), overwrite=True)

@@ -6,9 +6,14 @@ from ._csv import (
 from ._draw import (
     Split as Split,
     draw_split as draw_split,
+    split_seed as split_seed,
+    usable_rows as usable_rows,
+)
+from ._inner import (
+    inner_folds as inner_folds,
     inner_positions as inner_positions,
     inner_split as inner_split,
-    usable_rows as usable_rows,
+    positions_in as positions_in,
 )
 from ._left_out import (
     count_left_out as count_left_out,

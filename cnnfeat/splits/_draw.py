@@ -32,6 +32,18 @@ class Split:
     test: np.ndarray
 
 
+def split_seed(seed: int, index: int) -> int:
+    """Return the seed of split `index` of a series: `seed` itself for the first.
+
+    The others are a digest of both, so that no split of one seed is one of another's.
+    Drawn alone with its own seed, a split is the same.
+    """
+    if index == 0:
+        return seed
+    digest = hashlib.sha256(f"split {index} of {seed}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1  # what every generator takes
+
+
 def draw_split(
     table: ImageTable,
     *,
@@ -73,93 +85,17 @@ def draw_split(
     usable = np.asarray(usable, dtype=bool)
     drawn = [
         (table.class_names[label], rows[usable[rows]])
-        for label, rows in _shuffled_classes(table, usable, seed)
+        for label, rows in shuffled_classes(table, usable, seed)
     ]
     _refuse_small({name: len(rows) for name, rows in drawn}, train_per_class + 1)
     stop = None if test_per_class is None else train_per_class + test_per_class
-    return _split(
+    return sorted_split(
         [rows[:train_per_class] for _, rows in drawn],
         [rows[train_per_class:stop] for _, rows in drawn],
     )
 
 
-def inner_split(
-    table: ImageTable,
-    rows: np.ndarray,
-    *,
-    held_out: int | float = 1 / 6,
-    seed: int = 0,
-) -> Split:
-    """Divide training rows once more, to choose C without a look at the test rows.
-
-    Parameters
-    ----------
-    table : ImageTable
-        All rows. Where there are only labels, `ImageTable.from_labels` makes one.
-    rows : ndarray of shape (n_rows,), dtype=int
-        The training rows of an outer split.
-    held_out : int or float, default=1/6
-        Rows of each class to choose on, or their fraction (rounded, at least one).
-        1/6 is DeCAF's 25/5 of 30. Every class keeps at least one row to train on.
-    seed : int, default=0
-        The outer split's serves: the draws differ.
-
-    Returns
-    -------
-    Split
-        `test` are the rows to choose C on.
-
-    Raises
-    ------
-    SplitError
-        If every class has a single row, so that there is nothing to choose on.
-    """
-    usable = np.zeros(len(table), dtype=bool)
-    usable[rows] = True
-    train, test = [], []
-    # Another stream than the outer split's: otherwise its last training rows, in the
-    # order of that draw, would always be those held out.
-    for _, order in _shuffled_classes(table, usable, f"inner {seed}"):
-        drawn = order[usable[order]]
-        n = held_out if isinstance(held_out, int) else round(len(drawn) * held_out)
-        cut = min(max(n, 1), len(drawn) - 1)
-        test.append(drawn[:cut])
-        train.append(drawn[cut:])
-    split = _split(train, test)
-    if not len(split.test):
-        raise SplitError(
-            "C cannot be chosen inside the training rows: no class has two of them; "
-            "give one value of `C`, or more training images a class"
-        )
-    return split
-
-
-def inner_positions(
-    table: ImageTable,
-    rows: np.ndarray,
-    *,
-    held_out: int | float = 1 / 6,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return `inner_split` of training rows as positions among them.
-
-    Parameters
-    ----------
-    table, held_out, seed
-        As for `inner_split`.
-    rows : ndarray of shape (n_rows,), dtype=int
-        Ascending, as in a `Split`.
-
-    Returns
-    -------
-    ndarray, ndarray of dtype=int64
-        Positions in `rows` to fit on, and to choose C on; ascending.
-    """
-    inner = inner_split(table, rows, held_out=held_out, seed=seed)
-    return np.searchsorted(rows, inner.train), np.searchsorted(rows, inner.test)
-
-
-def _shuffled_classes(
+def shuffled_classes(
     table: ImageTable, usable: np.ndarray, seed: int | str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each labelled class that is not left out whole, and its rows shuffled."""
@@ -174,11 +110,11 @@ def _shuffled_classes(
         raise SplitError(f"at least two classes with usable images are needed: {found}")
     for label in present.tolist():
         rows = np.flatnonzero(labels == label).tolist()
-        keys = [_shuffle_key(seed, names[label], paths[row]) for row in rows]
+        keys = [shuffle_key(seed, names[label], paths[row]) for row in rows]
         yield label, np.array([row for _, row in sorted(zip(keys, rows, strict=True))])
 
 
-def _shuffle_key(seed: int | str, class_name: str, path: str) -> bytes:
+def shuffle_key(seed: int | str, class_name: str, path: str) -> bytes:
     """Return the key that sorting an image's class by shuffles it.
 
     A digest rather than a random generator: NumPy does not promise that a seed's
@@ -187,7 +123,8 @@ def _shuffle_key(seed: int | str, class_name: str, path: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{class_name}\0{path}".encode()).digest()
 
 
-def _split(train: list[np.ndarray], test: list[np.ndarray]) -> Split:
+def sorted_split(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> Split:
+    """Return the split of rows (n,) drawn class by class."""
     return Split(
         *(np.sort(np.concatenate(rows)).astype(np.int64) for rows in (train, test))
     )

@@ -133,6 +133,8 @@ class FeatureWriter:
         left = os.path.lexists(self._part)
         # A run with --overwrite that was killed is resumed under the same permission.
         if not (resume and left and state is not None and state.overwrite):
+            if not left and os.path.lexists(self.path):
+                self._remove_finished_journal()
             refuse_existing(self.path)
         if resume or not left:
             return
@@ -147,6 +149,13 @@ class FeatureWriter:
                 "rows of an earlier run: give `resume` to go on from there, or "
                 "`overwrite` to start anew"
             )
+
+    def _remove_finished_journal(self) -> None:
+        """Sweep what a run leaves that is killed just after its file got its name."""
+        path = journal_path(self.path)
+        if path.exists():
+            with contextlib.suppress(OutputError):  # another run has just begun
+                Journal(path).close(remove=True)
 
     def _start(self, fingerprint: dict[str, str], resume: bool) -> None:
         if not self._overwrite and not resume:
@@ -356,6 +365,10 @@ class FeatureWriter:
             raise self._broken(error) from error
         self._journal.close(remove=True)
         self._closed = True
+
+    def discard(self) -> None:
+        """Stop, and keep no row."""
+        self._give_up(remove=True)
 
     def close(self) -> None:
         """Stop; what is committed stays for `resume`, and nothing where nothing is."""

@@ -125,6 +125,11 @@ class Trainer:
         self._loss = torch.zeros((), device=run.device, dtype=torch.float64)
         self._saved_at = time.monotonic()
 
+    @property
+    def history(self) -> list[EpochRecord]:
+        """The epochs so far, those before a resumed run among them."""
+        return self._at.history
+
     def train(self, resume: bool = False) -> TrainingState:
         """Train to the end and load the best weights; return where that was.
 

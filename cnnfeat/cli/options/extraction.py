@@ -8,6 +8,7 @@ import click
 from cnnfeat.cli.options.listing import complete_layers, complete_models
 from cnnfeat.cli.options.parsing import (
     parse_count_or_auto,
+    parse_max_failed,
     parse_names,
     parse_pages,
     parse_range,
@@ -157,6 +158,15 @@ on_error_opt = click.option(
     default=ExtractOptions.on_error,
     show_default=True,
     help="An image that cannot be read: keep its row as failed, or stop.",
+)
+max_failed_opt = click.option(
+    "--max-failed",
+    default=ExtractOptions.max_failed,
+    show_default=True,
+    callback=parse_max_failed,
+    metavar="N|SHARE%",
+    help="Stop, and write nothing, where more images cannot be read than this number, "
+    "or this share of all.",
 )
 
 _EXCLUSIVE = ("resume", "overwrite", "retry_failed")

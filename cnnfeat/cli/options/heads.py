@@ -28,7 +28,8 @@ C_opt = click.option(
     callback=repeatable(parse_C),
     metavar="VALUE[,VALUE...]",
     help="Penalty C; of several, the best inside the training rows is chosen.  "
-    "[default: a grid that suits --scale]",
+    "[default: powers of ten that suit --scale, more of them while the best is at an "
+    "edge]",
 )
 scale_opt = click.option(
     "--scale",
@@ -79,6 +80,15 @@ predictions_opt = click.option(
     default=None,
     metavar="OUT.csv",
     help="Write the predicted class of every scored row.",
+)
+
+per_class_opt = click.option(
+    "--per-class",
+    "per_class_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.csv",
+    help="Write the accuracy of every class; the ten worst are printed.",
 )
 
 head_training_opts = compose(

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from cnnfeat.errors import DataError
+from cnnfeat.errors import DataError, OptionError
+from cnnfeat.extract import most_failures
 from cnnfeat.machine import most_workers
 from cnnfeat.value_range import read_range
 
@@ -91,7 +92,8 @@ class RenamedOption(click.Option):
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Let the parser know both names."""
         super().add_to_parser(parser, ctx)
-        parser.add_option(self, [self.old_name], self.name, nargs=self.nargs)
+        action = "append" if self.multiple else "store"
+        parser.add_option(self, [self.old_name], self.name, action, self.nargs)
 
 
 def parse_device(ctx: Any, param: Any, value: str) -> str:
@@ -133,6 +135,15 @@ def parse_count_or_auto(ctx: Any, param: Any, value: str) -> int | None:
     if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither auto nor a number from 1")
     return int(value)
+
+
+def parse_max_failed(ctx: Any, param: Any, value: str) -> str:
+    """Accept a number of images and a share such as `5%`."""
+    try:
+        most_failures(value, 0)
+    except OptionError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 def parse_C(ctx: Any, param: Any, value: str | None) -> tuple[float, ...] | None:

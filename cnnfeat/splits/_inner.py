@@ -1,0 +1,228 @@
+"""Dividing training rows once more, to choose C without a look at the test rows.
+
+The folds are stratified: each class's rows are held out in turn, about a fifth at a
+time. A class is never held out whole, so the heads of all folds know all classes; one
+with a single row is trained on and not scored.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from cnnfeat.errors import SplitError
+from cnnfeat.image_table import ImageTable
+from cnnfeat.splits._draw import Split, shuffle_key, shuffled_classes, sorted_split
+
+N_FOLDS = 5
+# One sixth alone, as in DeCAF, where it holds so many rows: see docs/measurements.md.
+ENOUGH_HELD_OUT = 500
+SIXTH = 1 / 6
+# Fewer training rows are divided again, in other ways, until so many have been scored.
+SCORED = 500
+MOST_REPEATS = 5
+
+
+def inner_split(
+    table: ImageTable,
+    rows: np.ndarray,
+    *,
+    held_out: int | float = SIXTH,
+    seed: int = 0,
+) -> Split:
+    """Divide training rows once, into some to fit to and some to choose on.
+
+    Parameters
+    ----------
+    table : ImageTable
+        All rows. Where there are only labels, `ImageTable.from_labels` makes one.
+    rows : ndarray of shape (n_rows,), dtype=int
+        The training rows of an outer split.
+    held_out : int or float, default=1/6
+        Rows of each class to choose on, or their fraction (half a row is rounded up,
+        at least one). 1/6 is DeCAF's 25/5 of 30. Every class keeps at least one row to
+        train on.
+    seed : int, default=0
+        The outer split's serves: the draws differ.
+
+    Returns
+    -------
+    Split
+        `test` are the rows to choose on.
+
+    Raises
+    ------
+    SplitError
+        If every class has a single row, so that there is nothing to choose on.
+    """
+    train, test = [], []
+    # Another stream than the outer split's: otherwise its last training rows, in the
+    # order of that draw, would always be those held out.
+    for _, drawn in _drawn_classes(table, rows, f"inner {seed}"):
+        n = held_out if isinstance(held_out, int) else _rounded(len(drawn) * held_out)
+        cut = min(max(n, 1), len(drawn) - 1)
+        test.append(drawn[:cut])
+        train.append(drawn[cut:])
+    return _checked([sorted_split(train, test)])[0]
+
+
+def inner_folds(
+    table: ImageTable,
+    rows: np.ndarray,
+    *,
+    held_out: int | float | None = None,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> tuple[Split, ...]:
+    """Divide training rows into folds, to choose C on all of them in turn.
+
+    Five folds; fewer than 500 rows are divided several times, five at most. Where one
+    sixth of the rows is 500 or more it is held out once, as `inner_split` does: so many
+    rows choose as well, at a fifth of the cost.
+
+    Parameters
+    ----------
+    table : ImageTable
+    rows : ndarray of shape (n_rows,), dtype=int
+        The training rows of an outer split.
+    held_out : int or float, optional
+        As for `inner_split`: hold out so many of each class, once.
+    seed : int, default=0
+        The outer split's serves: the draws differ.
+    groups : ndarray of shape (n_images,), optional
+        What each row belongs to (a patient, a plate); a group is held out whole.
+
+    Returns
+    -------
+    tuple of Split
+        `test` are the rows held out, `train` the other training rows.
+
+    Raises
+    ------
+    SplitError
+        If nothing can be held out: every class has a single row, or a single group.
+    """
+    rows = np.asarray(rows)
+    if held_out is None and len(rows) * SIXTH >= ENOUGH_HELD_OUT:
+        held_out = SIXTH
+    once = held_out is not None
+    if groups is None and held_out is not None:
+        return (inner_split(table, rows, held_out=held_out, seed=seed),)
+    folds: list[Split] = []
+    for repeat in range(1 if once else _n_repeats(len(rows))):
+        stream = f"folds {repeat} of {seed}"
+        if groups is None:
+            held = _held_of_classes(table, rows, stream)
+        else:
+            n_folds = round(1 / SIXTH) if once else N_FOLDS
+            held = _held_of_groups(table.labels[rows], groups[rows], n_folds, stream)
+            held = [rows[at] for at in held]
+        folds += [Split(np.setdiff1d(rows, test), test) for test in held if len(test)]
+    return _checked(folds[:1] if once else folds)
+
+
+def inner_positions(
+    table: ImageTable,
+    rows: np.ndarray,
+    *,
+    held_out: int | float | None = None,
+    seed: int = 0,
+    groups: np.ndarray | None = None,
+) -> tuple[Split, ...]:
+    """Return `inner_folds` of training rows as positions among them.
+
+    Parameters
+    ----------
+    table, held_out, seed, groups
+        As for `inner_folds`.
+    rows : ndarray of shape (n_rows,), dtype=int
+        Ascending, as in a `Split`.
+
+    Returns
+    -------
+    tuple of Split
+        Positions in `rows`; ascending.
+    """
+    folds = inner_folds(table, rows, held_out=held_out, seed=seed, groups=groups)
+    return positions_in(rows, folds)
+
+
+def positions_in(rows: np.ndarray, folds: tuple[Split, ...]) -> tuple[Split, ...]:
+    """Return folds of ascending rows (n,) as positions among them."""
+    return tuple(
+        Split(np.searchsorted(rows, fold.train), np.searchsorted(rows, fold.test))
+        for fold in folds
+    )
+
+
+def _n_repeats(n_rows: int) -> int:
+    return max(1, min(MOST_REPEATS, math.ceil(SCORED / max(1, n_rows))))
+
+
+def _rounded(value: float) -> int:
+    """Return the nearest whole number; a half goes up, whatever its last digit."""
+    return math.floor(value + 0.5 + 1e-9)
+
+
+def _drawn_classes(
+    table: ImageTable, rows: np.ndarray, stream: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each class's name and its training rows, shuffled."""
+    usable = np.zeros(len(table), dtype=bool)
+    usable[rows] = True
+    for label, order in shuffled_classes(table, usable, stream):
+        yield table.class_names[label], order[usable[order]]
+
+
+def _held_of_classes(
+    table: ImageTable, rows: np.ndarray, stream: str
+) -> list[np.ndarray]:
+    """Return the rows that each of the folds holds out, sorted."""
+    held: list[list[int]] = [[] for _ in range(N_FOLDS)]
+    for name, drawn in _drawn_classes(table, rows, stream):
+        if len(drawn) < 2:
+            continue
+        # Each class begins at a fold of its own, so that small ones fill them all.
+        first = shuffle_key(stream, name, "")[0]
+        for fold in range(N_FOLDS):
+            held[(first + fold) % N_FOLDS] += drawn[fold::N_FOLDS].tolist()
+    return [np.array(sorted(test), dtype=np.int64) for test in held]
+
+
+def _held_of_groups(
+    labels: np.ndarray, groups: np.ndarray, n_folds: int, stream: str
+) -> list[np.ndarray]:
+    """Return which places of labels and groups (n,) each fold holds out, sorted.
+
+    The largest groups first, each goes where its classes have fewest rows yet.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    classes, label = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)), np.int64)
+    np.add.at(counts, (group, label), 1)
+    keys = [shuffle_key(stream, str(name), "") for name in names.tolist()]
+    order = sorted(range(len(names)), key=lambda g: (-int(counts[g].sum()), keys[g]))
+    filled = np.zeros((n_folds, len(classes)), np.int64)
+    fold_of = np.zeros(len(names), np.int64)
+    for g in order:
+        crowded = filled @ counts[g]
+        fold_of[g] = np.lexsort((filled.sum(1), crowded))[0]
+        filled[fold_of[g]] += counts[g]
+    held = []
+    for fold in range(n_folds):
+        inside = fold_of == fold
+        # Groups of a class that would have nothing left to train on stay there.
+        lost = counts[inside].sum(0) == counts.sum(0)
+        inside &= ~(counts[:, lost] > 0).any(1)
+        held.append(np.flatnonzero(inside[group]))
+    return held
+
+
+def _checked(folds: list[Split]) -> tuple[Split, ...]:
+    if not any(len(fold.test) for fold in folds):
+        raise SplitError(
+            "C cannot be chosen inside the training rows: no class has two of them "
+            "(with groups: in two groups); give one value of `C`, or more training "
+            "images a class"
+        )
+    return tuple(folds)

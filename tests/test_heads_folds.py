@@ -1,0 +1,205 @@
+"""C chosen by folds: all solved at once, each as if alone; a grid that grows."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from sklearn.preprocessing import StandardScaler
+from test_heads_selection import draw_inner, make_images, make_problem
+
+from cnnfeat.heads import (
+    CGrid,
+    FoldedProblem,
+    FoldFits,
+    HeadSettings,
+    LinearSVM,
+    Softmax,
+    TrainingRows,
+    _selection,
+    fit_splits,
+    select_C,
+)
+from cnnfeat.heads._selection import middle_of_best
+from cnnfeat.metrics import mean_per_class_accuracy
+from cnnfeat.splits import Split
+
+GRID = (0.01, 1.0, 100.0)
+
+
+def scored_by_hand(heads, X, y, folds):
+    """Mean per-class accuracy over all held-out rows, each fold fitted by itself."""
+    found = [
+        head.fit(X[fold.train], y[fold.train]).predict(X[fold.test])
+        for head, fold in zip(heads, folds, strict=True)
+    ]
+    held = np.concatenate([y[fold.test] for fold in folds])
+    return mean_per_class_accuracy(held, np.concatenate(found) == held, y.max() + 1)
+
+
+@pytest.mark.parametrize("kind", [LinearSVM, Softmax])
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("d", [5, 200])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_folds_fitted_at_once_score_as_each_fitted_alone(kind, k, d, class_weight):
+    X, y = make_images(d, k=k)
+    keep = np.sort(np.random.default_rng(1).permutation(len(y))[: len(y) * 3 // 4])
+    X, y = X[keep], y[keep]
+    weights = np.linspace(1, 2, len(y))
+    head = kind(C=0.7, tol=1e-12, class_weight=class_weight)
+    problem = make_problem(X, y, head, sample_weight=weights)
+    folds = draw_inner(y)[:4]
+    warm = problem.fit_folds(0.1, folds, start=None, tol=1e-12)
+    for start in (None, warm.weights):
+        found = problem.fit_folds(0.7, folds, start=start, tol=1e-12)
+        assert found.scores.shape == (len(y), 4, 1 if k == 2 else k)
+        for at, fold in enumerate(folds):
+            head.fit(X[fold.train], y[fold.train], weights[fold.train])
+            alone = head.decision_function(X).reshape(len(y), -1)
+            np.testing.assert_allclose(found.scores[:, at], alone, atol=2e-3)
+
+
+@pytest.mark.parametrize("d", [5, 200])
+def test_dropout_is_of_training_rows_alone(d):
+    X, y = make_images(d)
+    head = Softmax(dropout=0.5, random_state=3, tol=1e-10)
+    problem = make_problem(X, y, head)
+    everything = Split(np.arange(len(y)), np.arange(4))
+    found = problem.fit_folds(1.0, [everything], start=None, tol=1e-10)
+    head.fit(X, y)  # the same masks: those of all rows
+    np.testing.assert_allclose(found.scores[:, 0], head.decision_function(X), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", [LinearSVM, Softmax])
+@pytest.mark.parametrize("elements", [1, 1000, 2**22])
+def test_C_is_scored_on_every_held_out_row(monkeypatch, kind, elements):
+    monkeypatch.setattr(_selection, "FOLD_ELEMENTS", elements)
+    X, y = make_images(20)
+    folds = draw_inner(y)
+    choice = select_C([FoldedProblem(make_problem(X, y, kind()), folds)], CGrid(GRID))
+    for C, score in zip(GRID, choice.scores, strict=True):
+        expected = scored_by_hand([kind(C=C)] * len(folds), X, y, folds)
+        # A row on a boundary may fall on either side at the tolerance of the choice.
+        assert score == pytest.approx(expected, abs=2 / len(y) / 5)
+
+
+@pytest.mark.parametrize("scale", ["standard", "mean-norm"])
+def test_the_transform_that_C_is_chosen_with_is_fitted_to_the_folds_rows(scale):
+    X, y = make_images(6)
+    X[:, 0] *= np.linspace(1, 40, len(y))  # scales differ from fold to fold
+    folds = draw_inner(y)
+    rows = [TrainingRows(np.arange(len(y)), folds)]
+    asked = HeadSettings("svm", scale, C=GRID, device="cpu")
+    (found,) = fit_splits(X, y, rows, asked)
+    for C, score in zip(GRID, found.validation, strict=True):
+        right = []
+        for fold in folds:
+            if scale == "standard":
+                scaler = StandardScaler().fit(X[fold.train])
+                Z = scaler.transform(X).astype(np.float32)
+            else:
+                Z = X * (20 / np.linalg.norm(X[fold.train], axis=1).mean())
+            head = LinearSVM(C=C).fit(Z[fold.train], y[fold.train])
+            right.append(head.predict(Z[fold.test]) == y[fold.test])
+        held = np.concatenate([y[fold.test] for fold in folds])
+        expected = mean_per_class_accuracy(held, np.concatenate(right), 4)
+        assert score == pytest.approx(expected, abs=2 / len(y) / 5)
+
+
+def test_components_that_only_all_rows_have_are_fewer_in_the_folds():
+    X, y = make_images(60)
+    rows = [TrainingRows(np.arange(len(y)), draw_inner(y))]
+    asked = HeadSettings("svm", "l2", C=GRID, n_components=45, device="cpu")
+    (found,) = fit_splits(X, y, rows, asked)
+    assert found.linear.coef.shape == (4, 45)
+    assert 0.25 < max(found.validation) <= 1
+
+
+# -- ties ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.1, 0.9, 0.2, 0.3], 10),
+        ([0.1, 0.9, 0.9, 0.9, 0.2], 100),
+        ([0.9, 0.9, 0.1, 0.1], 1),
+        ([0.9, 0.1, 0.9, 0.9, 0.9, 0.9], 1000),
+        ([0.5, 0.5, 0.1, 0.5, 0.5], 1),
+        ([0.7] * 7, 1000),
+    ],
+)
+def test_of_values_that_tie_the_middle_one_is_taken(scores, expected):
+    assert (
+        middle_of_best(dict(zip(10 ** np.arange(7), scores, strict=False))) == expected
+    )
+
+
+# -- the grid --------------------------------------------------------------------------
+
+
+class MadeProblem:
+    """Held-out rows are the better known the nearer C is to its optimum."""
+
+    def __init__(self, optimum, n=40):
+        self.optimum, self.tried = optimum, []
+        self.y = self.index = np.arange(n) % 2
+        self.classes = np.arange(2)
+        self.formulation = LinearSVM().formulation()
+
+    def fit_folds(self, C, folds, *, start, tol):
+        self.tried.append(C)
+        n_right = max(0, len(self.y) - 2 * round(abs(math.log10(C) - self.optimum)))
+        scores = np.where(self.y > 0, 1.0, -1.0)
+        scores[n_right:] *= -1
+        weights = np.zeros((1, len(folds)))
+        return FoldFits(weights, scores[:, None, None].repeat(len(folds), 1))
+
+
+def chosen_at(optimum, grid):
+    problem = MadeProblem(optimum)
+    folds = (Split(np.arange(20), np.arange(40)),)
+    return select_C([FoldedProblem(problem, folds)], grid), problem
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(-7, 9), st.sampled_from([1e-4, 0.01, 1.0, 1e3]))
+def test_the_grid_grows_until_the_best_lies_inside(optimum, norm):
+    X = np.full((3, 4), norm / 2)
+    unit = round(math.log10(norm**2))
+    choice, problem = chosen_at(optimum - unit, CGrid.for_features(X))
+    best = min(max(optimum, -4), 6)
+    assert float(f"1e{best - unit}") == choice.C
+    lowest, highest = min(-3, max(best - 1, -4)), max(3, min(best + 1, 6))
+    expected = [float(f"1e{e - unit}") for e in range(lowest, highest + 1)]
+    assert list(choice.grid) == sorted(problem.tried) == expected
+
+
+@pytest.mark.parametrize("optimum", [-6, 8])
+def test_a_grid_that_was_given_never_grows(optimum):
+    choice, _ = chosen_at(optimum, CGrid((1.0, 0.1, 10.0)))
+    assert choice.grid == (0.1, 1.0, 10.0)
+    assert (0.1 if optimum < 0 else 10.0) == choice.C
+
+
+@pytest.mark.parametrize("scale", ["l2", "none", "standard"])
+def test_C_is_the_number_asked_for_in_every_split(scale):
+    X, y = make_images(20)
+    X *= np.random.default_rng(3).uniform(1, 1.2, (len(y), 1)).astype(np.float32)
+    drawn = [np.flatnonzero(np.arange(len(y)) % 6 != k) for k in range(3)]
+    splits = [TrainingRows(rows, draw_inner(y[rows])) for rows in drawn]
+    fits = fit_splits(X, y, splits, HeadSettings("svm", scale, device="cpu"))
+    for fit in fits:
+        assert fit.linear.C in fit.grid
+        # Exact powers of ten, as they are written.
+        assert all(float(f"1e{round(math.log10(C))}") == C for C in fit.grid)
+    assert len(set.intersection(*(set(fit.grid) for fit in fits))) >= 7
+
+
+def test_the_grid_of_features_of_any_scale():
+    X, _ = make_images(30)
+    assert CGrid.for_features(0 * X).values == tuple(
+        float(f"1e{e}") for e in range(-3, 4)
+    )
+    ratio = np.array(CGrid.for_features(X).values) / CGrid.for_features(10 * X).values
+    np.testing.assert_allclose(ratio, 100)
