@@ -259,21 +259,8 @@ def prove_space(path: Path, n_bytes: int) -> None:
 def open_own(path: Path, mode: str, *, buffering: int = -1) -> IO[Any]:
     """Open a file of ours that stands beside an output, and nothing in its place.
 
-    Whoever made the folder may have put something else there: a symbolic link is not
-    followed, and a pipe or a device is not waited for.
-
-    Parameters
-    ----------
-    path : Path
-    mode : str
-        As for `open`, in bytes.
-    buffering : int, default=-1
-        As for `open`.
-
-    Raises
-    ------
-    OSError
-        As `open`, and for all but regular files.
+    A symbolic link, which whoever made the folder may have put there, is not followed,
+    and a pipe or a device is not waited for: OSError. Else as `open`, in bytes.
     """
     return open(path, mode, buffering=buffering, opener=_open_regular)
 
@@ -288,14 +275,12 @@ def _open_regular(path: str, flags: int) -> int:
     if os.path.islink(path):
         reason = f"{name} is a symbolic link, which is not followed: remove it"
         raise OSError(errno.ELOOP, reason, path)
-    not_regular = OSError(errno.EINVAL, f"{name} is not a regular file: remove it")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise not_regular
-    descriptor = os.open(path, flags, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if os.path.isfile(path) or not os.path.exists(path):
+        descriptor = os.open(path, flags, 0o666)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
         os.close(descriptor)
-        raise not_regular
-    return descriptor
+    raise OSError(errno.EINVAL, f"{name} is not a regular file: remove it")
 
 
 def fsync_path(path: Path) -> None:

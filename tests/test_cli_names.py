@@ -138,37 +138,45 @@ def test_a_report_shows_names_as_text(made, tmp_path):
 
 def test_a_name_too_long_is_one_line_in_every_command(made, tmp_path):
     long = tmp_path / ("a" * 300)
+    log, ranges = f"{long}.jsonl", f"{long}.toml"
     features, head = made / "f.h5", made / "head.h5"
     for arguments in (
         ("info", long),
         ("info", f"{long}.safetensors"),
         ("extract", long, "-o", tmp_path / "f.h5"),
-        ("extract", made / "images", "-o", long, *FIRST_BLOCK),
+        ("extract", made / "images", "-o", f"{long}.h5", *FIRST_BLOCK),
         ("extract", made / "images", "-o", long / "f.h5", *FIRST_BLOCK),
         ("extract", made / "images", "-o", tmp_path / "f.h5", "--weights", long),
         ("train-svm", long, "-o", tmp_path / "h.h5"),
-        ("train-svm", features, "-o", long, "--C", "1"),
+        ("train-svm", features, "-o", f"{long}.h5", "--C", "1"),
         ("evaluate", long, features),
         ("evaluate", head, long),
-        ("evaluate", head, features, "--predictions", long),
+        ("evaluate", head, features, "--predictions", f"{long}.csv"),
         ("evaluate", head, features, "--confusion", f"{long}.png"),
         ("benchmark", long),
         ("benchmark", features, "--splits-file", long),
         ("benchmark", features, "--report", long, "--train-per-class", "2"),
         ("benchmark", features, "--protocol", "mit67", "--lists", long),
         ("splits", long, "-o", tmp_path / "s.csv"),
-        ("splits", features, "-o", long, "--train-per-class", "2"),
+        ("splits", features, "-o", f"{long}.csv", "--train-per-class", "2"),
         ("predict", long, made / "images"),
         ("predict", f"{long}.safetensors", made / "images"),
         ("predict", head, long),
-        ("predict", head, made / "images", "-o", long),
+        ("predict", head, made / "images", "-o", f"{long}.csv"),
         ("finetune", long, "-o", tmp_path / "w.safetensors"),
         ("finetune", made / "images", "-o", f"{long}.safetensors"),
         ("finetune", made / "images", "-o", tmp_path / "w.pth", "--init", long),
         ("finetune", made / "images", "-o", tmp_path / "w.pth", "--weights", long),
         ("finetune", made / "images", "-o", tmp_path / "w.pth", "--splits-file", long),
-        ("finetune", made / "images", "-o", tmp_path / "w.pth", "--log-file", long),
-        ("finetune", made / "images", "-o", tmp_path / "w.pth", "--augment", long),
+        (
+            "finetune",
+            made / "images",
+            "-o",
+            tmp_path / "w.pth",
+            "--log-file",
+            log,
+        ),
+        ("finetune", made / "images", "-o", tmp_path / "w.pth", "--augment", ranges),
         ("download", "caltech101", long),
     ):
         result = run(*arguments, status=1)

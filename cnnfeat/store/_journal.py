@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cnnfeat.errors import OutputError, ProvenanceError
+from cnnfeat.errors import OutputError, ProvenanceError, StoreError
 from cnnfeat.outputs import lock_file, open_own
 from cnnfeat.readback import (
     Entries,
@@ -146,6 +146,11 @@ def check_same_job(
     fields = ["root", *sorted(before.keys() | now.keys())]
     if before.get("root") == now.get("root"):
         _check_stamps(part, state.stamps, contents)
+    if state.rows_done > contents.n_images:
+        raise StoreError(
+            f"{part}.journal is damaged: {state.rows_done} of {contents.n_images} rows "
+            "are done; give `overwrite` to start anew"
+        )
     for field in fields:
         if before.get(field) != now.get(field):
             raise _other_job(

@@ -17,7 +17,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from cnnfeat.errors import CnnfeatWarning, OutputError, ShapeError, StoreError
+from cnnfeat.errors import CnnfeatWarning, OutputError, ShapeError
 from cnnfeat.layer_spec import mark_non_finite
 from cnnfeat.outputs import (
     check_folder,
@@ -188,12 +188,6 @@ class FeatureWriter:
 
     def _resume(self, state: JournalState, fingerprint: dict[str, str]) -> None:
         check_same_job(self._part, state, fingerprint, self.contents)
-        if state.rows_done > self.contents.n_images:
-            raise StoreError(
-                f"{self._journal.path} is damaged: {state.rows_done} of "
-                f"{self.contents.n_images} rows are done; give `overwrite` to start "
-                "anew"
-            )
         self._committed = state.rows_done
         self._journal.resume(state)
         self._check_space()
