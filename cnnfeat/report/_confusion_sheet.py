@@ -110,7 +110,7 @@ def _cells(counts: np.ndarray, names: Sequence[str]) -> Iterator[str]:
         yield (
             f'<rect class="{"right" if right else "wrong"}" x="{_square(column, k)}" '
             f'y="{_square(row, k)}" width="{_square(1, k)}" height="{_square(1, k)}" '
-            f'fill-opacity="{max(0.12, share**0.5):.2f}"><title>{escape(title)}'
+            f'fill-opacity="{max(0.2, share**0.5):.2f}"><title>{escape(title)}'
             "</title></rect>"
         )
 

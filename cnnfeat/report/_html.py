@@ -21,8 +21,8 @@ from cnnfeat.report._escape import escape
 from cnnfeat.report._page_style import SCRIPT, STYLE
 from cnnfeat.report._tables import Table
 
-_BREAKS = re.compile(r"([._+/,])(?=\w)(?!(?<=\d.)\d)")
-"""Where a long name in a table may go on in the next line; never inside a number."""
+_BREAKS = re.compile(r"([._+/,])(?=[^\W\d])")
+"""Where a long name in a table may go on in the next line: before a letter."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ReportPage:
     origins : mapping of str to mapping of str to object
         Where the numbers come from, by heading: settings, command, versions, network.
     warnings : sequence of str
-        Shown above everything else that a reader might quote.
+        Shown right below the answer.
     """
 
     title: str
@@ -102,8 +102,8 @@ def render_html(page: ReportPage) -> str:
         "<body>",
         f"<h1>{title}</h1>",
         *([f'<p class="subtitle">{escape(page.subtitle)}</p>'] * bool(page.subtitle)),
-        *_render_warnings(page.warnings),
         *([f'<p class="answer">{escape(page.answer)}</p>'] * bool(page.answer)),
+        *_render_warnings(page.warnings),
         *_render_figures(page.figures),
         *(["<h2>Results</h2>"] if page.tables else []),
         *(_render_table(table) for table in page.tables),

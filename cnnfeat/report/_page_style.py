@@ -17,6 +17,7 @@ h2 { font-size: 1.25rem; margin: 2.2rem 0 .4rem; }
 h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 .subtitle, figcaption, .notes { color: var(--soft); }
 .subtitle { margin: 0; }
+a { color: var(--right); }
 .answer { font-size: 1.2rem; max-width: 46rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
