@@ -14,7 +14,7 @@ SIDE = 900
 
 
 def main() -> None:
-    """Write docs/gallery/NAME.png from results/demo/NAME.png, which `make demo` made."""
+    """Write small copies of what `make demo` made."""
     (ROOT / "docs/gallery").mkdir(exist_ok=True)
     for name in NAMES:
         with Image.open(ROOT / f"results/demo/{name}.png") as image:
