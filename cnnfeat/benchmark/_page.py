@@ -47,7 +47,7 @@ def make_page(
         figures=[
             _on_page(report, name, one, pictures) for name, one in figures.items()
         ],
-        tables=report.tables(),
+        tables=[table.without_constants() for table in report.tables()],
         notes=notes,
         origins={
             "Settings": _settings(report),

@@ -69,7 +69,7 @@ def plot_confusion_matrix(
     bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
     bar.set_label("share of the true class (%)")
     if named:
-        _name_axes(axes, [class_names[index] for index in order])
+        _name_axes(axes, [class_names[index] for index in order.tolist()])
     else:
         axes.set_xlabel("predicted class (index)")
         axes.set_ylabel("true class (index)")
