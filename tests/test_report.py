@@ -12,6 +12,7 @@ from cnnfeat.report import (
     ConfusedPair,
     Reference,
     Series,
+    Table,
     figure_bytes,
     find_confused_pairs,
     plot_accuracy_by_layer,
