@@ -13,8 +13,10 @@ from cnnfeat.cli.options.parsing import OTHER_OPTIONS, VERBOSE, group_of
 
 PREFIX = "CNNFEAT"
 # Parameters that name a place for results, beside stdout.
-_OUTPUTS = ("output_path", "report_dir", "confusion_path", "predictions_path")
-_OUTPUTS += ("show_augment_path", "folder")
+_OUTPUTS = (
+    *("output_path", "report_dir", "confusion_path", "predictions_path"),
+    *("show_augment_path", "folder"),
+)
 # How the library writes an argument: `overwrite`, `pool=avg`.
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 
@@ -57,6 +59,7 @@ class Command(click.Command):
         streams.require_stdout(*outputs)
         started = time.monotonic()
         result = super().invoke(ctx)
+        streams.tell_what_is_lost()
         if ctx.meta.get(VERBOSE) and processes.is_first():
             seconds = time.monotonic() - started
             click.echo(f"cnnfeat: {ctx.info_name}: {seconds:.1f} s in all", err=True)

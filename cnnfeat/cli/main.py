@@ -199,8 +199,6 @@ def run() -> None:
     """
     try:
         cli(standalone_mode=False)
-        if streams.is_stdout_closed():
-            _show_warning("stdout is closed: what would be printed is lost")
     except click.ClickException as error:
         if processes.is_first_to_fail():
             error.show()
