@@ -265,7 +265,10 @@ FINETUNE_OPTIONS = {
 OPTIONS = {
     "extract": EXTRACT_OPTIONS,
     "layers": {
-        "--model": ("--model alexnet", says("report/layers/0/name", "features.0")),
+        "--model": (
+            "--model alexnet --all",
+            says("report/layers/0/name", "features.0"),
+        ),
         "--all": ("--all", works),
         **TALK,
     },
