@@ -61,6 +61,14 @@ def made(tmp_path_factory):
     return folder
 
 
+def test_an_extraction_names_classes_as_text(made, tmp_path):
+    images = made / "images"
+    loud = [option for option in FIRST_BLOCK if option != "--quiet"]
+    result = run("extract", images, "-o", tmp_path / "f.h5", *loud)
+    assert r"\x1b[31mred\x07 4" in result.stdout
+    assert len(result.stdout.splitlines()) == 1
+
+
 def test_info_and_evaluate_print_no_control_characters(made):
     text = run("info", made / "f.h5").stdout
     assert r"\x1b[31mred\x07" in text

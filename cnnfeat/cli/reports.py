@@ -110,7 +110,7 @@ def echo_extraction(report: "ExtractReport", *, verbose: bool, as_json: bool) ->
     if as_json:
         echo_record(record, as_json=True)
     else:
-        click.echo(_extracted(report))
+        echo_line(_extracted(report))
 
 
 def _extracted(report: "ExtractReport") -> str:
@@ -194,11 +194,12 @@ def echo_evaluation(
     low, high = report.accuracy_interval
     reasons = (f"{n:,} {why.replace('_', ' ')}" for why, n in report.left_out.items())
     left_out = f"; left out: {', '.join(reasons)}" if report.n_left_out else ""
-    click.echo(
+    C = format_number(report.C) if report.C else "not recorded"
+    echo_line(
         f"{report.n_images:,} images of {report.n_classes:,} classes, {report.kind} on "
-        f"{report.layer}, C {format_number(report.C) if report.C else 'not recorded'}\n"
-        f"rows {report.rows}{left_out}"
+        f"{report.layer}, C {C}"
     )
+    echo_line(f"rows {report.rows}{left_out}")
     rows = [
         ("mean per class", report.mean_per_class_accuracy, ""),
         ("accuracy", report.accuracy, f"95 % interval {_percents(low, high)}"),
