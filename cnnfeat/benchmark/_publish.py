@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cnnfeat.benchmark._figures import report_figures
+from cnnfeat.benchmark._figures import FIGURE_NAMES, report_figures
 from cnnfeat.benchmark._options import BenchmarkOptions, DrawOptions
+from cnnfeat.benchmark._page import make_page
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.errors import OutputError
@@ -23,15 +24,15 @@ from cnnfeat.outputs import (
     write_output,
 )
 from cnnfeat.readback import Anything, Items, Malformed, Record, Text, parse_json
-from cnnfeat.report import ReportFigure, ReportPage, Table, save_html
-from cnnfeat.splits import left_out_in_words, splits_to_csv
+from cnnfeat.report import Table, figure_bytes, save_html
+from cnnfeat.splits import splits_to_csv
 from cnnfeat.store import FeatureFile
+from cnnfeat.suffixes import PICTURES
 
 # Every name that a report may write, beside those of its splits.
 _OWN_NAMES = (
     *("results.json", "results.csv", "table.md", "index.html"),
-    *("accuracy_by_layer.png", "learning_curve.png", "c_curve.png", "confusion.png"),
-    *("per_class_accuracy.png", "confused_pairs.png"),
+    *(f"{name}{suffix}" for name in FIGURE_NAMES for suffix in PICTURES),
 )
 _SPLITS_NAME = re.compile(r"splits(-\d+)?\.csv")
 # What the results.json of every report has, and hardly another program's.
@@ -129,7 +130,12 @@ def publish(
         **_splits(report.split_sets, features.paths),
     }
     figures = report_figures(report, features)
-    names = (*texts, *(f"{name}.png" for name in figures), "index.html", "results.json")
+    pictures = {
+        f"{name}{suffix}": figure_bytes(one.figure, suffix)
+        for name, one in figures.items()
+        for suffix in PICTURES
+    }
+    names = (*texts, *pictures, "index.html", "results.json")
     report = replace(report, files=names)
     read = {os.path.realpath(path) for path in options.draw.files_read}
     outdated = [
@@ -139,9 +145,10 @@ def publish(
     ]
     for name, text in texts.items():
         write_output(folder / name, text.encode("utf-8"), overwrite=True)
-    for name, figure in figures.items():
-        write_output(folder / f"{name}.png", figure.png, overwrite=True)
-    save_html(_page(report, list(figures.values())), folder / "index.html")
+    for name, picture in pictures.items():
+        write_output(folder / name, picture, overwrite=True)
+    page = make_page(report, features, figures, pictures)
+    save_html(page, folder / "index.html")
     for path in outdated:
         path.unlink(missing_ok=True)
     # Last: until then the earlier one still tells which files are of a report.
@@ -192,22 +199,3 @@ def _splits(split_sets: Sequence[SplitSet], paths: Sequence[str]) -> dict[str, s
         f"splits-{one.train_per_class}.csv": splits_to_csv(one.splits, paths)
         for one in split_sets
     }
-
-
-def _page(report: BenchmarkReport, figures: list[ReportFigure]) -> ReportPage:
-    best = report.best
-    metric = report.protocol.metric
-    summary = (
-        f"{len(report.class_names)} classes, {len(best.splits)} splits. Best: "
-        f"{best.name}, {metric.replace('_', ' ')} "
-        f"{best.mean_std(metric).percent()} %. C was chosen inside the training rows. "
-        f"Images in no split: {left_out_in_words(report.left_out) or 'none'}."
-    )
-    return ReportPage(
-        title=report.protocol.title,
-        summary=" ".join([summary, *(f"{note}." for note in report.protocol.notes)]),
-        tables=report.tables(),
-        figures=figures,
-        provenance=report.provenance,
-        warnings=report.warnings,
-    )

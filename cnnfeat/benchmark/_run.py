@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from cnnfeat import heads, networks
+from cnnfeat._version import __version__
 from cnnfeat.benchmark._baselines import (
     baseline_features,
     baseline_layers,
@@ -55,6 +59,7 @@ def run_benchmark(
     options: BenchmarkOptions | None = None,
     *,
     progress: Progress | None = None,
+    command: str = "",
 ) -> BenchmarkReport:
     """Measure every layer and head of a feature file over a protocol's splits.
 
@@ -66,6 +71,8 @@ def run_benchmark(
         Protocol, layers, heads, baselines, and where the report goes.
     progress : callable (n_done, n_all, n_failed), optional
         Called after each cell, and while a baseline is extracted.
+    command : str
+        The command line, kept in the report.
 
     Returns
     -------
@@ -120,6 +127,7 @@ def run_benchmark(
             provenance={"features": str(features.path), **features.provenance},
             asked=tuple(pairs),
             warnings=tuple(told),
+            made=_made(command),
         )
         return publish(report, features, options)
 
@@ -248,6 +256,18 @@ def _left_out(
     return count_left_out(
         table, used_rows(split_sets), {"unreadable_in_a_baseline": ~ok}
     )
+
+
+def _made(command: str) -> dict[str, str]:
+    """Return by which command, when and with what the report is made."""
+    libraries = ("torch", "scikit-learn", "numpy")
+    return {
+        "command": command,
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "cnnfeat": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+    }
 
 
 def _settings(options: BenchmarkOptions) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
+from cnnfeat.cli.output import command_line
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import echo_benchmark
 
@@ -51,5 +52,6 @@ def benchmark(
             features_path,
             options.benchmark.benchmark_options(chosen),
             progress=progress,
+            command=command_line(),
         )
     echo_benchmark(report, verbose=verbose, as_json=as_json)

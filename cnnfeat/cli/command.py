@@ -59,6 +59,7 @@ class Command(click.Command):
         streams.require_stdout(*outputs)
         started = time.monotonic()
         result = super().invoke(ctx)
+        streams.tell_what_is_lost()
         if ctx.meta.get(VERBOSE) and processes.is_first():
             seconds = time.monotonic() - started
             click.echo(f"cnnfeat: {ctx.info_name}: {seconds:.1f} s in all", err=True)

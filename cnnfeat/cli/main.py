@@ -183,11 +183,8 @@ def _show_warning(
     ctx: click.Context, message: Warning | str, *_: Any, **__: Any
 ) -> None:
     if processes.is_first():
-        _warn(in_flags(ctx, message))
-
-
-def _warn(message: str) -> None:
-    click.echo(f"cnnfeat: warning: {_one_line(message)}", err=True)
+        text = _one_line(in_flags(ctx, message))
+        click.echo(f"cnnfeat: warning: {text}", err=True)
 
 
 @click.group(
@@ -228,8 +225,6 @@ def run() -> None:
     """
     try:
         cli(standalone_mode=False)
-        if streams.is_stdout_closed():
-            _warn("stdout is closed: what would be printed is lost")
     except click.ClickException as error:
         if processes.is_first_to_fail():
             _show(error)

@@ -2,7 +2,8 @@
 
 Where one is closed (`<&-`, `>&-`, `2>&-`), the next file that is opened would get its
 number, and whatever is printed would land inside that file. So the null device takes
-the place. What is told on stderr may be lost, and never ends the work.
+the place. What is told on stderr may be lost, and never ends the work. No click here:
+this is imported before the program takes signals.
 """
 
 import contextlib
@@ -63,11 +64,6 @@ def keep() -> None:
     sys.stderr = _Lossy(sys.stderr)
 
 
-def is_stdout_closed() -> bool:
-    """Return whether there was no stdout at the start."""
-    return _state.is_stdout_closed
-
-
 def require_stdout(*outputs: str | None) -> None:
     """Refuse, before any work, a command all of whose results would be lost.
 
@@ -85,6 +81,13 @@ def require_stdout(*outputs: str | None) -> None:
         raise OutputError(
             "stdout is closed, and nothing would be left of the work: give > FILE"
         )
+
+
+def tell_what_is_lost() -> None:
+    """Say on stderr that results were printed into nothing, if they were."""
+    if _state.is_stdout_closed:
+        lost = "stdout is closed: what would be printed is lost"
+        print(f"cnnfeat: warning: {lost}", file=sys.stderr)
 
 
 def _is_closed(number: int) -> bool:

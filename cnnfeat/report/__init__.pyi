@@ -2,8 +2,14 @@ from ._class_plots import (
     plot_confusion_matrix as plot_confusion_matrix,
     plot_per_class_accuracy as plot_per_class_accuracy,
 )
+from ._classes import (
+    similarity_order as similarity_order,
+)
+from ._confusion_sheet import (
+    ConfusionSheet as ConfusionSheet,
+)
 from ._figures import (
-    figure_png as figure_png,
+    figure_bytes as figure_bytes,
     save_figure as save_figure,
 )
 from ._html import (

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.colors import PowerNorm
 
+from cnnfeat.report._classes import confusion_shares, shorten, similarity_order
 from cnnfeat.report._figures import new_axes
 from cnnfeat.report._palette import OKABE_ITO
-from cnnfeat.shown import plot_text, visible_text
+from cnnfeat.shown import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_NAMED_CLASSES = 40
+MAX_NAMED_CLASSES = 120
 """Up to so many classes have their names beside the matrix."""
 MAX_NUMBERED_CLASSES = 10
-"""Up to so many classes have their percentages written into the cells."""
+"""Up to so many classes have their percentages written into the cells, and keep their
+order; more of them are ordered by similarity."""
 
 
 def plot_confusion_matrix(
@@ -37,7 +39,8 @@ def plot_confusion_matrix(
     confusion : ndarray of shape (n_classes, n_classes), integer
         Counts; rows true class, columns predicted class. An empty row stays empty.
     class_names : sequence of str
-        One a class; drawn when there are at most `MAX_NAMED_CLASSES`.
+        One a class; drawn when there are at most `MAX_NAMED_CLASSES`. More than
+        `MAX_NUMBERED_CLASSES` of them are put into `similarity_order`.
     title : str, optional
         Drawn above.
 
@@ -46,17 +49,16 @@ def plot_confusion_matrix(
     ValueError
         If the matrix is not square with one name a class.
     """
-    confusion = np.asarray(confusion, dtype=float)
+    confusion = np.asarray(confusion)
     k = len(class_names)
     if k == 0 or confusion.shape != (k, k):
         raise ValueError(f"confusion of shape {confusion.shape} for {k} class names")
-    totals = confusion.sum(axis=1, keepdims=True)
-    # (k, k): the share of each true class; a class without images stays at zero.
-    shares = np.divide(
-        100 * confusion, totals, out=np.zeros_like(confusion), where=totals > 0
-    )
+    order = np.arange(k)
+    if MAX_NUMBERED_CLASSES < k <= MAX_NAMED_CLASSES:
+        order = similarity_order(confusion)
+    shares = 100 * confusion_shares(confusion)[np.ix_(order, order)]
     named = k <= MAX_NAMED_CLASSES
-    size = float(np.clip(0.26 * k + 2.5, 4.5, 11.0)) if named else 9.0
+    size = float(np.clip(0.26 * k + 2.5, 4.5, 16.0)) if named else 9.0
     figure, axes = new_axes(
         size + 1.0, size, x_label="predicted class", y_label="true class", title=title
     )
@@ -67,19 +69,25 @@ def plot_confusion_matrix(
     bar = figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
     bar.set_label("share of the true class (%)")
     if named:
-        names = [plot_text(shorten(name, 24)) for name in class_names]
-        small: dict[str, Any] = {"fontsize": 8 if k > 12 else 9}
-        upright = 90 if k > 12 else 45
-        axes.set_xticks(range(k), names, rotation=upright, ha="right", **small)
-        for tick in axes.get_xticklabels():
-            tick.set(rotation_mode="anchor", va="center" if upright == 90 else "top")
-        axes.set_yticks(range(k), names, **small)
+        _name_axes(axes, [class_names[index] for index in order.tolist()])
     else:
         axes.set_xlabel("predicted class (index)")
         axes.set_ylabel("true class (index)")
     if k <= MAX_NUMBERED_CLASSES:
         _write_cells(axes, shares)
     return figure
+
+
+def _name_axes(axes: Axes, class_names: Sequence[str]) -> None:
+    """Write the names beside the matrix, as large as they fit."""
+    k = len(class_names)
+    names = [plot_text(shorten(name, 24)) for name in class_names]
+    small: dict[str, Any] = {"fontsize": 9 if k <= 12 else 8 if k <= 50 else 6.5}
+    upright = 90 if k > 12 else 45
+    axes.set_xticks(range(k), names, rotation=upright, ha="right", **small)
+    for tick in axes.get_xticklabels():
+        tick.set(rotation_mode="anchor", va="center" if upright == 90 else "top")
+    axes.set_yticks(range(k), names, **small)
 
 
 def _write_cells(axes: Axes, shares: np.ndarray) -> None:
@@ -163,12 +171,3 @@ def plot_per_class_accuracy(
     axes.axvline(100 * mean, color=OKABE_ITO[1], linestyle="--", label=label)
     figure.legend(loc="outside upper right", frameon=False, fontsize="small")
     return figure
-
-
-def shorten(name: str, length: int) -> str:
-    """Return a name on one line, its middle cut out if it is too long."""
-    name = visible_text(name)
-    if len(name) <= length:
-        return name
-    tail = (length - 1) // 2
-    return f"{name[: length - 1 - tail]}…{name[-tail:]}"

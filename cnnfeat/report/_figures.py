@@ -48,14 +48,20 @@ def new_axes(
     return figure, axes
 
 
-def figure_png(figure: Figure) -> bytes:
-    """Return the figure as PNG bytes; the same figure gives the same bytes."""
-    return _figure_bytes(figure, ".png")
+def figure_bytes(figure: Figure, suffix: str = ".png") -> bytes:
+    """Return the figure as a PNG, an SVG or a PDF; equal figures give equal bytes.
 
+    Nothing about the time or the machine goes into the metadata. Letters are drawn as
+    shapes in SVG, so that no font is asked for.
 
-def _figure_bytes(figure: Figure, suffix: str) -> bytes:
-    """Return the figure in a format; nothing of time or machine is in the metadata."""
+    Parameters
+    ----------
+    figure : Figure
+    suffix : str
+        One of `cnnfeat.suffixes.PICTURES`.
+    """
     buffer = io.BytesIO()
+    # Named elements of an SVG hang on this salt; without it they are drawn by lot.
     with rc_context({"svg.hashsalt": "cnnfeat"}):
         figure.savefig(
             buffer, format=suffix[1:], dpi=DPI, metadata=_WITHOUT_VERSION[suffix]
@@ -80,4 +86,4 @@ def save_figure(figure: Figure, path: str | Path) -> None:
         If the folder is missing or cannot be written; nothing is left behind.
     """
     check_suffix(path, PICTURES)
-    write_output(path, _figure_bytes(figure, suffix_of(path)), overwrite=True)
+    write_output(path, figure_bytes(figure, suffix_of(path)), overwrite=True)

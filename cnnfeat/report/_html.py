@@ -1,53 +1,28 @@
-"""One self-contained HTML page: tables, figures, warnings and provenance.
+"""One self-contained HTML page: the answer, figures, tables, and how it was made.
 
-The page asks nothing of the outside: its style stands inside, its figures are data:
-URIs, it runs no script. Every text is escaped, class names included. It follows the
-reader's dark or light setting, reads on a phone and prints.
+The page asks nothing of the outside: its style and its one script, which sorts tables,
+stand inside, and its figures are data: URIs. Browsers are told to hold it to that.
+Every text is escaped, class names included. It follows the reader's dark or light
+setting, reads on a phone and prints.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape as escape_marks
 from pathlib import Path
 
 from cnnfeat.outputs import write_output
+from cnnfeat.report._confusion_sheet import ConfusionSheet, render_confusion
+from cnnfeat.report._escape import escape
+from cnnfeat.report._page_style import SCRIPT, STYLE
 from cnnfeat.report._tables import Table
-from cnnfeat.shown import visible_text
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 0 auto;
-       padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums;
-        overflow-wrap: normal; margin: 1rem 0; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .25rem .7rem; text-align: left; vertical-align: top;
-         border-bottom: 1px solid rgb(128 128 128 / .35); }
-thead th { border-bottom-width: 2px; }
-.number { text-align: right; white-space: nowrap; }
-figure { margin: 1.5rem 0; break-inside: avoid; }
-figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-figcaption { font-size: .9rem; opacity: .85; }
-.warnings { border-left: 4px solid #D55E00; padding: .1rem 1rem;
-            background: rgb(213 94 0 / .1); }
-dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr;
-     gap: .2rem 1rem; font-size: .9rem; }
-dt { font-weight: 600; } dd { margin: 0; }
-@media (max-width: 32rem) { dl { grid-template-columns: 1fr; }
-                            dd { margin: 0 0 .4rem; } }
-@media print { body { max-width: none; padding: 0; font-size: 11pt; }
-               .scroll { overflow: visible; } tr { break-inside: avoid; } }
-"""
-
-
-def escape(text: str) -> str:
-    """Return text for a page: no mark of it is markup, no character is obeyed."""
-    return escape_marks(visible_text(text))
+_BREAKS = re.compile(r"([._+/,])(?=[^\W\d])")
+"""Where a long name in a table may go on in the next line: before a letter."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +32,21 @@ class ReportFigure:
     Parameters
     ----------
     png : bytes
-        From `figure_png`.
+        From `figure_bytes`.
     caption : str
     alt : str
         What the figure shows, for readers who cannot see it.
+    has_images : bool
+        Whether it shows images, which keep their colours on a dark page.
+    files : sequence of str
+        Names of files beside the page that hold the figure.
     """
 
     png: bytes
     caption: str
     alt: str
+    has_images: bool = False
+    files: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -75,21 +56,27 @@ class ReportPage:
     Parameters
     ----------
     title : str
-    summary : str
-        One paragraph: what was done and what came out.
+    subtitle : str
+        What was done, in one line.
+    answer : str
+        What came out, in a few sentences.
+    figures : sequence of ReportFigure or ConfusionSheet
     tables : sequence of Table
-    figures : sequence of ReportFigure
-    provenance : mapping of str to object
-        Where the numbers come from: network, weights, layer, seed, command.
+    notes : sequence of str
+        What a reader of the numbers should know.
+    origins : mapping of str to mapping of str to object
+        Where the numbers come from, by heading: settings, command, versions, network.
     warnings : sequence of str
-        Shown above everything else that a reader might quote.
+        Shown right below the answer.
     """
 
     title: str
-    summary: str = ""
+    subtitle: str = ""
+    answer: str = ""
+    figures: Sequence[ReportFigure | ConfusionSheet] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[ReportFigure] = ()
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    origins: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
 
@@ -99,7 +86,7 @@ def render_html(page: ReportPage) -> str:
     Raises
     ------
     ValueError
-        If a figure is not a PNG.
+        If a figure is not a PNG, or a confusion matrix not one of its classes.
     """
     title = escape(page.title)
     parts = [
@@ -107,23 +94,39 @@ def render_html(page: ReportPage) -> str:
         '<html lang="en">',
         "<head>",
         '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{title}</title>",
-        f"<style>{_STYLE}</style>",
+        f"<style>{STYLE}</style>",
         "</head>",
         "<body>",
         f"<h1>{title}</h1>",
-        *([f"<p>{escape(page.summary)}</p>"] if page.summary else []),
+        *([f'<p class="subtitle">{escape(page.subtitle)}</p>'] * bool(page.subtitle)),
+        *([f'<p class="answer">{escape(page.answer)}</p>'] * bool(page.answer)),
         *_render_warnings(page.warnings),
+        *_render_figures(page.figures),
         *(["<h2>Results</h2>"] if page.tables else []),
         *(_render_table(table) for table in page.tables),
-        *(["<h2>Figures</h2>"] if page.figures else []),
-        *(_render_figure(figure) for figure in page.figures),
-        *_render_provenance(page.provenance),
+        *_render_notes(page.notes),
+        *(["<h2>How this was made</h2>"] if page.origins else []),
+        *(_render_origin(*origin) for origin in page.origins.items()),
+        f"<script>{SCRIPT}</script>",
         "</body>",
         "</html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _policy() -> str:
+    """Return what a browser may load and run: the page's own style and script."""
+    style, script = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (STYLE, SCRIPT)
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; "
+        f"script-src 'sha256-{script}'"
+    )
 
 
 def save_html(page: ReportPage, path: str | Path) -> None:
@@ -132,7 +135,7 @@ def save_html(page: ReportPage, path: str | Path) -> None:
     Raises
     ------
     ValueError
-        If a figure is not a PNG.
+        If a figure is not a PNG, or a confusion matrix not one of its classes.
     OutputError
         If the folder is missing or cannot be written.
     """
@@ -161,7 +164,7 @@ def _render_table(table: Table) -> str:
     body = "\n".join(
         "<tr>"
         + "".join(
-            f"<td{css}>{escape(text)}</td>"
+            f"<td{css}>{_breakable(text)}</td>"
             for text, css in zip(row, classes, strict=True)
         )
         + "</tr>"
@@ -174,21 +177,55 @@ def _render_table(table: Table) -> str:
     )
 
 
-def _render_figure(figure: ReportFigure) -> str:
+def _breakable(text: str) -> str:
+    """Return an escaped text that may be broken after the marks inside its words."""
+    return _BREAKS.sub(r"\1<wbr>", escape(text))
+
+
+def _render_figures(
+    figures: Sequence[ReportFigure | ConfusionSheet],
+) -> Iterator[str]:
+    if figures:
+        yield '<div class="figures">'
+        yield from map(_render_figure, figures)
+        yield "</div>"
+
+
+def _render_figure(figure: ReportFigure | ConfusionSheet) -> str:
+    caption = "".join(
+        f' <a href="{escape(name)}">{_suffix(name)}</a>' for name in figure.files
+    )
+    caption = f"<figcaption>{escape(figure.caption)}{caption}</figcaption>"
+    if isinstance(figure, ConfusionSheet):
+        return f'<figure class="wide">{caption}\n{render_confusion(figure)}</figure>'
     if not figure.png.startswith(b"\x89PNG\r\n\x1a\n"):
         raise ValueError(f"figure {figure.caption!r} is not a PNG")
     data = base64.b64encode(figure.png).decode("ascii")
+    kind = "images" if figure.has_images else "plot"
     return (
-        f'<figure><img alt="{escape(figure.alt)}" src="data:image/png;base64,{data}">'
-        f"\n<figcaption>{escape(figure.caption)}</figcaption></figure>"
+        f'<figure class="{kind}"><img alt="{escape(figure.alt)}" '
+        f'src="data:image/png;base64,{data}">\n{caption}</figure>'
     )
 
 
-def _render_provenance(provenance: Mapping[str, object]) -> list[str]:
-    if not provenance:
+def _suffix(name: str) -> str:
+    return escape(Path(name).suffix.removeprefix(".").upper())
+
+
+def _render_notes(notes: Sequence[str]) -> list[str]:
+    if not notes:
         return []
-    entries = "\n".join(
+    return [
+        '<ul class="notes">',
+        *(f"<li>{escape(text)}</li>" for text in notes),
+        "</ul>",
+    ]
+
+
+def _render_origin(heading: str, entries: Mapping[str, object]) -> str:
+    items = "\n".join(
         f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>"
-        for key, value in provenance.items()
+        for key, value in entries.items()
+        if value != ""
     )
-    return ["<h2>Provenance</h2>", f"<dl>\n{entries}\n</dl>"]
+    return f"<h3>{escape(heading)}</h3>\n<dl>\n{items}\n</dl>"

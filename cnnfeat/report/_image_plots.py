@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnfeat.report._class_plots import shorten
+from cnnfeat.report._classes import shorten
 from cnnfeat.report._figures import new_figure
 from cnnfeat.shown import visible_text
 

@@ -2,8 +2,8 @@
 
 Accuracies arrive as fractions in [0, 1] and are drawn as percentages. Every function
 returns a matplotlib Figure and touches no file and no global state; `save_figure` or
-`figure_png` turn it into a PNG. Plots of classes are in `class_plots`, of images in
-`image_plots`.
+`figure_bytes` turn it into a picture. Plots of classes are in `_class_plots`, of images
+in `_image_plots`.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class Series:
         Standard deviations over splits, as fractions; no bars without it.
     published : bool
         Drawn grey and dotted: a number from a paper, not one measured here.
+    baseline : bool
+        Drawn dashed, with open markers: what the others are to be compared with.
+    style : int, optional
+        Which colour and marker; its place among the series without it.
 
     Raises
     ------
@@ -58,6 +62,8 @@ class Series:
     mean: Sequence[float]
     std: Sequence[float] | None = None
     published: bool = False
+    baseline: bool = False
+    style: int | None = None
 
     def __post_init__(self) -> None:
         if self.std is not None and len(self.std) != len(self.mean):
@@ -189,7 +195,7 @@ def plot_c_curve(
     axes.set_xscale("log")
     _draw_series(axes, C, series, order)
     for label, value in (chosen or {}).items():
-        index, mean = _find_chosen(C, series, label, value)
+        index, at = _find_chosen(C, series, label, value)
         color = line_style(index)["color"]
         axes.axvline(
             value,
@@ -199,9 +205,9 @@ def plot_c_curve(
             zorder=0,
             label=visible_text(f"chosen for {label}: C = {value:g}"),
         )
-        axes.plot(
-            [value], [100 * mean], "o", markersize=13, mfc="none", mec=color, mew=1.5
-        )
+        x = _beside(C, index, len(series), is_log=True)[at]
+        y = 100 * series[index].mean[at]
+        axes.plot([x], [y], "o", markersize=13, mfc="none", mec=color, mew=1.5)
     if chosen:
         _add_legend(axes)
     return figure
@@ -209,16 +215,15 @@ def plot_c_curve(
 
 def _find_chosen(
     C: np.ndarray, series: Sequence[Series], label: str, value: float
-) -> tuple[int, float]:
-    """Return the index of the series and its mean at the chosen C."""
+) -> tuple[int, int]:
+    """Return the index of the series and the place of the chosen C."""
     labels = [one.label for one in series]
     if label not in labels:
         raise ValueError(f"chosen C for {label!r}, which is none of {labels}")
     at = np.flatnonzero(np.isclose(C, value, rtol=1e-9, atol=0))
     if not at.size:
         raise ValueError(f"chosen C {value:g} is not in the grid {C.tolist()}")
-    index = labels.index(label)
-    return index, float(series[index].mean[at[0]])
+    return labels.index(label), int(at[0])
 
 
 def plot_training_curves(
@@ -304,7 +309,9 @@ def _draw_series(
             raise ValueError(
                 f"series {one.label!r}: {len(one.mean)} values for {len(places)} places"
             )
-        style = line_style(index)
+        style = line_style(index if one.style is None else one.style)
+        if one.baseline:
+            style |= {"linestyle": "--", "mfc": "white", "alpha": 0.75}
         if one.published:
             style |= {
                 "color": GREYS[n_published % 2],
@@ -314,13 +321,9 @@ def _draw_series(
             n_published += 1
         mean = 100 * np.asarray(one.mean, dtype=float)[order]
         std = None if one.std is None else 100 * np.asarray(one.std, dtype=float)[order]
+        at = _beside(places[order], index, len(series), axes.get_xscale() == "log")
         axes.errorbar(
-            places[order],
-            mean,
-            yerr=std,
-            label=visible_text(one.label),
-            capsize=3,
-            **style,
+            at, mean, yerr=std, label=visible_text(one.label), capsize=3, **style
         )
     draw_references(axes, references)
     axes.grid(axis="y", alpha=0.3)
@@ -336,6 +339,15 @@ def _add_legend(axes: Axes, n_columns: int = 1) -> None:
     legend = axes.legend(frameon=False, fontsize="small", ncols=n_columns)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def _beside(places: np.ndarray, index: int, n_series: int, is_log: bool) -> np.ndarray:
+    """Return places moved a little, so that the series' error bars hide no other's."""
+    x = np.log(places) if is_log else np.asarray(places, dtype=float)
+    gap = np.diff(np.sort(x)).min(initial=np.inf)
+    step = min(0.06, 0.5 / n_series) * (gap if np.isfinite(gap) else 1.0)
+    x = x + (index - (n_series - 1) / 2) * step
+    return np.exp(x) if is_log else x
 
 
 def _height(series: Sequence[Series], references: Sequence[Reference]) -> float:
