@@ -167,7 +167,7 @@ def first_classes(features, n):
 
 def rows_of(path, options, peer):
     with open_features(path) as features:
-        for layer in features.layers:
+        for layer in options.layers or features.layers:
             X = features.read((layer,))
             X = FeatureTransform("l2").fit(X).transform(X)
             for n_classes in options.classes:
@@ -195,6 +195,7 @@ def parse():
     parser.add_argument("--sizes", default="5,10,15", help="training images a class")
     parser.add_argument("--classes", default="10,20")
     parser.add_argument("--heads", default="svm,softmax")
+    parser.add_argument("--layer", dest="layers", action="append", metavar="NAME")
     parser.add_argument("--rules", default=",".join(RULES))
     parser.add_argument("--peer", help="file that keeps scikit-learn's results")
     options = parser.parse_args()
