@@ -40,12 +40,13 @@ def terminal_width() -> int | None:
     return None
 
 
-def stdin_lines(images: str) -> Iterable[str] | None:
-    """Return the lines of stdin when IMAGES is `-`, undecodable bytes kept."""
-    if images != "-":
+def stdin_lines(images: Sequence[str]) -> Iterable[str] | None:
+    """Return the lines of stdin when `-` is among IMAGES, undecodable bytes kept."""
+    if "-" not in images:
         return None
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        # Ends of lines as they are: a name may hold a carriage return.
+        sys.stdin.reconfigure(errors="surrogateescape", newline="\n")
     return sys.stdin
 
 
