@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cnnfeat.benchmark._class_tables import NAMES as CLASS_TABLES, class_tables
 from cnnfeat.benchmark._figures import report_figures
 from cnnfeat.benchmark._options import BenchmarkOptions, DrawOptions
 from cnnfeat.benchmark._rows import SplitSet
@@ -31,7 +32,8 @@ from cnnfeat.store import FeatureFile
 _OWN_NAMES = (
     *("results.json", "results.csv", "table.md", "index.html"),
     *("accuracy_by_layer.png", "learning_curve.png", "c_curve.png", "confusion.png"),
-    *("per_class_accuracy.png", "confused_pairs.png"),
+    *("per_class_accuracy.png", "confused_pairs.png", "mistakes.png"),
+    *CLASS_TABLES,
 )
 _SPLITS_NAME = re.compile(r"splits(-\d+)?\.csv")
 # What the results.json of every report has, and hardly another program's.
@@ -42,7 +44,7 @@ _SETTINGS = ("scale", "signed_sqrt", "n_components")
 
 @contextlib.contextmanager
 def claimed_report_dir(
-    features: FeatureFile, options: BenchmarkOptions
+    files: Sequence[FeatureFile], options: BenchmarkOptions
 ) -> Iterator[None]:
     """Let no other process write the report, if one is asked for, in this block.
 
@@ -63,7 +65,7 @@ def claimed_report_dir(
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
     try:
-        with _claimed(path, features, options):
+        with _claimed(path, files, options):
             yield
     finally:
         if is_new:
@@ -73,10 +75,10 @@ def claimed_report_dir(
 
 @contextlib.contextmanager
 def _claimed(
-    path: Path, features: FeatureFile, options: BenchmarkOptions
+    path: Path, files: Sequence[FeatureFile], options: BenchmarkOptions
 ) -> Iterator[None]:
-    read = [features.path, *options.draw.files_read]
-    read += map(Path, image_files(features.table))
+    read = [*(one.path for one in files), *options.draw.files_read]
+    read += map(Path, image_files(files[0].table))
     names = (*_OWN_NAMES, *_splits_names(options.draw))
     # Locked before it is looked at: the other process may be about to fill it.
     with locked_output(path / "results.json"):
@@ -127,6 +129,7 @@ def publish(
         "table.md": "\n\n".join(table.to_markdown() for table in report.tables())
         + "\n",
         **_splits(report.split_sets, features.paths),
+        **class_tables(report, features.paths),
     }
     figures = report_figures(report, features)
     names = (*texts, *(f"{name}.png" for name in figures), "index.html", "results.json")

@@ -1,7 +1,7 @@
 """A whole benchmark: all its cells, their comparisons, and all needed to redo one."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cnnfeat.benchmark._compare import (
@@ -24,7 +24,8 @@ class BenchmarkReport:
 
     `sources` are the feature files by the name that rows call them; `settings` is
     whatever decides a fit beside its rows; `asked` are the pairs of rows that the user
-    wants to see compared. `left_out` says why images stand in no split.
+    wants to see compared. `left_out` says why images stand in no split. `others` are
+    the provenances of all files but the first.
     """
 
     protocol: Protocol
@@ -38,6 +39,7 @@ class BenchmarkReport:
     asked: tuple[Pair, ...] = ()
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    others: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def n_left_out(self) -> int:
@@ -140,6 +142,7 @@ class BenchmarkReport:
             "notes": list(self.protocol.notes),
             "warnings": list(self.warnings),
             "provenance": self.provenance,
+            "other_provenances": self.others,
             "files": list(self.files),
         }
 
