@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Cell(TableRow):
     confusion: np.ndarray
     tested: tuple[TestedRows, ...] = ()
 
-    @property
+    @cached_property
     def mistakes(self) -> list[tuple[int, int, int]]:
         """Wrong rows as (row of the file, true class, predicted), split after split."""
         return [
