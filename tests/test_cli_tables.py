@@ -3,11 +3,14 @@
 import csv
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 from conftest import FIRST_BLOCK
 
+from cnnfeat.cli.extract import extract
 from cnnfeat.cli.main import cli
+from cnnfeat.cli.output import command_line
 from cnnfeat.store import load_head, open_features
 
 QUICK = ("--C", "1")
@@ -183,3 +186,16 @@ def test_several_images_arguments_and_nul_on_stdin(colour_dir, tmp_path):
     given = "".join(f"{path}\0" for path in several)
     told = succeed("extract", "-", "-o", out, *FIRST_BLOCK, "--overwrite", input=given)
     assert told["n_ok"] == 3
+
+
+def test_a_command_with_thousands_of_images_is_kept_in_part(monkeypatch):
+    names = [f"{'é' * 30}{k}.png" for k in range(3000)]
+    monkeypatch.setattr("sys.argv", ["cnnfeat", "extract", *names, "-o", "f.h5"])
+    with click.Context(extract):
+        kept = command_line()
+    assert kept.startswith("cnnfeat extract")
+    assert kept.endswith("2999.png' -o f.h5")
+    assert len(kept.encode()) < 2**16
+    monkeypatch.setattr("sys.argv", ["cnnfeat", "extract", "a b", "-o", "f.h5"])
+    with click.Context(extract):
+        assert command_line() == "cnnfeat extract 'a b' -o f.h5"

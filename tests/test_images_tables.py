@@ -62,7 +62,7 @@ def test_a_separator_asked_for_is_taken(tmp_path):
     [
         ({"path_column": "Files"}, "one column named 'Files'; nearest: File"),
         ({"path_column": "File", "label_column": "x"}, "'x'; found File, Drug, Plate"),
-        ({}, "found File, Drug, Plate; --path-column"),
+        ({}, "found File, Drug, Plate; `path_column`"),
     ],
 )
 def test_a_column_that_is_not_there_is_named(tmp_path, options, words):
@@ -167,8 +167,8 @@ def test_images_without_a_label_and_paths_without_an_image_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path,label\nno.png,x\n", "none of its 1 paths .*: no.png; .*a/0.png; --root"),
-        ("path,kind\na/0.png,x\n", "no labels in it; --label-column .*: kind"),
+        ("path,label\nno.png,x\n", "none of its 1 paths .*: no.png; .*a/0.png; `root`"),
+        ("path,kind\na/0.png,x\n", "no labels in it; `label_column` .*: kind"),
         ("path,label\na/0.png,x\n/data/a/0.png,y\n", "line 3: .* stands on line 2"),
     ],
 )

@@ -117,19 +117,19 @@ DRAWS = {
             "split",
             4,
             r"1 of 3 classes have fewer than 5 usable images .*: b \(4\); "
-            r"lower --train-per-class, or leave them out with --skip-small",
+            r"lower `train_per_class`, or leave them out with `skip_small`",
         ),
         (
             "share",
             1,
             r"1 of 3 classes have fewer than 2 usable images .*: b \(1\); "
-            r"--test-share 0 holds none out, or .* --skip-small",
+            r"`test_share=0` holds none out, or .* `skip_small`",
         ),
         (
             "folds",
             3,
             r"1 of 3 classes have fewer than 4 usable images, one for each "
-            r"fold: b \(3\); lower --folds, or .* --skip-small",
+            r"fold: b \(3\); lower `n_folds`, or .* `skip_small`",
         ),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_file_of_splits_names_the_rows(tmp_path):
     path.write_text(splits_to_csv(splits, table.paths))
     asked = RowOptions(splits_file=str(path), split_index=1)
     assert choose_split(table, asked).test.tolist() == [1, 5]
-    with pytest.raises(SplitError, match=r"--split-index 2: .* has 2 splits"):
+    with pytest.raises(SplitError, match=r"`split_index=2`: .* has 2 splits"):
         choose_split(table, RowOptions(splits_file=str(path), split_index=2))
     grouped = table.grouped_by("patient")
     assert choose_split(grouped, RowOptions(splits_file=str(path))).test.tolist() == [
@@ -290,9 +290,9 @@ def _without(table, row):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"splits_file": "s.csv", "test_share": 0.2}, "--splits-file .*--test-share"),
-        ({"splits_file": "s.csv", "train_per_class": 2}, "--train-per-class does not"),
-        ({"test_share": 0.2, "train_per_class": 2}, "--test-share .*--train-per"),
+        ({"splits_file": "s.csv", "test_share": 0.2}, "`splits_file` .*`test_share`"),
+        ({"splits_file": "s.csv", "train_per_class": 2}, "`train_per_class` does not"),
+        ({"test_share": 0.2, "train_per_class": 2}, "`test_share` .*`train_per"),
         ({"test_per_class": 2}, "give both"),
     ],
 )
