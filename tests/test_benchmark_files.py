@@ -18,7 +18,9 @@ from cnnfeat.store import Contents, FeatureWriter, open_features
 QUICK = {"C": (1.0,), "n_splits": 2}
 
 
-def rewrite(source, path, order, model="other", names=None, layer="layer10"):
+def rewrite(
+    source, path, order, model="other", names=None, layer="layer10", digests=()
+):
     """Write the features of some rows of a file, in another order, as of a network."""
     with open_features(source) as features:
         X = features.read("layer10")[order]
@@ -32,7 +34,8 @@ def rewrite(source, path, order, model="other", names=None, layer="layer10"):
         "",
     )
     with FeatureWriter(path, contents, fingerprint={}) as writer:
-        writer.write(0, {layer: X}, np.ones(len(X), bool), [""] * len(X))
+        known = [*digests, *[""] * (len(X) - len(digests))]
+        writer.write(0, {layer: X}, np.ones(len(X), bool), [""] * len(X), known)
         writer.finish()
     return path
 
@@ -99,6 +102,10 @@ def test_files_that_do_not_go_together_are_refused(a, tmp_path):
     b = rewrite(a, str(tmp_path / "b.h5"), range(48), names=names)
     with pytest.raises(ProvenanceError, match=r"class0/000.png is class1, and class0"):
         run_benchmark([a, b], options(**QUICK))
+    c = rewrite(a, str(tmp_path / "c.h5"), range(48), digests=("x", "y"))
+    d = rewrite(a, str(tmp_path / "d0.h5"), range(48), digests=("x", "z"))
+    with pytest.raises(ProvenanceError, match=r"class0/001.png is another image than"):
+        run_benchmark([c, d], options(**QUICK))
     with pytest.raises(InputError, match="named twice"):
         run_benchmark([a, a], options(**QUICK))
     (tmp_path / "sub").mkdir()

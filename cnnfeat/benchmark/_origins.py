@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnfeat.errors import LayerError, ProvenanceError
-from cnnfeat.image_table import ImageTable
+from cnnfeat.image_table import ImageTable, are_others
 from cnnfeat.store import FeatureFile
 
 
@@ -58,6 +58,36 @@ def align(table: ImageTable, features: FeatureFile) -> np.ndarray:
             "both from the same images"
         )
     return found
+
+
+def refuse_other_images(first: FeatureFile, origin: Origin) -> None:
+    """Raise ProvenanceError if an image is of another class or content in another file.
+
+    Labels are those of the files, whatever else the benchmark calls them; contents are
+    compared where both files have digests.
+    """
+    other = origin.features
+    rows = np.flatnonzero(origin.row_of >= 0)
+    own = origin.row_of[rows]
+    classes = _classes(first.stored_table, rows), _classes(other.stored_table, own)
+    digests = first.stored_table.digests(rows), other.stored_table.digests(own)
+    for row, ours, theirs in zip(own.tolist(), *classes, strict=True):
+        if ours != theirs:
+            raise ProvenanceError(
+                f"{other.path}: the class of {other.paths[row]} is {theirs}, and "
+                f"{ours} in {first.path}; extract both from the same images"
+            )
+    for row, one, another in zip(own.tolist(), *digests, strict=True):
+        if are_others(one, another):
+            raise ProvenanceError(
+                f"{other.path}: {other.paths[row]} is another image than in "
+                f"{first.path}; extract both from the same images"
+            )
+
+
+def _classes(table: ImageTable, rows: np.ndarray) -> list[str]:
+    names = [*table.class_names, "none"]  # the last entry serves label -1
+    return [names[label] for label in table.labels[rows].tolist()]
 
 
 def names_of(files: Sequence[FeatureFile]) -> list[str]:

@@ -21,7 +21,13 @@ from cnnfeat.benchmark._compare import find_pairs
 from cnnfeat.benchmark._measure import head_settings, measure_layer
 from cnnfeat.benchmark._notices import keep_warnings
 from cnnfeat.benchmark._options import BenchmarkOptions
-from cnnfeat.benchmark._origins import Origin, align, layers_of, names_of
+from cnnfeat.benchmark._origins import (
+    Origin,
+    align,
+    layers_of,
+    names_of,
+    refuse_other_images,
+)
 from cnnfeat.benchmark._publish import claimed_report_dir, publish
 from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import (
@@ -31,7 +37,7 @@ from cnnfeat.benchmark._rows import (
     used_rows,
 )
 from cnnfeat.benchmark._summary import BenchmarkReport
-from cnnfeat.errors import CnnfeatWarning, InputError, ProvenanceError
+from cnnfeat.errors import CnnfeatWarning, InputError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import Sources, relabel, sources_of
 from cnnfeat.protocols import get_protocol
@@ -147,6 +153,7 @@ def _file_origins(
         )
     ]
     for origin in origins[1:]:
+<<<<<<< HEAD
         _refuse_other_labels(first, origin)
     return origins
 
@@ -159,6 +166,9 @@ def _open_origins(
 ) -> list[Origin]:
     """Return the feature files and the baselines, which may have to be extracted."""
     first, origins = files[0], _file_origins(files, options)
+=======
+        refuse_other_images(first, origin)
+>>>>>>> 0e8421b (Feature files with other images under the same paths are refused)
     for baseline in options.baselines:
         opened = stack.enter_context(baseline_features(first, baseline, progress))
         origins.append(_baseline_origin(baseline, opened, origins[0]))
@@ -174,6 +184,7 @@ def _open_origins(
     return origins
 
 
+<<<<<<< HEAD
 def _refuse_other_labels(first: FeatureFile, origin: Origin) -> None:
     """Raise ProvenanceError if an image is of another class in another file."""
     other = origin.features
@@ -209,6 +220,8 @@ def _check(files: Sequence[FeatureFile], options: BenchmarkOptions) -> None:
     find_pairs(options.compare, _rows(origins, split_sets, options))
 
 
+=======
+>>>>>>> 0e8421b (Feature files with other images under the same paths are refused)
 def _draw(
     features: FeatureFile, ok: np.ndarray, options: BenchmarkOptions
 ) -> list[SplitSet]:
