@@ -142,14 +142,14 @@ def evaluate_head(
             report.save_figure(sheet, mistakes_path)
         if confusion_path:
             _draw_confusion(confusion_path, predictions.class_names, found.scores)
-    return found.report
+    return found.told
 
 
 @dataclass(frozen=True, eq=False)
 class _Evaluated:
     """What is said of the scored rows; `read` gives a small image of each."""
 
-    report: EvaluationReport
+    told: EvaluationReport
     scores: Scores
     predictions: report.Predictions
     read: Callable[[int], np.ndarray | None]

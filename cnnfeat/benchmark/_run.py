@@ -153,8 +153,7 @@ def _file_origins(
         )
     ]
     for origin in origins[1:]:
-<<<<<<< HEAD
-        _refuse_other_labels(first, origin)
+        refuse_other_images(first, origin)
     return origins
 
 
@@ -166,9 +165,6 @@ def _open_origins(
 ) -> list[Origin]:
     """Return the feature files and the baselines, which may have to be extracted."""
     first, origins = files[0], _file_origins(files, options)
-=======
-        refuse_other_images(first, origin)
->>>>>>> 0e8421b (Feature files with other images under the same paths are refused)
     for baseline in options.baselines:
         opened = stack.enter_context(baseline_features(first, baseline, progress))
         origins.append(_baseline_origin(baseline, opened, origins[0]))
@@ -182,25 +178,6 @@ def _open_origins(
                 stacklevel=3,
             )
     return origins
-
-
-<<<<<<< HEAD
-def _refuse_other_labels(first: FeatureFile, origin: Origin) -> None:
-    """Raise ProvenanceError if an image is of another class in another file."""
-    other = origin.features
-    for row, own in enumerate(origin.row_of.tolist()):
-        if own < 0:
-            continue
-        theirs, ours = other.stored_table, first.stored_table
-        names = [
-            table.class_names[label] if label >= 0 else "none"
-            for table, label in ((ours, ours.labels[row]), (theirs, theirs.labels[own]))
-        ]
-        if names[0] != names[1]:
-            raise ProvenanceError(
-                f"{other.path}: the class of {other.paths[own]} is {names[1]}, and "
-                f"{names[0]} in {first.path}; extract both from the same images"
-            )
 
 
 def _baseline_origin(baseline: str, opened: FeatureFile, first: Origin) -> Origin:
@@ -220,8 +197,6 @@ def _check(files: Sequence[FeatureFile], options: BenchmarkOptions) -> None:
     find_pairs(options.compare, _rows(origins, split_sets, options))
 
 
-=======
->>>>>>> 0e8421b (Feature files with other images under the same paths are refused)
 def _draw(
     features: FeatureFile, ok: np.ndarray, options: BenchmarkOptions
 ) -> list[SplitSet]:

@@ -139,7 +139,7 @@ def draw_augmentations(
 
 
 def _draw_augmentations(
-    images: str,
+    images: Sources,
     output_path: str,
     options: FinetuneOptions,
     stdin: Iterable[str] | None,

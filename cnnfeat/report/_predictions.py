@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnfeat.report._class_plots import _shorten
+from cnnfeat.report._class_plots import shorten
 from cnnfeat.report._figures import new_figure
 from cnnfeat.report._image_plots import _show_image
 
@@ -110,8 +110,8 @@ def plot_mistakes(
         position = shown[k] if k < len(shown) else None
         _show_image(axes, None if position is None else read(position))
         if position is not None:
-            true = _shorten(names[predictions.y[position]], 20)
-            taken = _shorten(names[predictions.ranked[position, 0]], 20)
+            true = shorten(names[predictions.y[position]], 20)
+            taken = shorten(names[predictions.ranked[position, 0]], 20)
             score = float(rows[position][predictions.score])
             text = f"{true}\n→ {taken} {score:.2f}"
             axes.set_title(text, fontsize=7, pad=2, parse_math=False)
