@@ -71,6 +71,7 @@ def our_rate(images: Path, arguments: argparse.Namespace, augment: str) -> float
         lr=1e-6,
         batch_norm="frozen",
         validation=0.0,
+        test_share=0.0,
         device=arguments.device,
         precision=arguments.precision,
         frozen=False,
@@ -99,6 +100,7 @@ def head_against_extraction(images: Path, arguments: argparse.Namespace) -> floa
         device=arguments.device,
         frozen=False,
         validation=0.0,
+        test_share=0.0,
         overwrite=True,
     )
     report = finetune_network(str(images), f"{images}.safetensors", options)

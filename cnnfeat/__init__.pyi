@@ -30,8 +30,11 @@ from .heads import (
 )
 from .image_table import ImageTable as ImageTable
 from .images import (
+    LabelOptions as LabelOptions,
+    ManifestOptions as ManifestOptions,
     Preprocessing as Preprocessing,
     list_images as list_images,
+    relabel as relabel,
 )
 from .layers import (
     Tap as Tap,
@@ -45,7 +48,12 @@ from .predict import (
     PredictReport as PredictReport,
     predict_images as predict_images,
 )
-from .splits import Split as Split, draw_split as draw_split
+from .splits import (
+    Split as Split,
+    draw_folds as draw_folds,
+    draw_share as draw_share,
+    draw_split as draw_split,
+)
 from .store import (
     FeatureFile as FeatureFile,
     load_head as load_head,

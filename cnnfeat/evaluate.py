@@ -6,16 +6,17 @@ Joins `store`, `heads`, `metrics` and, for the confusion matrix, `report`.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from cnnfeat import heads, networks, report, suffixes
+from cnnfeat import heads, images, networks, report, suffixes
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
+from cnnfeat.images import LabelOptions, relabel
+from cnnfeat.metrics import Scores, best_two, evaluate_scores, wilson_interval
 from cnnfeat.outputs import check_suffix, claimed_outputs, write_output
-from cnnfeat.shown import csv_text
 from cnnfeat.splits import count_left_out, left_out_in_words
 from cnnfeat.store import (
     FeatureFile,
@@ -76,6 +77,8 @@ def evaluate_head(
     rows: str = "heldout",
     confusion_path: str | None = None,
     predictions_path: str | None = None,
+    mistakes_path: str | None = None,
+    labels: LabelOptions | None = None,
     overwrite: bool = False,
 ) -> EvaluationReport:
     """Score the head at `head_path` on the feature file at `features_path`.
@@ -94,8 +97,12 @@ def evaluate_head(
         Where to draw the confusion matrix: `.png`, `.svg` or `.pdf`.
     predictions_path : str, optional
         Where to list the predictions, as CSV.
+    mistakes_path : str, optional
+        Where to draw the images that are taken for another class.
+    labels : LabelOptions, optional
+        Where labels come from that the feature file does not have.
     overwrite : bool
-        Replace those two where they exist.
+        Replace those three where they exist.
 
     Returns
     -------
@@ -111,31 +118,49 @@ def evaluate_head(
         If there is no row to score.
     OutputError
         If an output exists already, is an input, is being written by another process,
-        or both are one file.
+        or two are one file.
     OptionError
         If an output ends in a suffix that it is not written as.
     """
-    if confusion_path:
-        check_suffix(confusion_path, suffixes.PICTURES)
+    labels = labels or LabelOptions()
+    for path in filter(None, (confusion_path, mistakes_path)):
+        check_suffix(path, suffixes.PICTURES)
     if predictions_path:
         check_suffix(predictions_path, suffixes.TABLES)
-    outputs = filter(None, (confusion_path, predictions_path))
-    inputs = (head_path, features_path)
+    outputs = [
+        path for path in (confusion_path, predictions_path, mistakes_path) if path
+    ]
+    inputs = [path for path in (head_path, features_path, labels.labels_file) if path]
     with claimed_outputs(outputs, inputs, overwrite=overwrite):
-        return _evaluate(
-            head_path, features_path, rows, confusion_path, predictions_path
-        )
+        found = _evaluate(head_path, features_path, rows, labels)
+        predictions = found.predictions
+        if predictions_path:
+            text = report.Table(predictions.rows()).to_csv()
+            write_output(predictions_path, text.encode("utf-8"), overwrite=True)
+        if mistakes_path:
+            sheet = report.plot_mistakes(predictions, found.read)
+            report.save_figure(sheet, mistakes_path)
+        if confusion_path:
+            _draw_confusion(confusion_path, predictions.class_names, found.scores)
+    return found.told
+
+
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """What is said of the scored rows; `read` gives a small image of each."""
+
+    told: EvaluationReport
+    scores: Scores
+    predictions: report.Predictions
+    read: Callable[[int], np.ndarray | None]
 
 
 def _evaluate(
-    head_path: str,
-    features_path: str,
-    rows: str,
-    confusion_path: str | None,
-    predictions_path: str | None,
-) -> EvaluationReport:
+    head_path: str, features_path: str, rows: str, labels: LabelOptions
+) -> _Evaluated:
     head = load_head(head_path)
     with open_features(features_path) as features:
+        features.table = relabel(features.table, labels)
         layers = check_same_provenance(head, features)
         chosen = _rows_to_score(head, features, rows)
         y = _labels_by_name(head, features)[chosen.rows]
@@ -143,13 +168,15 @@ def _evaluate(
             raise DataError(_why_nothing(head_path, head, features, chosen))
         _warn_of_images_seen(head, features, chosen.rows)
         scores = score_rows(head, features, layers, chosen.rows)
-        paths = [features.paths[row] for row in chosen.rows]
+        paths = tuple(features.paths[row] for row in chosen.rows)
+        read = images.thumbnail_reader(features.table)
     result = evaluate_scores(scores, y, len(head.class_names))
-    if predictions_path:
-        _write_predictions(predictions_path, head.class_names, paths, y, scores)
-    if confusion_path:
-        _draw_confusion(confusion_path, head.class_names, result)
-    return _report(head, result, chosen)
+    predictions = _predictions(head, paths, y, scores)
+
+    def read_scored(position: int) -> np.ndarray | None:
+        return read(int(chosen.rows[position]))
+
+    return _Evaluated(_report(head, result, chosen), result, predictions, read_scored)
 
 
 def score_rows(
@@ -260,24 +287,22 @@ def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationRepo
     )
 
 
-def _write_predictions(
-    path: str,
-    class_names: tuple[str, ...],
-    paths: list[str],
-    y: np.ndarray,
-    scores: np.ndarray,
-) -> None:
-    """Write path, true class, predicted class, its score and the margin as CSV."""
-    predicted = scores.argmax(axis=1)
-    lines = [("path", "label", "predicted", "score")]
-    lines += [
-        (paths[row], class_names[y[row]], class_names[k], f"{scores[row, k]:.6g}")
-        for row, k in enumerate(predicted)
-    ]
-    write_output(path, csv_text(lines).encode("utf-8"), overwrite=True)
+def _predictions(
+    head: heads.Head, paths: tuple[str, ...], y: np.ndarray, scores: np.ndarray
+) -> report.Predictions:
+    """Return what the head says of each row: probabilities where it has them."""
+    is_softmax = head.kind == "softmax"
+    said = heads.to_probabilities(scores) if is_softmax else scores
+    return report.Predictions(
+        paths,
+        head.class_names,
+        y,
+        *best_two(said),
+        score="probability" if is_softmax else "score",
+    )
 
 
-def _draw_confusion(path: str, class_names: tuple[str, ...], result: Scores) -> None:
+def _draw_confusion(path: str, class_names: Sequence[str], result: Scores) -> None:
     report.save_figure(
         report.plot_confusion_matrix(result.confusion, class_names), path
     )

@@ -4,6 +4,7 @@ A table says nothing of how images were listed or what was computed from them. P
 text; where the bytes lie is `cnnfeat.images`' affair.
 """
 
+import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,11 @@ from cnnfeat.value_range import read_range
 
 DIGEST = ".digest"  # str (n_images,): of each image's bytes; empty where not known
 TUNED_ON = ".tuned_on"  # bool (n_images,): the network was fine-tuned on the image
+
+# Columns with a leading dot are of the rooms: where an image lies, which ones belong
+# together. All others are of the user's table, and are kept with the features.
+_OURS = "."
+_GROUP = ".group"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +41,8 @@ class ImageTable:
     ok : array_like of shape (n_images,), bool, optional
         False where an image is known to be unreadable; default: True everywhere.
     columns : mapping of str to ndarray of shape (n_images, ...), optional
-        Whatever else is known of each row, such as a box or the other half of a pair.
+        Whatever else is known of each row: what a user's table says of it, such as the
+        patient or the plate. Names that begin with a dot are reserved.
     value_range : str
         Which values of images with more than 8 bits are black and white: what
         `cnnfeat.value_range.read_range` reads.
@@ -116,6 +123,58 @@ class ImageTable:
         )
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
+    @property
+    def own_columns(self) -> dict[str, np.ndarray]:
+        """The columns of the user's own table."""
+        return {k: v for k, v in self.columns.items() if not k.startswith(_OURS)}
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Which images belong together, as `grouped_by` says; None where nothing does.
+
+        Group numbers of shape (n_images,), dtype=int64, digests of the groups' names.
+        Images of one group never stand on both sides of a split.
+        """
+        return self.columns.get(_GROUP)
+
+    def grouped_by(self, column: str | None) -> "ImageTable":
+        """Return the table with the images that share a value of `column` as groups.
+
+        An image without a value is a group of its own. None groups nothing.
+
+        Raises
+        ------
+        DataError
+            If there is no such column; the nearest names, or all, are offered.
+        """
+        if column is None:
+            return self
+        values = self.column(column)
+        names = [
+            (bool(text), text or path)
+            for text, path in zip(map(str, values), self.paths, strict=True)
+        ]
+        groups = np.array([_number(*name) for name in names], dtype=np.int64)
+        return replace(self, columns={**self.columns, _GROUP: groups})
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of the user's own table, by its name.
+
+        Raises
+        ------
+        DataError
+            If there is none; the nearest names, or all, are offered.
+        """
+        own = self.own_columns
+        if name not in own:
+            near = difflib.get_close_matches(name, own, 3, 0.5) or list(own)
+            there = f"there are {', '.join(near)}" if near else "there are none"
+            raise DataError(
+                f"the images have no column {name!r}: {there}; columns come from a CSV "
+                "or TSV table of images"
+            )
+        return own[name]
+
     def absolute_path(self, row: int) -> str:
         """Return where an image lies, without `//`, `.` and `..`; nothing is looked up.
 
@@ -159,6 +218,12 @@ class ImageTable:
 def are_others(digest: str, other: str) -> bool:
     """Tell whether two digests are known and stand for different images."""
     return "" not in (digest, other) and digest != other
+
+
+def _number(is_named: bool, name: str) -> int:
+    """Return a group's number: 63 bits of a digest, whatever other groups there are."""
+    digest = hashlib.sha256(f"{is_named}\0{name}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def absolute_path(root: str, path: str) -> str:

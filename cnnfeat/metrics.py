@@ -89,6 +89,29 @@ def evaluate_scores(scores: np.ndarray, y: np.ndarray, n_classes: int) -> Scores
     )
 
 
+def best_two(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best class and the runner-up of each row, and their scores.
+
+    Of equal scores the class of the lower index goes first, as in `evaluate_scores`.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, n_classes), floating
+
+    Returns
+    -------
+    ndarray of shape (n_images, 2), dtype=int64
+        -1 where there is no second class, or its score is -inf.
+    ndarray of shape (n_images, 2), floating
+    """
+    scores = np.asarray(scores)
+    if scores.shape[1] < 2:
+        scores = np.pad(scores, ((0, 0), (0, 1)), constant_values=-np.inf)
+    ranked = np.argsort(-scores, axis=1, kind="stable")[:, :2]
+    best = np.take_along_axis(scores, ranked, axis=1)
+    return np.where(np.isneginf(best), -1, ranked).astype(np.int64), best
+
+
 def per_class_accuracy(
     y: np.ndarray, correct: np.ndarray, n_classes: int
 ) -> np.ndarray:

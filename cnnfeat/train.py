@@ -13,34 +13,30 @@ from typing import Any
 import numpy as np
 
 from cnnfeat import heads
-from cnnfeat.errors import OptionError, SplitError
+from cnnfeat.images import LabelOptions, relabel
 from cnnfeat.outputs import check_suffix, claimed_outputs
 from cnnfeat.splits import (
+    RowOptions,
     Split,
+    choose_split,
     count_left_out,
-    draw_split,
     inner_positions,
-    usable_rows,
 )
 from cnnfeat.store import FeatureFile, open_features, save_head
 from cnnfeat.suffixes import HEADS
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(RowOptions, LabelOptions):
     """How a head is trained; the defaults are those of `cnnfeat train-svm`.
 
-    `C=None` tries a grid that suits the scaling; `train_per_class=None` trains on every
-    usable row and leaves none out.
+    Which rows it is trained on is what `RowOptions` says, and where their labels come
+    from what `LabelOptions` says. `C=None` tries a grid that suits the scaling.
     """
 
     kind: str = "svm"
     layer: str | None = None
     C: tuple[float, ...] | None = None
-    train_per_class: int | None = None
-    test_per_class: int | None = None
-    exclude_classes: tuple[str, ...] = ()
-    seed: int = 0
     scale: str = "l2"
     signed_sqrt: bool = False
     n_components: int | None = None
@@ -112,14 +108,19 @@ def train_head(
         If `output_path` does not end as head files do, or options need each other.
     """
     options = options or TrainOptions()
-    _check_options(options, output_path)
+    check_suffix(output_path, HEADS)
+    options.check_rows()
+    given = (features_path, options.splits_file, options.labels_file)
+    read = [path for path in given if path]
     started = time.monotonic()
     with (
-        claimed_outputs([output_path], [features_path], overwrite=options.overwrite),
+        claimed_outputs([output_path], read, overwrite=options.overwrite),
         open_features(features_path) as features,
     ):
         names = features.resolve(options.layer)
-        split = _training_split(features, options)
+        table = relabel(features.table, options)
+        features.table = table.grouped_by(options.group)
+        split = choose_split(features.table, options)
         fit = _fit(features, names, split, options)
         head = _to_head(features, names, split, fit, options)
         left_out = _left_out(features, split, options)
@@ -140,35 +141,6 @@ def train_head(
         n_iter=fit.linear.n_iter,
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def _check_options(options: TrainOptions, output_path: str) -> None:
-    """Refuse what cannot work, before anything is read."""
-    check_suffix(output_path, HEADS)
-    if options.test_per_class is not None and options.train_per_class is None:
-        raise OptionError(
-            "`test_per_class` draws from the rows that `train_per_class` leaves: "
-            "give both"
-        )
-
-
-def _training_split(features: FeatureFile, options: TrainOptions) -> Split:
-    """Return the rows to train on and those held out (none without a draw)."""
-    usable = usable_rows(features.table, options.exclude_classes)
-    if options.train_per_class is not None:
-        return draw_split(
-            features.table,
-            usable=usable,
-            train_per_class=options.train_per_class,
-            test_per_class=options.test_per_class,
-            seed=options.seed,
-        )
-    if not usable.any():
-        raise SplitError(
-            f"{features.path} has no labelled image to train on: extract class "
-            "folders, or a manifest with a label column"
-        )
-    return Split(train=np.flatnonzero(usable), test=np.empty(0, np.int64))
 
 
 def _left_out(

@@ -12,6 +12,7 @@ DRAW = (
     "splits_file",
     "train_per_class",
     "n_splits",
+    "n_folds",
     "train_sizes",
     "test_per_class",
     "protocol",

@@ -271,7 +271,6 @@ def test_the_file_of_splits_is_neither_removed_nor_replaced(features_path, tmp_p
         (("--protocol", "caltech"), ("caltech", "caltech101")),
         (("--protocol", "caltech101-zf"), ("caltech101-zf",)),
         (("--protocol", "mit67"), ("mit67", "--protocol folder")),
-        (("--protocol", "folder"), ("--train-per-class",)),
         (("--train-per-class", "50"), ("class0", "12")),
         (("--layer", "layer3", "--train-per-class", "5"), ("layer3", "layer2")),
         (("--splits-file", "none.csv"), ("none.csv",)),

@@ -188,7 +188,8 @@ def test_training_on_everything_leaves_nothing_to_score(
     colour_features, tmp_path, kind
 ):
     head = tmp_path / "h.h5"
-    succeed(f"train-{kind}", colour_features, "-o", head, "--C", 1)
+    all_rows = ("--C", 1, "--test-share", 0)
+    succeed(f"train-{kind}", colour_features, "-o", head, *all_rows)
     assert "--train-per-class" in fail("evaluate", head, colour_features)
 
 
@@ -260,7 +261,10 @@ def test_a_head_on_principal_components_is_trained_evaluated_and_predicts(
     assert record["n_images"] == 9 and record["accuracy"] == 1.0
     with h5py.File(colour_features) as file:
         X, paths = file["features/features.1"][:], file["images/path"].asstr()[:]
-    scores = head.scores(X)
+    name, say = "score", head.scores
+    if kind == "softmax":
+        name, say = "probability", head.probabilities
+    scores = say(X)
     best = {
         path: (row.argmax(), row.max()) for path, row in zip(paths, scores, strict=True)
     }
@@ -268,10 +272,11 @@ def test_a_head_on_principal_components_is_trained_evaluated_and_predicts(
         for row in csv.DictReader(text):
             k, score = best[row["path"]]
             assert row["predicted"] == head.class_names[k]
-            assert float(row["score"]) == pytest.approx(score, rel=1e-4)
+            assert float(row[name]) == pytest.approx(score, rel=1e-4)
+            assert row["correct"] == str(int(row["label"] == row["predicted"]))
+            assert float(row[f"runner_up_{name}"]) <= score
     asked = run("predict", path, colour_dir, "--json", "--quiet")
-    values = scores if kind == "svm" else head.probabilities(X)
-    for one, row in zip(json.loads(asked.stdout)["predictions"], values, strict=True):
+    for one, row in zip(json.loads(asked.stdout)["predictions"], scores, strict=True):
         assert one["labels"] == [head.class_names[row.argmax()]]
         assert one["scores"] == pytest.approx([row.max()], abs=1e-4)
 

@@ -230,8 +230,14 @@ def test_any_folder_with_the_sizes_given():
         folder, labels, paths, names, usable, train_per_class=4, test_per_class=3
     )
     assert [len(split.test) for split in splits] == [6] * 5
-    with pytest.raises(OptionError, match="folder needs `train_per_class`"):
-        splits_of(folder, labels, paths, names, usable)
+    splits = splits_of(folder, labels, paths, names, usable)  # a fifth of each class
+    assert [len(split.test) for split in splits] == [4] * 5
+    folds = splits_of(folder, labels, paths, names, usable, n_folds=4)
+    assert [len(fold.train) + len(fold.test) for fold in folds] == [22] * 4
+    caltech = PROTOCOLS["caltech101"]
+    for own in ({"test_share": 0.3}, {"n_folds": 3}):
+        with pytest.raises(OptionError, match="goes with `protocol=folder`"):
+            splits_of(caltech, labels, paths, names, usable, **own)
     with pytest.raises(OptionError, match="at least 1 split"):
         splits_of(folder, labels, paths, names, usable, train_per_class=4, n_splits=0)
 

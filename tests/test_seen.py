@@ -142,7 +142,7 @@ def test_evaluate_knows_training_images_from_another_listing(
     features = write_features(tmp_path / "a.h5", trained_on)
     others = write_features(tmp_path / "b.h5", scored, n_lost=1)
     head = str(tmp_path / "head.h5")
-    train_head(features, head, TrainOptions(C=(1.0,)))
+    train_head(features, head, TrainOptions(C=(1.0,), test_share=0.0))
     told = warnings_of(evaluate_head, head, others)
     assert "15 of the scored images are training images of the head" in told
 

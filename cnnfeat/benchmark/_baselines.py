@@ -97,16 +97,17 @@ def _wanted(features: FeatureFile, baseline: str) -> dict[str, str]:
 
 def _images_of(features: FeatureFile) -> ImageTable:
     """Return the images that the file was made from, checked."""
-    if not os.path.exists(features.table.root):
+    table = features.stored_table
+    if not os.path.exists(table.root):
         raise InputError(
             f"`baselines` extracts from the images of {features.path}, and "
-            f"{features.table.root} is not there"
+            f"{table.root} is not there"
         )
-    images = relist_images(features.table)
+    images = relist_images(table)
     if fingerprint_images(images) != features.told("images_sha256"):
         raise ProvenanceError(
             f"`baselines` extracts from the images of {features.path}, and those in "
-            f"{features.table.root} are not the same: images_sha256 differs; extract "
+            f"{table.root} are not the same: images_sha256 differs; extract "
             "again"
         )
     return images

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnfeat import images
+from cnnfeat.benchmark._class_tables import predictions_of
 from cnnfeat.benchmark._published import published_references
-from cnnfeat.benchmark._results import Cell
+from cnnfeat.benchmark._results import Cell, TestedRows
 from cnnfeat.benchmark._summary import BenchmarkReport
-from cnnfeat.errors import InputError
 from cnnfeat.report import (
     ConfusedPair,
     Reference,
@@ -24,6 +24,7 @@ from cnnfeat.report import (
     plot_confused_pairs,
     plot_confusion_matrix,
     plot_learning_curve,
+    plot_mistakes,
     plot_per_class_accuracy,
 )
 from cnnfeat.store import FeatureFile
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 FIGURE_NAMES = (
     *("accuracy_by_layer", "learning_curve", "per_class_accuracy", "confusion"),
-    *("confused_pairs", "c_curve"),
+    *("confused_pairs", "mistakes", "c_curve"),
 )
 """All that there may be, in the order of the page."""
 
@@ -112,13 +113,19 @@ def _class_figures(report: BenchmarkReport, features: FeatureFile) -> dict[str, 
         )
         figure = plot_confused_pairs(pairs, n_examples=_N_EXAMPLES)
         drawn["confused_pairs"] = Drawn(figure, caption)
+    if best.mistakes:
+        caption = (
+            f"Images that {best.name} takes for another class: their own class, the "
+            "one that they are taken for, and its score; the surest mistakes first."
+        )
+        drawn["mistakes"] = Drawn(_mistakes(report, features), caption)
     return drawn
 
 
 def _main(report: BenchmarkReport) -> list[Cell]:
-    """Return the cells of the features themselves, without the baselines."""
-    first = report.cells[0].features
-    return [cell for cell in report.cells if cell.features == first]
+    """Return the cells of the feature files themselves, without the baselines."""
+    own = {report.cells[0].features, *report.others}
+    return [cell for cell in report.cells if cell.features in own]
 
 
 def _lines(report: BenchmarkReport) -> dict[str, list[Cell]]:
@@ -229,9 +236,7 @@ def _confused_pairs(
 ) -> list[ConfusedPair]:
     """Return the most confused pairs with example images, where at hand."""
     best = report.best
-    if best.features != report.cells[0].features:
-        return []
-    read = _reader(features)
+    read = images.thumbnail_reader(features.table)
     pairs = []
     for true, predicted, count in find_confused_pairs(best.confusion, 6):
         wrong = [row for row, t, p in best.mistakes if (t, p) == (true, predicted)]
@@ -242,11 +247,17 @@ def _confused_pairs(
                 report.class_names[predicted],
                 count,
                 int(best.confusion[true].sum()),
-                read(rows[:_N_EXAMPLES]),
-                read(_first_rows(features, report.class_names[predicted])),
+                _all_read(read, rows[:_N_EXAMPLES]),
+                _all_read(read, _first_rows(features, report.class_names[predicted])),
             )
         )
     return pairs
+
+
+def _all_read(
+    read: Callable[[int], np.ndarray | None], rows: Sequence[int]
+) -> list[np.ndarray]:
+    return [image for image in map(read, rows) if image is not None]
 
 
 def _first_rows(features: FeatureFile, class_name: str) -> list[int]:
@@ -257,17 +268,15 @@ def _first_rows(features: FeatureFile, class_name: str) -> list[int]:
     return rows
 
 
-def _reader(
-    features: FeatureFile,
-) -> Callable[[Sequence[int]], list[np.ndarray]]:
-    """Return what gives small images of rows, uint8 (h, w, 3); none that are gone."""
-    try:
-        table = images.relist_images(features.table)
-    except InputError:
-        return lambda rows: []
-
-    def read(rows: Sequence[int]) -> list[np.ndarray]:
-        found = (images.read_thumbnail(table, row) for row in rows)
-        return [image for image in found if image is not None]
-
-    return read
+def _mistakes(report: BenchmarkReport, features: FeatureFile) -> Figure:
+    """Draw the wrong images of the best row, each as its first test split says."""
+    best = report.best
+    parts = [
+        np.concatenate([getattr(one, name) for one in best.tested])
+        for name in ("rows", "y", "ranked", "scores")
+    ]
+    rows, first = np.unique(parts[0], return_index=True)
+    tested = TestedRows(rows, *(part[first] for part in parts[1:]))
+    read = images.thumbnail_reader(features.table)
+    predictions = predictions_of(best, tested, report, features.paths)
+    return plot_mistakes(predictions, lambda position: read(int(rows[position])))

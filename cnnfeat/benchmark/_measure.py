@@ -22,9 +22,10 @@ from cnnfeat.benchmark._layer_rows import (
 )
 from cnnfeat.benchmark._notices import convergence_of
 from cnnfeat.benchmark._options import BenchmarkOptions
-from cnnfeat.benchmark._results import Cell, SplitResult, TableRow
+from cnnfeat.benchmark._origins import Origin
+from cnnfeat.benchmark._results import Cell, SplitResult, TableRow, TestedRows
 from cnnfeat.benchmark._rows import SplitSet, classes_of, used_rows
-from cnnfeat.metrics import Scores, evaluate_scores
+from cnnfeat.metrics import Scores, best_two, evaluate_scores
 from cnnfeat.store import FeatureFile
 
 _MIB = 1 << 20
@@ -32,12 +33,13 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """The features of one layer; X[i] are those of row `rows[i]` of the file."""
+    """The features of one layer; X[i] are those of row `rows[i]` of the first file."""
 
     name: str
     layers: tuple[str, ...]
     features: FeatureFile
     rows: np.ndarray
+    labels: np.ndarray
     X: np.ndarray | LayerRows
 
     @property
@@ -55,9 +57,9 @@ class _Layer:
 
 
 def measure_layer(
-    name: str,
+    origin: Origin,
     layers: tuple[str, ...],
-    features: FeatureFile,
+    labels: np.ndarray,
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
     progress: Callable[[], None],
@@ -66,11 +68,11 @@ def measure_layer(
 
     Parameters
     ----------
-    name : str
-        What the features are called in the table.
+    origin : Origin
     layers : tuple of str
         As for `FeatureFile.read`.
-    features : FeatureFile
+    labels : ndarray of shape (n_images,), dtype=int32
+        Of the rows of the first file, as the splits are.
     split_sets : sequence of SplitSet
         With folds, unless one value of C is given.
     options : BenchmarkOptions
@@ -83,12 +85,12 @@ def measure_layer(
         If features are not finite (the image is named), or a layer over the memory
         budget would have to be in memory.
     """
-    rows = used_rows(split_sets)
-    X = open_rows(features, layers, rows, memory_budget(options))
+    name, features, rows = origin.name, origin.features, used_rows(split_sets)
+    X = open_rows(features, layers, origin.row_of[rows], memory_budget(options))
     if isinstance(X, LayerRows) and (options.n_components or options.dropout):
         flag = "`n_components`" if options.n_components else "`dropout`"
         refuse_streamed(features, layers, len(rows), flag)
-    read = _Layer(name, layers, features, rows, X)
+    read = _Layer(name, layers, features, rows, labels, X)
     for kind in options.heads:
         for split_set in split_sets:
             row = TableRow(name, read.layer, kind, split_set.train_per_class)
@@ -112,7 +114,7 @@ def _fit(
     ]
     return heads.fit_splits(
         read.X,
-        read.features.labels[read.rows],
+        read.labels[read.rows],
         rows,
         head_settings(kind, options),
         [read.features.n_features(layer) for layer in read.layers],
@@ -141,21 +143,21 @@ def memory_budget(options: BenchmarkOptions) -> int | None:
 def _cell(
     read: _Layer, kind: str, split_set: SplitSet, fits: list[heads.HeadFit]
 ) -> Cell:
-    labels = read.features.labels
+    labels = read.labels
     classes = classes_of([split_set], labels)
     results: list[SplitResult] = []
     confusion = np.zeros((len(classes), len(classes)), np.int64)
-    mistakes: list[tuple[int, int, int]] = []
+    tested: list[TestedRows] = []
     for split, fit in zip(split_set.splits, fits, strict=True):
         y = np.searchsorted(classes, labels[split.test])
-        scored = _score(fit, read.of(split.test), y, classes)
+        scores = _scores(fit, read.of(split.test), classes)
+        scored = evaluate_scores(scores, y, len(classes))
+        said = heads.to_probabilities(scores) if kind == "softmax" else scores
         results.append(
             _result(fit, scored, len(split.train), split_set.seeds[len(results)])
         )
         confusion += scored.confusion
-        wrong = np.flatnonzero(scored.predicted != y)
-        triples = zip(split.test[wrong], y[wrong], scored.predicted[wrong], strict=True)
-        mistakes += [(int(r), int(t), int(p)) for r, t, p in triples]
+        tested.append(TestedRows(split.test, y, *best_two(said)))
     return Cell(
         read.name,
         read.layer,
@@ -163,21 +165,21 @@ def _cell(
         split_set.train_per_class,
         tuple(results),
         confusion,
-        tuple(mistakes),
+        tuple(tested),
     )
 
 
-def _score(
-    fit: heads.HeadFit, X: np.ndarray | LayerRows, y: np.ndarray, classes: np.ndarray
-) -> Scores:
-    """Score test rows; a class that a split does not train never wins."""
+def _scores(
+    fit: heads.HeadFit, X: np.ndarray | LayerRows, classes: np.ndarray
+) -> np.ndarray:
+    """Return scores (n, k) of test rows; -inf for a class that is not trained."""
     trained = fit.linear.classes
     head = fit.to_head([str(label) for label in trained])
-    scores = np.full((len(y), len(classes)), -np.inf)
+    scores = np.full((X.shape[0], len(classes)), -np.inf)
     columns = np.searchsorted(classes, trained)
     for rows, block in row_blocks(X):
         scores[rows, columns] = head.scores(block)
-    return evaluate_scores(scores, y, len(classes))
+    return scores
 
 
 def _result(fit: heads.HeadFit, scored: Scores, n_train: int, seed: int) -> SplitResult:

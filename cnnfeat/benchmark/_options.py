@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnfeat.images import LabelOptions
 from cnnfeat.protocols import Draw
 
 HEADS = ("svm", "softmax")
@@ -10,22 +11,25 @@ BASELINES = ("pixels", "random")
 
 
 @dataclass(frozen=True)
-class DrawOptions(Draw):
-    """Which rows; None leaves a choice to the protocol.
+class DrawOptions(Draw, LabelOptions):
+    """Which rows, and whose labels; None leaves a choice to the protocol.
 
     `splits_file` is a CSV as `cnnfeat splits` writes it and takes the place of all
-    others.
+    others. `group` is a column of the images' table: images of one value are never
+    divided, neither by a split nor where C is chosen.
     """
 
     protocol: str = "folder"
     train_sizes: tuple[int, ...] = ()
     splits_file: str | None = None
+    group: str | None = None
 
     @property
     def files_read(self) -> list[Path]:
-        """The files that say which rows: CSV, published lists."""
+        """The files that say which rows: tables, published lists."""
         lists = Path(self.lists_dir).glob("*.txt") if self.lists_dir else ()
-        return [*([Path(self.splits_file)] if self.splits_file else []), *lists]
+        tables = filter(None, (self.splits_file, self.labels_file))
+        return [*map(Path, tables), *lists]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cnnfeat.benchmark._class_tables import NAMES as CLASS_TABLES, class_tables
 from cnnfeat.benchmark._figures import FIGURE_NAMES, report_figures
 from cnnfeat.benchmark._options import BenchmarkOptions, DrawOptions
 from cnnfeat.benchmark._page import make_page
@@ -33,6 +34,7 @@ from cnnfeat.suffixes import PICTURES
 _OWN_NAMES = (
     *("results.json", "results.csv", "table.md", "index.html"),
     *(f"{name}{suffix}" for name in FIGURE_NAMES for suffix in PICTURES),
+    *CLASS_TABLES,
 )
 _SPLITS_NAME = re.compile(r"splits(-\d+)?\.csv")
 # What the results.json of every report has, and hardly another program's.
@@ -43,7 +45,7 @@ _SETTINGS = ("scale", "signed_sqrt", "n_components")
 
 @contextlib.contextmanager
 def claimed_report_dir(
-    features: FeatureFile, options: BenchmarkOptions
+    files: Sequence[FeatureFile], options: BenchmarkOptions
 ) -> Iterator[None]:
     """Let no other process write the report, if one is asked for, in this block.
 
@@ -64,7 +66,7 @@ def claimed_report_dir(
     except OSError as error:
         raise OutputError(f"{path}: cannot be made: {error.strerror}") from error
     try:
-        with _claimed(path, features, options):
+        with _claimed(path, files, options):
             yield
     finally:
         if is_new:
@@ -74,10 +76,10 @@ def claimed_report_dir(
 
 @contextlib.contextmanager
 def _claimed(
-    path: Path, features: FeatureFile, options: BenchmarkOptions
+    path: Path, files: Sequence[FeatureFile], options: BenchmarkOptions
 ) -> Iterator[None]:
-    read = [features.path, *options.draw.files_read]
-    read += map(Path, image_files(features.table))
+    read = [*(one.path for one in files), *options.draw.files_read]
+    read += map(Path, image_files(files[0].table))
     names = (*_OWN_NAMES, *_splits_names(options.draw))
     # Locked before it is looked at: the other process may be about to fill it.
     with locked_output(path / "results.json"):
@@ -128,6 +130,7 @@ def publish(
         "table.md": "\n\n".join(table.to_markdown() for table in report.tables())
         + "\n",
         **_splits(report.split_sets, features.paths),
+        **class_tables(report, features.paths),
     }
     figures = report_figures(report, features)
     pictures = {

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,21 @@ class SplitResult:
     n_iter: int
 
 
+@dataclass(frozen=True, eq=False)
+class TestedRows:
+    """What was said of the test rows of one split.
+
+    `rows` are of the (first) feature file, `y` their classes, (n,); `ranked` the best
+    class and the runner-up, `scores` theirs, (n, 2): probabilities of a softmax,
+    decision values of an SVM. Classes are positions in the benchmark's.
+    """
+
+    rows: np.ndarray
+    y: np.ndarray
+    ranked: np.ndarray
+    scores: np.ndarray
+
+
 @dataclass(frozen=True)
 class TableRow:
     """What a row of the table is of: origin of the features, layer, head, size."""
@@ -64,13 +80,27 @@ class Cell(TableRow):
     """One row of the table with its results.
 
     `confusion` is summed over the splits, int64 (n_classes, n_classes), rows true;
-    `mistakes` are (row of the feature file, true class, predicted class), split after
-    split; classes are positions in the benchmark's.
+    `tested` says what was predicted, split by split.
     """
 
     splits: tuple[SplitResult, ...]
     confusion: np.ndarray
-    mistakes: tuple[tuple[int, int, int], ...] = ()
+    tested: tuple[TestedRows, ...] = ()
+
+    @cached_property
+    def mistakes(self) -> list[tuple[int, int, int]]:
+        """Wrong rows as (row of the file, true class, predicted), split after split."""
+        return [
+            (row, true, predicted)
+            for one in self.tested
+            for row, true, predicted in zip(
+                one.rows.tolist(),
+                one.y.tolist(),
+                one.ranked[:, 0].tolist(),
+                strict=True,
+            )
+            if true != predicted
+        ]
 
     def values(self, metric: str) -> list[float]:
         """Return one of `METRICS` of every split."""

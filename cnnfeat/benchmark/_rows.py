@@ -1,6 +1,5 @@
 """Which rows a benchmark trains and tests on, and keeping them as CSV."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,9 +9,9 @@ import numpy as np
 
 from cnnfeat import suffixes
 from cnnfeat.benchmark._options import DrawOptions
-from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
+from cnnfeat.errors import OptionError, SplitError
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import image_files, list_images
+from cnnfeat.images import LabelOptions, image_files, list_images, relabel
 from cnnfeat.outputs import (
     check_suffix,
     claimed_outputs,
@@ -26,6 +25,8 @@ from cnnfeat.splits import (
     inner_folds,
     positions_in,
     read_splits,
+    refuse_beside,
+    refuse_shared_groups,
     split_seed,
     splits_to_csv,
     usable_rows,
@@ -117,6 +118,7 @@ def draw_split_sets(
     Parameters
     ----------
     table : ImageTable
+        With its groups, if any: `table.grouped_by(draw.group)`.
     usable : ndarray of shape (n_images,), dtype=bool
         Rows that may be drawn.
     draw : DrawOptions
@@ -159,31 +161,22 @@ def draw_split_sets(
 
 
 def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> SplitSet:
-    given = {
+    drawing = {
         "n_splits": draw.n_splits,
+        "n_folds": draw.n_folds,
         "train_per_class": draw.train_per_class,
         "test_per_class": draw.test_per_class,
-        "train_sizes": draw.train_sizes,
+        "test_share": draw.test_share,
+        "train_sizes": draw.train_sizes or None,
         "lists_dir": draw.lists_dir,
     }
-    for name, value in given.items():
-        if value:
-            raise OptionError(
-                f"`splits_file` holds the rows: `{name}` does not go with it"
-            )
+    refuse_beside("splits_file", draw.splits_file, drawing, "holds the rows")
     assert draw.splits_file is not None
-    splits = [
-        _usable_part(split, usable)
-        for split in read_splits(draw.splits_file, table.paths)
-    ]
-    return _checked(table, splits, draw.seed, draw.splits_file)
-
-
-def _usable_part(split: Split, usable: np.ndarray) -> Split:
-    lost = int(np.count_nonzero(~usable[np.concatenate([split.train, split.test])]))
-    if lost:
-        _warn(f"{lost} rows of the given splits are left out: unreadable or no label")
-    return Split(split.train[usable[split.train]], split.test[usable[split.test]])
+    splits = read_splits(draw.splits_file, table.paths)
+    for split in splits:
+        refuse_shared_groups(split, table, draw.splits_file)
+    parts = [split.usable_part(usable) for split in splits]
+    return _checked(table, parts, draw.seed, draw.splits_file)
 
 
 def _checked(
@@ -259,7 +252,7 @@ def write_splits(
 def _write_splits(
     source: str, output_path: str, draw: DrawOptions, overwrite: bool
 ) -> SplitsReport:
-    table = _read_table(source)
+    table = _read_table(source, draw).grouped_by(draw.group)
     refuse_inputs([output_path], image_files(table))
     usable = usable_rows(table)
     (split_set,) = draw_split_sets(table, usable, draw)
@@ -278,12 +271,14 @@ def _write_splits(
     )
 
 
-def _read_table(source: str) -> ImageTable:
+def _read_table(source: str, labels: LabelOptions) -> ImageTable:
     """Return the images of a feature file, or those that a source names."""
-    if suffixes.suffix_of(source) not in suffixes.FEATURES:
-        return list_images(source)
-    with open_features(source) as features:
-        return features.table
+    if suffixes.suffix_of(source) in suffixes.FEATURES:
+        with open_features(source) as features:
+            return relabel(features.table, labels)
+    if labels.labels_file is None:
+        return list_images(source, options=labels)
+    return relabel(list_images(source), labels)
 
 
 def used_rows(split_sets: Sequence[SplitSet]) -> np.ndarray:
@@ -300,7 +295,3 @@ def used_rows(split_sets: Sequence[SplitSet]) -> np.ndarray:
 def classes_of(split_sets: Sequence[SplitSet], labels: np.ndarray) -> np.ndarray:
     """Return the labels that take part, ascending, dtype=int32."""
     return np.unique(np.asarray(labels)[used_rows(split_sets)])
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, CnnfeatWarning, stacklevel=4)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -24,6 +25,13 @@ from cnnfeat.benchmark._compare import find_pairs
 from cnnfeat.benchmark._measure import head_settings, measure_layer
 from cnnfeat.benchmark._notices import keep_warnings
 from cnnfeat.benchmark._options import BenchmarkOptions
+from cnnfeat.benchmark._origins import (
+    Origin,
+    align,
+    layers_of,
+    names_of,
+    refuse_other_images,
+)
 from cnnfeat.benchmark._publish import claimed_report_dir, publish
 from cnnfeat.benchmark._results import Cell, TableRow
 from cnnfeat.benchmark._rows import (
@@ -33,8 +41,9 @@ from cnnfeat.benchmark._rows import (
     used_rows,
 )
 from cnnfeat.benchmark._summary import BenchmarkReport
-from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.errors import CnnfeatWarning, InputError
 from cnnfeat.image_table import ImageTable
+from cnnfeat.images import Sources, relabel, sources_of
 from cnnfeat.protocols import get_protocol
 from cnnfeat.splits import count_left_out, usable_rows
 from cnnfeat.store import FeatureFile, open_features
@@ -42,20 +51,8 @@ from cnnfeat.store import FeatureFile, open_features
 Progress = Callable[[int, int, int], None]
 
 
-@dataclass(frozen=True, eq=False)
-class _Origin:
-    """An open feature file, what the table calls it, and the layers to measure.
-
-    Each of `layers` names one dataset, or several that are joined.
-    """
-
-    name: str
-    features: FeatureFile
-    layers: tuple[tuple[str, ...], ...]
-
-
 def run_benchmark(
-    features_path: str,
+    features_path: Sources,
     options: BenchmarkOptions | None = None,
     *,
     progress: Progress | None = None,
@@ -65,8 +62,9 @@ def run_benchmark(
 
     Parameters
     ----------
-    features_path : str
-        A feature file.
+    features_path : str, or a sequence of them
+        A feature file; or several of the same images, whose rows are compared on the
+        same splits. Labels and groups are those of the first.
     options : BenchmarkOptions, optional
         Protocol, layers, heads, baselines, and where the report goes.
     progress : callable (n_done, n_all, n_failed), optional
@@ -92,21 +90,24 @@ def run_benchmark(
         head did not converge, or the largest C was the best. The report keeps them.
     """
     options = options or BenchmarkOptions()
+    paths = sources_of(features_path)
     get_protocol(options.draw.protocol)
     with ExitStack() as stack:
-        features = stack.enter_context(open_features(features_path))
-        stack.enter_context(claimed_report_dir(features, options))
+        files = _open_files(paths, options, stack)
+        features = files[0]
+        stack.enter_context(claimed_report_dir(files, options))
         told: list[str] = []
         if options.baselines:  # extracting them takes long: refuse first what is wrong
-            _check(features, options)
+            _check(files, options)
         with keep_warnings(told):
-            origins = _open_origins(features, options, stack, progress)
+            origins = _open_origins(files, options, stack, progress)
         with keep_warnings(told):
-            ok = np.logical_and.reduce([one.features.ok for one in origins])
+            ok = np.logical_and.reduce([one.ok for one in origins])
             split_sets = _draw(features, ok, options)
         pairs = find_pairs(options.compare, _rows(origins, split_sets, options))
         with keep_warnings(told):
-            _warn_of_images_seen(features, split_sets)
+            for origin in origins[: len(files)]:
+                _warn_of_images_seen(origin, split_sets)
             cells = _measure(origins, split_sets, options, progress)
             heads.warn_of_edges(
                 [
@@ -125,6 +126,10 @@ def run_benchmark(
             sources={one.name: str(one.features.path) for one in origins},
             settings=_settings(options),
             provenance={"features": str(features.path), **features.provenance},
+            others={
+                one.name: dict(one.features.provenance)
+                for one in origins[1 : len(files)]
+            },
             asked=tuple(pairs),
             warnings=tuple(told),
             made=_made(command),
@@ -132,52 +137,71 @@ def run_benchmark(
         return publish(report, features, options)
 
 
-def _open_origins(
-    features: FeatureFile,
-    options: BenchmarkOptions,
-    stack: ExitStack,
-    progress: Progress | None,
-) -> list[_Origin]:
-    """Return the feature file and its baselines, which may have to be extracted."""
-    layers = _layers(features, options)
-    origins = [_Origin(features.told("model"), features, layers)]
-    for baseline in options.baselines:
-        opened = stack.enter_context(baseline_features(features, baseline, progress))
-        n_lost = int(np.count_nonzero(features.ok & ~opened.ok))
-        if n_lost:
-            warnings.warn(
-                f"{n_lost} images have no features for {baseline_name(baseline)}: they "
-                "are left out of every row of the table",
-                CnnfeatWarning,
-                stacklevel=3,
-            )
-        own_layers = baseline_layers(baseline, layers)
-        origins.append(_Origin(baseline_name(baseline), opened, own_layers))
+def _open_files(
+    paths: Sequence[str], options: BenchmarkOptions, stack: ExitStack
+) -> list[FeatureFile]:
+    """Return the feature files, the first with the labels and groups asked for."""
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise InputError(f"a feature file is named twice: {', '.join(paths)}")
+    files = [stack.enter_context(open_features(path)) for path in paths]
+    table = relabel(files[0].table, options.draw)
+    files[0].table = table.grouped_by(options.draw.group)
+    return files
+
+
+def _file_origins(
+    files: Sequence[FeatureFile], options: BenchmarkOptions
+) -> list[Origin]:
+    """Return the feature files with their layers, row beside row."""
+    first = files[0]
+    origins = [
+        Origin(name, features, layers, align(first.table, features))
+        for name, features, layers in zip(
+            names_of(files), files, layers_of(files, options.layers), strict=True
+        )
+    ]
+    for origin in origins[1:]:
+        refuse_other_images(first, origin)
     return origins
 
 
-def _layers(
-    features: FeatureFile, options: BenchmarkOptions
-) -> tuple[tuple[str, ...], ...]:
-    """Return the datasets of each layer asked for; all of the file's by default."""
-    if not options.layers:
-        return tuple((name,) for name in features.layers)
-    return tuple(dict.fromkeys(map(features.resolve, options.layers)))
+def _open_origins(
+    files: Sequence[FeatureFile],
+    options: BenchmarkOptions,
+    stack: ExitStack,
+    progress: Progress | None,
+) -> list[Origin]:
+    """Return the feature files and the baselines, which may have to be extracted."""
+    first, origins = files[0], _file_origins(files, options)
+    for baseline in options.baselines:
+        opened = stack.enter_context(baseline_features(first, baseline, progress))
+        origins.append(_baseline_origin(baseline, opened, origins[0]))
+    for origin in origins[1:]:
+        n_lost = int(np.count_nonzero(first.ok & ~origin.ok))
+        if n_lost:
+            warnings.warn(
+                f"{n_lost} images have no features for {origin.name}: they are left "
+                "out of every row of the table",
+                CnnfeatWarning,
+                stacklevel=3,
+            )
+    return origins
 
 
-def _check(features: FeatureFile, options: BenchmarkOptions) -> None:
+def _baseline_origin(baseline: str, opened: FeatureFile, first: Origin) -> Origin:
+    layers = baseline_layers(baseline, first.layers)
+    return Origin(baseline_name(baseline), opened, layers, first.row_of)
+
+
+def _check(files: Sequence[FeatureFile], options: BenchmarkOptions) -> None:
     """Raise what drawing the rows and finding those to compare will raise."""
-    layers = _layers(features, options)
-    origins = [
-        _Origin(features.provenance["model"], features, layers),
-        *(
-            _Origin(baseline_name(one), features, baseline_layers(one, layers))
-            for one in options.baselines
-        ),
-    ]
+    origins = _file_origins(files, options)
+    for baseline in options.baselines:
+        origins.append(_baseline_origin(baseline, files[0], origins[0]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CnnfeatWarning)
-        split_sets = _draw(features, features.ok, options)
+        ok = np.logical_and.reduce([one.ok for one in origins])
+        split_sets = _draw(files[0], ok, options)
     find_pairs(options.compare, _rows(origins, split_sets, options))
 
 
@@ -198,7 +222,7 @@ def _draw(
 
 
 def _rows(
-    origins: Sequence[_Origin],
+    origins: Sequence[Origin],
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
 ) -> list[TableRow]:
@@ -213,11 +237,12 @@ def _rows(
 
 
 def _measure(
-    origins: Sequence[_Origin],
+    origins: Sequence[Origin],
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
     progress: Progress | None,
 ) -> list[Cell]:
+    labels = origins[0].features.labels
     n_all = len(_rows(origins, split_sets, options))
     cells: list[Cell] = []
 
@@ -228,18 +253,20 @@ def _measure(
     for origin in origins:
         for layers in origin.layers:
             for cell in measure_layer(
-                origin.name, layers, origin.features, split_sets, options, tell
+                origin, layers, labels, split_sets, options, tell
             ):
                 cells.append(cell)
     return cells
 
 
-def _warn_of_images_seen(features: FeatureFile, split_sets: Sequence[SplitSet]) -> None:
-    """Warn where the network was fine-tuned on images that some split tests on."""
+def _warn_of_images_seen(origin: Origin, split_sets: Sequence[SplitSet]) -> None:
+    """Warn where a network was fine-tuned on images that some split tests on."""
+    features = origin.features
     tested = np.unique(
         np.concatenate([split.test for one in split_sets for split in one.splits])
     )
-    n_seen = len(networks.rows_tuned_on(features.table, features.provenance, tested))
+    rows = origin.row_of[tested]
+    n_seen = len(networks.rows_tuned_on(features.table, features.provenance, rows))
     if n_seen:
         warnings.warn(
             f"{n_seen} of {len(tested)} test images are among those that the network "

@@ -25,7 +25,7 @@ class BenchmarkReport:
     `sources` are the feature files by the name that rows call them; `settings` is
     whatever decides a fit beside its rows; `asked` are the pairs of rows that the user
     wants to see compared. `left_out` says why images stand in no split. `made` are
-    command, date and versions.
+    command, date and versions; `others` the provenances of all files but the first.
     """
 
     protocol: Protocol
@@ -40,6 +40,7 @@ class BenchmarkReport:
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     made: dict[str, str] = field(default_factory=dict)
+    others: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def n_left_out(self) -> int:
@@ -143,6 +144,7 @@ class BenchmarkReport:
             "warnings": list(self.warnings),
             "provenance": self.provenance,
             "made": self.made,
+            "other_provenances": self.others,
             "files": list(self.files),
         }
 

@@ -10,13 +10,14 @@ from cnnfeat.cli.reports import echo_benchmark
 
 
 @command()
-@options.common.features_arg
+@options.benchmark.features_args
 @options.rows.protocol_opt
 @options.benchmark.file_layers_opt
 @options.benchmark.heads_opt
 @options.rows.drawing_opts
 @options.rows.train_sizes_opt
 @options.rows.splits_file_opt
+@options.images.relabelling_opts
 @options.heads.C_opt
 @options.heads.scale_opt
 @options.heads.sqrt_opt
@@ -32,9 +33,16 @@ from cnnfeat.cli.reports import echo_benchmark
 @options.common.verbose_opt
 @options.common.json_opt
 def benchmark(
-    features_path: str, quiet: bool, verbose: bool, as_json: bool, **chosen: Any
+    features_paths: tuple[str, ...],
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """Measure layers and heads of FEATURES.h5 over a paper's splits.
+
+    Several feature files of the same images are measured on the same rows and splits,
+    so that any two rows of the table are paired.
 
     Prints both accuracies as mean and standard deviation over the splits, the C chosen
     inside the training rows of each split, and the papers' numbers. The best row is
@@ -44,12 +52,13 @@ def benchmark(
     $ cnnfeat benchmark features.h5 --protocol caltech101-zf --report report/
     $ cnnfeat benchmark features.h5 --protocol folder --train-per-class 20 --splits 5
     $ cnnfeat benchmark features.h5 --train-per-class 20 --compare fc6 fc7
+    $ cnnfeat benchmark alexnet.h5 resnet50.h5 --folds 5
     """
     from cnnfeat.benchmark import run_benchmark
 
     with progress_bar("benchmark", quiet=quiet) as progress:
         report = run_benchmark(
-            features_path,
+            features_paths,
             options.benchmark.benchmark_options(chosen),
             progress=progress,
             command=command_line(),

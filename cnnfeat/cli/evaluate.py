@@ -1,5 +1,7 @@
 """`cnnfeat evaluate`."""
 
+from typing import Any
+
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
 from cnnfeat.cli.reports import check_class_file, echo_evaluation
@@ -12,6 +14,8 @@ from cnnfeat.cli.reports import check_class_file, echo_evaluation
 @options.heads.confusion_opt
 @options.heads.predictions_opt
 @options.heads.per_class_opt
+@options.heads.mistakes_opt
+@options.images.relabelling_opts
 @options.common.overwrite_opt
 @options.common.output_opts
 def evaluate(
@@ -21,8 +25,10 @@ def evaluate(
     confusion_path: str | None,
     predictions_path: str | None,
     per_class_path: str | None,
+    mistakes_path: str | None,
     overwrite: bool,
     as_json: bool,
+    **labels: Any,
 ) -> None:
     """Score a trained HEAD.h5 on the images of FEATURES.h5.
 
@@ -35,9 +41,9 @@ def evaluate(
     $ cnnfeat evaluate svm.h5 features.h5 --json
     {"n_images": 500, "n_classes": 10, "accuracy": 0.848, ...}
     """
-    from cnnfeat.evaluate import evaluate_head
+    from cnnfeat.evaluate import LabelOptions, evaluate_head
 
-    others = (head_path, features_path, confusion_path, predictions_path)
+    others = (head_path, features_path, confusion_path, predictions_path, mistakes_path)
     check_class_file(per_class_path, others, overwrite=overwrite)
     report = evaluate_head(
         head_path,
@@ -45,6 +51,8 @@ def evaluate(
         rows=rows,
         confusion_path=confusion_path,
         predictions_path=predictions_path,
+        mistakes_path=mistakes_path,
+        labels=LabelOptions(**labels),
         overwrite=overwrite,
     )
     echo_evaluation(report, per_class_path, as_json=as_json)

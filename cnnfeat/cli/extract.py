@@ -10,8 +10,9 @@ from cnnfeat.cli.reports import echo_extraction
 
 
 @command()
-@options.common.images_arg
+@options.images.images_arg
 @options.extraction.features_output_opt
+@options.images.table_opts
 @options.extraction.model_opt
 @options.extraction.weights_opt
 @options.extraction.weights_seed_opt
@@ -37,7 +38,7 @@ from cnnfeat.cli.reports import echo_extraction
 @options.common.verbose_opt
 @options.common.json_opt
 def extract(
-    images: str,
+    images: tuple[str, ...],
     output_path: str,
     quiet: bool,
     verbose: bool,
@@ -46,8 +47,10 @@ def extract(
 ) -> None:
     """Extract features of IMAGES from a network's layers into an HDF5 file.
 
-    IMAGES is a folder of class folders, a folder of images, a CSV or TSV manifest with
-    a `path` and an optional `label` column, a tar of images, or - for paths on stdin.
+    IMAGES is a folder of class folders, a folder of images, a table (CSV, TSV) with a
+    column of paths and maybe one of labels, whose other columns are kept, a tar of
+    images, or - for standard input: paths, one a line or ended by NUL, or a table.
+    Several may be given.
 
     --resume goes on with the images that the unfinished run had: it compares the
     folder, and each image's path, class, size and time of change, and reads no image
@@ -57,7 +60,8 @@ def extract(
     \b
     $ cnnfeat extract images/ -o features.h5
     $ cnnfeat extract images/ -o features.h5 --model alexnet --layer fc6 --layer fc7
-    $ find images/ -name '*.jpg' | cnnfeat extract - -o features.h5 --json
+    $ cnnfeat extract wells.csv -o features.h5 --path-column File --label-column Drug
+    $ find images/ -name '*.jpg' -print0 | cnnfeat extract - -o features.h5 --json
     """
     from cnnfeat.extract import ExtractOptions, extract_features
 

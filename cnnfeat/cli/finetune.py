@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 @command()
-@options.common.images_arg
+@options.images.images_arg
 @options.finetune.finetuning_opts
 @options.common.progress_opts
 def finetune(
-    images: str,
+    images: tuple[str, ...],
     output_path: str | None,
     show_augment_path: str | None,
     quiet: bool,
@@ -51,7 +51,7 @@ def finetune(
 
 
 def _finetune(
-    images: str,
+    images: tuple[str, ...],
     output_path: str,
     asked: "FinetuneOptions",
     lines: tuple[str, ...] | None,

@@ -17,12 +17,14 @@ from cnnfeat.shown import json_text, visible_text
 
 _MAX_FAILURES_LISTED = 20
 _MAX_LISTED = 10  # of a list in a field
+_LONGEST_COMMAND = 8192  # characters; an attribute in HDF5 holds 64 KiB
 
 
 def command_line() -> str:
     """Return the command as it was typed, to be kept in the files it writes.
 
-    Defaults from the environment stand before it, as a shell takes them.
+    Defaults from the environment stand before it, as a shell takes them. A long one,
+    with thousands of images for example, loses its middle.
     """
     command = click.get_current_context().command
     set_there = [
@@ -30,7 +32,11 @@ def command_line() -> str:
         for name in (environment_name(command, param) for param in command.params)
         if os.environ.get(name)
     ]
-    return " ".join([*set_there, shlex.join(["cnnfeat", *sys.argv[1:]])])
+    text = " ".join([*set_there, shlex.join(["cnnfeat", *sys.argv[1:]])])
+    if len(text) <= _LONGEST_COMMAND:
+        return text
+    half = _LONGEST_COMMAND // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def terminal_width() -> int | None:
@@ -40,12 +46,13 @@ def terminal_width() -> int | None:
     return None
 
 
-def stdin_lines(images: str) -> Iterable[str] | None:
-    """Return the lines of stdin when IMAGES is `-`, undecodable bytes kept."""
-    if images != "-":
+def stdin_lines(images: Sequence[str]) -> Iterable[str] | None:
+    """Return the lines of stdin when `-` is among IMAGES, undecodable bytes kept."""
+    if "-" not in images:
         return None
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        # Ends of lines as they are: a name may hold a carriage return.
+        sys.stdin.reconfigure(errors="surrogateescape", newline="\n")
     return sys.stdin
 
 

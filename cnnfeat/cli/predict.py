@@ -11,10 +11,13 @@ from cnnfeat.cli.reports import echo_predictions
 
 @command()
 @options.predict.classifier_arg
-@options.common.images_arg
+@options.images.images_arg
 @options.predict.predictions_output_opt
 @options.predict.model_of_weights_opt
 @options.predict.top_opt
+@options.images.table_opts
+@options.rows.splits_file_opt
+@options.rows.split_index_opt
 @options.common.device_opt
 @options.extraction.forward_batch_opt
 @options.common.workers_opt
@@ -24,7 +27,7 @@ from cnnfeat.cli.reports import echo_predictions
 @options.common.progress_opts
 def predict(
     model_path: str,
-    images: str,
+    images: tuple[str, ...],
     output_path: str | None,
     quiet: bool,
     as_json: bool,

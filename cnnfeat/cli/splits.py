@@ -14,6 +14,7 @@ from cnnfeat.cli.output import echo_record
 @options.rows.protocol_opt
 @options.rows.splits_output_opt
 @options.rows.drawing_opts
+@options.images.relabelling_opts
 @options.common.overwrite_opt
 @options.common.output_opts
 def splits(

@@ -16,7 +16,7 @@ from cnnfeat.extract._work import (
     with_range,
 )
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import refuse_too_many_failed
+from cnnfeat.images import Sources, refuse_too_many_failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class FeatureArrays:
 
 def extract_arrays(
     network: networks.Network | str,
-    images: str | ImageTable,
+    images: Sources | ImageTable,
     layers: Sequence[str] = (),
     *,
     options: ExtractOptions | None = None,
@@ -85,7 +85,7 @@ def extract_arrays(
         given = network
     else:
         options = replace(options, model=network)
-    image_list = as_image_list(images, options.pages)
+    image_list = as_image_list(images, options)
     most_failed = most_failures(options.max_failed, len(image_list))
     with make_extractor(options, given) as extractor:
         image_list = with_range(image_list, options.value_range, extractor.network)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cnnfeat.errors import OptionError
+from cnnfeat.images import ManifestOptions
 from cnnfeat.value_range import AUTO
 
 # Progress is told as (rows done, rows in all, rows failed).
@@ -13,8 +14,10 @@ Progress = Callable[[int, int, int], None]
 
 
 @dataclass(frozen=True)
-class ExtractOptions:
+class ExtractOptions(ManifestOptions):
     """How features are extracted; the defaults are those of `cnnfeat extract`.
+
+    How a table of images is read is what `ManifestOptions` says.
 
     `batch_size=None`, `workers=None` and `engine="auto"` choose for the machine at
     hand; `layers=()` is the layer before the classifier, and with it `pool="auto"`

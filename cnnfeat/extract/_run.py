@@ -40,9 +40,11 @@ from cnnfeat.extract._work import (
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import (
     Batch,
+    Sources,
     fingerprint_images,
     image_files,
     refuse_too_many_failed,
+    sources_of,
     stamp_images,
 )
 from cnnfeat.interrupts import Interrupted, StopOnSignal
@@ -70,7 +72,7 @@ _BATCH_SIZE = "rows per batch"
 
 
 def extract_features(
-    images: str | ImageTable,
+    images: Sources | ImageTable,
     output_path: str,
     options: ExtractOptions | None = None,
     *,
@@ -83,9 +85,9 @@ def extract_features(
 
     Parameters
     ----------
-    images : str or ImageTable
-        A folder of class folders, a folder of images, a CSV or TSV manifest, a tar,
-        `-` for paths read from `stdin`, or images that are listed already.
+    images : str or ImageTable, or a sequence of str
+        A folder of class folders, a folder of images, a table of images, a tar, `-` for
+        `stdin`, several of these, or images that are listed already: see `list_images`.
     output_path : str
         The feature file; it appears under this name when it is whole.
     options : ExtractOptions
@@ -125,7 +127,7 @@ def extract_features(
     started, seconds = time.monotonic(), extraction.StageSeconds()
     with ExitStack() as stack:
         with seconds.measure("start"):
-            table = as_image_list(images, options.pages, stdin)
+            table = as_image_list(images, options, stdin)
             refuse_inputs([output_path], image_files(table))
             finished = None
             if options.retry_failed:
@@ -324,12 +326,12 @@ def _report(output_path: str, job: _Job, done: _Done, elapsed: float) -> Extract
 
 
 def _check_output(
-    output_path: str, images: str | ImageTable, options: ExtractOptions
+    output_path: str, images: Sources | ImageTable, options: ExtractOptions
 ) -> None:
     """Refuse early what the writer would refuse late; it knows what may be resumed."""
     check_suffix(output_path, FEATURES)
     most_failures(options.max_failed, 0)
-    listed = [] if isinstance(images, ImageTable) else [images]
+    listed = () if isinstance(images, ImageTable) else sources_of(images)
     may_exist = options.overwrite or options.resume or options.retry_failed
     check_outputs([output_path], [options.weights, *listed], overwrite=may_exist)
 

@@ -10,17 +10,25 @@ from cnnfeat import extraction, networks
 from cnnfeat.errors import ImageError
 from cnnfeat.extract._options import ExtractOptions
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images import Batch, list_images, settle_range, take_pages
+from cnnfeat.images import (
+    Batch,
+    Sources,
+    list_images,
+    settle_range,
+    take_pages,
+)
 from cnnfeat.value_range import AUTO
 
 
 def as_image_list(
-    images: str | ImageTable, pages: str, stdin: Iterable[str] | None = None
+    images: Sources | ImageTable,
+    options: ExtractOptions,
+    stdin: Iterable[str] | None = None,
 ) -> ImageTable:
     """Return the pages asked for of images that are listed, or of what a name means."""
     if not isinstance(images, ImageTable):
-        images = list_images(images, stdin=stdin)
-    return take_pages(images, pages)
+        images = list_images(images, stdin=stdin, options=options)
+    return take_pages(images, options.pages)
 
 
 def with_range(

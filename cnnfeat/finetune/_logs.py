@@ -13,9 +13,11 @@ from cnnfeat.errors import InputError
 from cnnfeat.finetune._material import read_list
 from cnnfeat.finetune._options import FinetuneOptions, check_logs
 from cnnfeat.images import (
+    Sources,
     augmentation_examples,
     image_files,
     read_augmentation,
+    sources_of,
 )
 from cnnfeat.networks import find_architecture
 from cnnfeat.outputs import (
@@ -101,7 +103,7 @@ def draw_curves(history: Sequence[EpochRecord], best_epoch: int, path: str) -> N
 
 
 def draw_augmentations(
-    images: str,
+    images: Sources,
     output_path: str,
     options: FinetuneOptions,
     *,
@@ -129,7 +131,7 @@ def draw_augmentations(
     check_logs(options)
     check_outputs(
         [output_path, *others, *options.logs_written],
-        [images, *options.files_read],
+        [*sources_of(images), *options.files_read],
         overwrite=options.overwrite or options.resume,
     )
     with claimed_outputs([output_path], (), overwrite=options.overwrite):
@@ -137,7 +139,7 @@ def draw_augmentations(
 
 
 def _draw_augmentations(
-    images: str,
+    images: Sources,
     output_path: str,
     options: FinetuneOptions,
     stdin: Iterable[str] | None,

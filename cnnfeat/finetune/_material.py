@@ -15,6 +15,7 @@ from cnnfeat.finetune._split import FinetuneSplit, draw_readable
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import (
     PixelStore,
+    Sources,
     StoredImages,
     canvas,
     default_workers,
@@ -71,10 +72,10 @@ class Material:
 
 
 def read_list(
-    images: str, options: FinetuneOptions, stdin: Iterable[str] | None = None
+    images: Sources, options: FinetuneOptions, stdin: Iterable[str] | None = None
 ) -> ImageTable:
     """Return the images that are asked for, with their pages and range of values."""
-    table = take_pages(list_images(images, stdin=stdin), options.pages)
+    table = take_pages(list_images(images, stdin=stdin, options=options), options.pages)
     return settle_range(table, options.value_range)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnfeat.errors import OptionError, OutputError
+from cnnfeat.images import ManifestOptions, Sources, sources_of
 from cnnfeat.outputs import check_output, check_outputs, check_suffix
+from cnnfeat.splits import RowOptions
 from cnnfeat.suffixes import LOGS, PICTURES, SAVED_WEIGHTS
 from cnnfeat.training import TrainingSettings
 from cnnfeat.value_range import AUTO
@@ -22,10 +24,11 @@ _NO_EFFECT = (
 
 
 @dataclass(frozen=True)
-class FinetuneOptions(TrainingSettings):
+class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
     """How a network is fine-tuned; the defaults are those of `cnnfeat finetune`.
 
-    How it is trained is what `TrainingSettings` says.
+    How it is trained is what `TrainingSettings` says, on which rows what `RowOptions`
+    says, how a table of images is read what `ManifestOptions` says.
 
     Attributes
     ----------
@@ -53,11 +56,6 @@ class FinetuneOptions(TrainingSettings):
     init: str | None = None
     augment: str | None = None
     validation: float = 1 / 6
-    train_per_class: int | None = None
-    test_per_class: int | None = None
-    splits_file: str | None = None
-    split_index: int = 0
-    exclude_classes: tuple[str, ...] = ()
     value_range: str = AUTO
     pages: str = "first"
     device: str = "auto"
@@ -111,7 +109,7 @@ def check_logs(options: FinetuneOptions) -> None:
         )
 
 
-def check_options(options: FinetuneOptions, images: str, output_path: str) -> None:
+def check_options(options: FinetuneOptions, images: Sources, output_path: str) -> None:
     """Refuse what cannot work, before anything is read.
 
     Raises
@@ -145,12 +143,11 @@ def check_options(options: FinetuneOptions, images: str, output_path: str) -> No
             f"`interpolate={options.interpolate:g}` needs `init`: averaging with a "
             "random classifier would undo the training"
         )
-    if options.splits_file and (options.train_per_class or options.test_per_class):
-        raise OptionError("`splits_file` names the rows: leave `train_per_class` out")
+    options.check_rows()
     # A resumed run adds to its log, and replaces no weights unasked.
     check_outputs(
         [output_path, *options.logs_written],
-        [images, *options.files_read],
+        [*sources_of(images), *options.files_read],
         overwrite=options.overwrite or options.resume,
     )
     check_output(output_path, overwrite=options.overwrite)

@@ -25,7 +25,12 @@ from cnnfeat.finetune._material import (
 from cnnfeat.finetune._options import FinetuneOptions, check_options
 from cnnfeat.finetune._preparing import prepare_run
 from cnnfeat.finetune._report import Ended, FinetuneReport
-from cnnfeat.images import content_digest, fingerprint_images, image_files
+from cnnfeat.images import (
+    Sources,
+    content_digest,
+    fingerprint_images,
+    image_files,
+)
 from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.metrics import evaluate_scores
 from cnnfeat.networks import file_digest, save_weights
@@ -48,7 +53,7 @@ _MOVABLE = ("weights", "init", "splits_file", "device")
 
 
 def finetune_network(
-    images: str,
+    images: Sources,
     output_path: str,
     options: FinetuneOptions | None = None,
     *,
@@ -61,7 +66,7 @@ def finetune_network(
 
     Parameters
     ----------
-    images : str
+    images : str, or a sequence of them
         As for `extract_features`; every class needs two training images.
     output_path : str
         `.safetensors` or `.pth`; checkpoints stand beside it as `<output>.part`.
@@ -102,7 +107,7 @@ def finetune_network(
     started = time.monotonic()
     world = find_world(options.device)
     with _claimed(output_path, options, world.is_first) as part:
-        image_list = read_list(images, options, stdin)
+        image_list = read_list(images, options, stdin).grouped_by(options.group)
         refuse_inputs([output_path, *options.logs_written], image_files(image_list))
         material = read_material(image_list, options, world)
         checkpoint = Checkpoint(part, _fingerprint(material, options))

@@ -13,7 +13,7 @@ import numpy as np
 from cnnfeat.errors import SplitError
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.image_table import ImageTable
-from cnnfeat.splits import Split, draw_split, inner_split, read_splits, usable_rows
+from cnnfeat.splits import Split, choose_split, inner_split
 
 _NO_ROWS = np.array([], dtype=np.int64)
 
@@ -67,7 +67,7 @@ def draw_readable(
     ok = np.ones(len(image_list), dtype=bool)
     failures: dict[int, str] = {}
     while True:
-        outer = _outer_split(image_list, ok, options)
+        outer = choose_split(replace(image_list, ok=ok), options)
         inner = _inner_split(image_list, outer.train, options)
         found = decode(inner.train, np.concatenate([inner.test, outer.test]))
         if not found:
@@ -88,31 +88,6 @@ def draw_readable(
         )
     names = [image_list.class_names[k] for k in used]
     return FinetuneSplit(inner.train, inner.test, outer.test, y, names, failures)
-
-
-def _outer_split(
-    image_list: ImageTable, ok: np.ndarray, options: FinetuneOptions
-) -> Split:
-    """Return rows to train on and rows held out."""
-    usable = usable_rows(replace(image_list, ok=ok), options.exclude_classes)
-    if options.splits_file:
-        splits = read_splits(options.splits_file, image_list.paths)
-        if options.split_index >= len(splits):
-            raise SplitError(
-                f"`split_index={options.split_index}`: {options.splits_file} has "
-                f"{len(splits)} splits, counted from 0"
-            )
-        split = splits[options.split_index]
-        return Split(*(part[usable[part]] for part in (split.train, split.test)))
-    if options.train_per_class is None:
-        return Split(np.flatnonzero(usable), _NO_ROWS)
-    return draw_split(
-        image_list,
-        usable=usable,
-        train_per_class=options.train_per_class,
-        test_per_class=options.test_per_class,
-        seed=options.seed,
-    )
 
 
 def _inner_split(

@@ -15,12 +15,16 @@ from ._decode import (
 from ._examples import (
     augmentation_examples as augmentation_examples,
     read_thumbnail as read_thumbnail,
+    thumbnail_reader as thumbnail_reader,
 )
 from ._failures import (
     refuse_too_many_failed as refuse_too_many_failed,
 )
 from ._gpu import (
     check_decoder as check_decoder,
+)
+from ._labels import (
+    relabel as relabel,
 )
 from ._listing import (
     list_images as list_images,
@@ -30,6 +34,12 @@ from ._loading import (
     Batch as Batch,
     default_workers as default_workers,
     load_batches as load_batches,
+)
+from ._options import (
+    LabelOptions as LabelOptions,
+    ManifestOptions as ManifestOptions,
+    Sources as Sources,
+    sources_of as sources_of,
 )
 from ._pages import (
     take_pages as take_pages,

@@ -1,8 +1,10 @@
 """A few images for people to look at: small copies, and augmented ones."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from cnnfeat.errors import ImageError
+from cnnfeat.errors import ImageError, InputError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images._augmentation import (
     Augmentation,
@@ -11,6 +13,7 @@ from cnnfeat.images._augmentation import (
     image_generator,
 )
 from cnnfeat.images._decode import DEFAULT_LIMITS, Reading, decode_image
+from cnnfeat.images._listing import relist_images
 from cnnfeat.images._pixel_store import PixelStore
 from cnnfeat.images._places import locate
 from cnnfeat.images._preprocessing import Preprocessing
@@ -37,6 +40,21 @@ def read_thumbnail(image_list: ImageTable, row: int) -> np.ndarray | None:
         return None
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return np.asarray(image)
+
+
+def thumbnail_reader(table: ImageTable) -> Callable[[int], np.ndarray | None]:
+    """Return what gives a small image of a row, as `read_thumbnail`; None if all gone.
+
+    Parameters
+    ----------
+    table : ImageTable
+        As it was written down, in a feature file for example.
+    """
+    try:
+        found = relist_images(table)
+    except InputError:
+        return lambda row: None
+    return lambda row: read_thumbnail(found, row)
 
 
 def augmentation_examples(

@@ -1,16 +1,15 @@
 """Which images, in which order, of which class.
 
 `list_images` takes what a user calls IMAGES and returns an `ImageTable`; `_folder`,
-`_manifest` and `_tar` hold one way of listing each. Images are listed by suffix,
-without being opened; whether a file is an image at all is decided by its bytes, at
-decode.
+`_manifest` and `_tar` hold one way of listing each, `_joining` puts several together.
+Images are listed by suffix, without being opened; whether a file is an image at all is
+decided by its bytes, at decode.
 """
 
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +17,9 @@ from cnnfeat import suffixes
 from cnnfeat.errors import InputError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images._folder import list_folder
-from cnnfeat.images._manifest import list_lines, list_manifest
+from cnnfeat.images._joining import join_tables
+from cnnfeat.images._manifest import list_manifest, list_stdin
+from cnnfeat.images._options import ManifestOptions, Sources, sources_of
 from cnnfeat.images._places import (
     build_table,
     page_name,
@@ -31,32 +32,52 @@ from cnnfeat.images._tar import list_tar
 
 
 def list_images(
-    source: str | Path, *, stdin: Iterable[str] | None = None
+    source: Sources,
+    *,
+    stdin: Iterable[str] | None = None,
+    options: ManifestOptions | None = None,
 ) -> ImageTable:
-    """Return the images that a source names.
+    """Return the images that a source names, or several.
 
     Parameters
     ----------
-    source : str or Path
-        A folder of class folders, a folder of images, a CSV or TSV manifest, an
-        uncompressed tar, one image file, or `-` for paths on standard input.
+    source : str or Path, or a sequence of them
+        A folder of class folders, a folder of images, a table of images (CSV, TSV), an
+        uncompressed tar, one image file, or `-` for standard input: paths, one a line
+        or each ended by NUL, or a table. Several are listed one after the other, each
+        as it would be by itself; classes of one name are one.
     stdin : iterable of str, optional
         The lines that `-` reads; default: those of standard input, in any encoding.
+    options : ManifestOptions, optional
+        How a table is read.
 
     Returns
     -------
     ImageTable
         At least one row, all `ok`: nothing is opened. Folders and tars are sorted by
-        class, then path; manifests and standard input keep their order.
+        class, then path; tables and standard input keep their order. Columns of a table
+        other than paths and labels are the table's `own_columns`.
 
     Raises
     ------
     InputError
-        If the source is missing, cannot be read, is malformed or names no image.
+        If a source is missing, cannot be read, is malformed or names no image; if
+        several name an image twice, or one of several is a tar.
     """
-    if str(source) == "-":
-        return list_lines(_stdin_lines() if stdin is None else stdin)
-    path = os.fspath(source)
+    options = options or ManifestOptions()
+    sources = sources_of(source)
+    if not sources:
+        raise InputError("no images are named")
+    tables = [_list_one(one, stdin, options) for one in sources]
+    return tables[0] if len(tables) == 1 else join_tables(tables, sources)
+
+
+def _list_one(
+    source: str, stdin: Iterable[str] | None, options: ManifestOptions
+) -> ImageTable:
+    if source == "-":
+        return list_stdin(_stdin_lines() if stdin is None else stdin, options)
+    path = source
     shown = printable(path)
     if not path or not os.path.lexists(path):
         file, page = split_page(path)
@@ -73,7 +94,7 @@ def list_images(
         )
     suffix = suffixes.suffix_of(path)
     if suffix in (".csv", ".tsv"):
-        return list_manifest(path)
+        return list_manifest(path, options)
     if suffix in suffixes.IMAGES:
         folder, name = os.path.split(os.path.abspath(path))
         return build_table(folder, [(None, name)])

@@ -1,8 +1,8 @@
 r"""Where the images of a table lie: the column that says so, and what is printed of it.
 
 File names are bytes, paths of a table are text. Most are the same; where they are not,
-the table gets a column `file` with the names as the operating system spells them. A
-table of a tar has a column `span`.
+the table gets a column `.file` with the names as the operating system spells them. A
+table of a tar has a column `.span`.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ import numpy as np
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images._reading import Location
 
-SPAN = "span"  # int64 (n_images, 2): offset and length in bytes inside the tar
+SPAN = ".span"  # int64 (n_images, 2): offset and length in bytes inside the tar
 _PAGE = re.compile(r"#page=([1-9]\d{0,8})$")
-FILE = "file"  # str (n_images,): the file, or the tar, undecodable bytes as surrogates
+FILE = ".file"  # str (n_images,): the file, or the tar, undecodable bytes as surrogates
 
 
 def build_table(

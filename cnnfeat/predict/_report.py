@@ -3,14 +3,21 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cnnfeat.images import ManifestOptions
 from cnnfeat.shown import csv_text
 
 
 @dataclass(frozen=True)
-class PredictOptions:
-    """How images are classified; `model=None` takes the name in the file."""
+class PredictOptions(ManifestOptions):
+    """How images are classified; `model=None` takes the name in the file.
+
+    `splits_file` is a CSV as `cnnfeat splits` writes it: the test images of its split
+    `split_index` are classified, and no others.
+    """
 
     model: str | None = None
+    splits_file: str | None = None
+    split_index: int = 0
     device: str = "auto"
     batch_size: int | None = None
     workers: int | None = None

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from cnnfeat import extraction
-from cnnfeat.errors import CnnfeatWarning, DataError
+from cnnfeat.errors import CnnfeatWarning, DataError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import (
     Batch,
+    Sources,
     image_files,
     list_images,
     printable,
     refuse_too_many_failed,
     settle_range,
+    sources_of,
     take_pages,
 )
 from cnnfeat.outputs import (
@@ -28,6 +30,7 @@ from cnnfeat.outputs import (
 )
 from cnnfeat.predict._classifier import Classifier, read_classifier
 from cnnfeat.predict._report import Prediction, PredictOptions, PredictReport
+from cnnfeat.splits import read_split
 from cnnfeat.suffixes import IMAGES, TABLES, suffix_of
 
 Progress = Callable[[int, int, int], None]
@@ -91,7 +94,7 @@ class _PredictionSink:
 
 def predict_images(
     model_path: str,
-    images: str,
+    images: Sources,
     options: PredictOptions | None = None,
     *,
     output_path: str | None = None,
@@ -105,7 +108,7 @@ def predict_images(
     model_path : str
         A head file, or a weights file of `cnnfeat finetune` (or any with class names
         known, with `options.model`).
-    images : str
+    images : str, or a sequence of them
         As for `extract_features`.
     output_path : str, optional
         Where to write the predictions as CSV.
@@ -122,7 +125,7 @@ def predict_images(
         If the file is damaged, or neither a head nor weights.
     ProvenanceError
         If the weights that a head was trained on are not those found.
-    InputError, DeviceError, OutputError
+    InputError, DeviceError, OutputError, SplitError
         As their names say; an InputError too if no image can be read.
     OptionError
         If `output_path` does not end in `.csv`.
@@ -131,7 +134,8 @@ def predict_images(
     outputs = [output_path] if output_path else []
     for path in outputs:
         check_suffix(path, TABLES)
-    with claimed_outputs(outputs, [model_path, images], overwrite=options.overwrite):
+    read = [model_path, *sources_of(images), options.splits_file or model_path]
+    with claimed_outputs(outputs, read, overwrite=options.overwrite):
         report = _predict(model_path, images, options, outputs, stdin, progress)
         if output_path:
             data = report.to_csv().encode()
@@ -141,13 +145,14 @@ def predict_images(
 
 def _predict(
     model_path: str,
-    images: str,
+    images: Sources,
     options: PredictOptions,
     outputs: Sequence[str],
     stdin: Iterable[str] | None,
     progress: Progress | None,
 ) -> PredictReport:
-    image_list = take_pages(list_images(images, stdin=stdin), options.pages)
+    listed = list_images(images, stdin=stdin, options=options)
+    image_list = _images_to_classify(take_pages(listed, options.pages), options)
     refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
     image_list = settle_range(image_list, classifier.value_range)
@@ -171,18 +176,36 @@ def _predict(
     )
 
 
-def _as_named(images: str, image_list: ImageTable) -> tuple[str, ...]:
+def _as_named(images: Sources, image_list: ImageTable) -> tuple[str, ...]:
     """Return the paths to tell: bare file names with the folder that the user named.
 
-    Several folders may hold the same name, so that alone it would not say which.
+    Several folders may hold the same name, so that alone it would not say which. Those
+    of several sources are told from the current folder.
     """
-    is_image = suffix_of(images) in IMAGES
-    if not (is_image or os.path.isdir(images)):
+    named = sources_of(images)
+    if len(named) > 1:
+        rows = range(len(image_list))
+        return tuple(os.path.relpath(image_list.absolute_path(row)) for row in rows)
+    is_image = suffix_of(named[0]) in IMAGES
+    if not (is_image or os.path.isdir(named[0])):
         return image_list.paths
     if any("/" in path for path in image_list.paths):
         return image_list.paths
-    folder = os.path.dirname(images) if is_image else images
+    folder = os.path.dirname(named[0]) if is_image else named[0]
     return tuple(os.path.join(printable(folder), path) for path in image_list.paths)
+
+
+def _images_to_classify(image_list: ImageTable, options: PredictOptions) -> ImageTable:
+    """Return all images, or the test images of the file of splits."""
+    if options.splits_file is None:
+        return image_list
+    split = read_split(options.splits_file, image_list.paths, options.split_index)
+    if not len(split.test):
+        raise SplitError(
+            f"{options.splits_file}, split {options.split_index}: there are no test "
+            "images to classify"
+        )
+    return image_list.take(split.test)
 
 
 def _predict_all(

@@ -1,6 +1,7 @@
 """The splits of a protocol on the images at hand, and what is not as in the papers."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols._lists import read_published_splits
 from cnnfeat.protocols._table import Draw, Protocol
-from cnnfeat.splits import Split, draw_split, split_seed
+from cnnfeat.splits import (
+    TEST_SHARE,
+    Split,
+    draw_folds,
+    draw_share,
+    draw_split,
+    refuse_beside,
+    split_seed,
+)
 
 _RANDOM_SPLITS = 5  # where nothing else is said, as in DeCAF and ZF
 
@@ -48,25 +57,77 @@ def protocol_splits(
         If classes, images or published lists are not as many as the official ones, the
         class of clutter is missing, or a listed image could not be read.
     """
-    if draw.n_splits is not None and draw.n_splits < 1:
-        raise OptionError(f"at least 1 split is needed, not {draw.n_splits}")
+    _check_draw(protocol, draw)
     usable = _taking_part(protocol, table, np.array(usable, dtype=bool))
     _check_data_set(protocol, table.labels, usable)
     if protocol.lists and draw.lists_dir is not None:
         return _published(protocol, table, draw, usable)
-    train_per_class = draw.train_per_class or protocol.default_train_per_class
-    if train_per_class is None:
-        raise OptionError(_what_is_missing(protocol))
+    if draw.n_folds is not None:
+        return draw_folds(
+            table,
+            usable=usable,
+            n_folds=draw.n_folds,
+            seed=draw.seed,
+            skip_small=draw.skip_small,
+        )
     return [
-        draw_split(
+        _drawn(
+            protocol, table, replace(draw, seed=split_seed(draw.seed, index)), usable
+        )
+        for index in range(_n_random_splits(protocol, draw.n_splits))
+    ]
+
+
+def _check_draw(protocol: Protocol, draw: Draw) -> None:
+    """Refuse options that contradict each other or the protocol."""
+    if draw.n_splits is not None and draw.n_splits < 1:
+        raise OptionError(f"at least 1 split is needed, not {draw.n_splits}")
+    sizes: dict[str, object] = {
+        "train_per_class": draw.train_per_class,
+        "test_per_class": draw.test_per_class,
+    }
+    refuse_beside("test_share", draw.test_share, sizes, "is of all rows")
+    sizes |= {"test_share": draw.test_share, "n_splits": draw.n_splits}
+    refuse_beside("n_folds", draw.n_folds, sizes, "tests each row once")
+    for name, value in (("test_share", draw.test_share), ("n_folds", draw.n_folds)):
+        if value is not None and not protocol.is_free:
+            raise OptionError(
+                f"{protocol.name} says itself how many rows are drawn: `{name}` goes "
+                "with `protocol=folder`"
+            )
+
+
+def _drawn(
+    protocol: Protocol, table: ImageTable, draw: Draw, usable: np.ndarray
+) -> Split:
+    """Return one random split."""
+    train_per_class = draw.train_per_class or protocol.default_train_per_class
+    if train_per_class is not None:
+        return draw_split(
             table,
             usable=usable,
             train_per_class=train_per_class,
             test_per_class=draw.test_per_class or protocol.test_per_class,
-            seed=split_seed(draw.seed, index),
+            seed=draw.seed,
+            skip_small=draw.skip_small,
         )
-        for index in range(_n_random_splits(protocol, draw.n_splits))
-    ]
+    if not protocol.is_free:
+        raise OptionError(
+            f"{protocol.name} needs the published lists (give their folder with "
+            "`lists_dir`), or `train_per_class` to draw at random"
+        )
+    if draw.test_per_class is not None:
+        raise OptionError(
+            "`test_per_class` draws from the rows that `train_per_class` leaves: give "
+            "both"
+        )
+    return draw_share(
+        table,
+        usable=usable,
+        share=TEST_SHARE if draw.test_share is None else draw.test_share,
+        seed=draw.seed,
+        skip_small=draw.skip_small,
+    )
 
 
 def _n_random_splits(protocol: Protocol, n_splits: int | None) -> int:
@@ -75,15 +136,6 @@ def _n_random_splits(protocol: Protocol, n_splits: int | None) -> int:
     if protocol.lists or protocol.n_splits is None:
         return _RANDOM_SPLITS
     return protocol.n_splits
-
-
-def _what_is_missing(protocol: Protocol) -> str:
-    if protocol.lists:
-        return (
-            f"{protocol.name} needs the published lists (give their folder with "
-            "`lists_dir`), or `train_per_class` to draw at random"
-        )
-    return f"{protocol.name} needs `train_per_class`"
 
 
 def _taking_part(
@@ -136,16 +188,8 @@ def _published(
     n_splits = draw.n_splits or protocol.n_splits
     if n_splits is not None and len(splits) < n_splits:
         _warn(f"{n_splits} published splits are expected; here are {len(splits)}")
-    return [_readable(split, usable) for split in splits[:n_splits]]
-
-
-def _readable(split: Split, usable: np.ndarray) -> Split:
-    """Drop listed rows that have no features."""
-    lost = int(np.count_nonzero(~usable[np.concatenate([split.train, split.test])]))
-    if not lost:
-        return split
-    _warn(f"{lost} images of the published list are left out: they have no features")
-    return Split(split.train[usable[split.train]], split.test[usable[split.test]])
+    what = "images of the published list"
+    return [split.usable_part(usable, what) for split in splits[:n_splits]]
 
 
 def _warn(message: str) -> None:

@@ -76,6 +76,11 @@ class Protocol:
         return self.inner[1]
 
     @property
+    def is_free(self) -> bool:
+        """Whether the user decides how many rows are drawn."""
+        return not self.train_sizes and self.lists is None
+
+    @property
     def default_train_per_class(self) -> int | None:
         """The largest of the papers' sizes."""
         return self.train_sizes[-1] if self.train_sizes else None
@@ -85,13 +90,18 @@ class Protocol:
 class Draw:
     """How many rows, of which seed; None leaves a choice to the protocol.
 
-    Split i is drawn with `split_seed(seed, i)`. `lists_dir` is the folder of the data
-    set's published lists, which depend on no seed.
+    Split i is drawn with `split_seed(seed, i)`. `test_share` and `n_folds` are for data
+    sets that prescribe no sizes: a share of each class, or a cross validation.
+    `lists_dir` is the folder of the data set's published lists, which depend on no
+    seed.
     """
 
     n_splits: int | None = None
     train_per_class: int | None = None
     test_per_class: int | None = None
+    test_share: float | None = None
+    n_folds: int | None = None
+    skip_small: bool = False
     seed: int = 0
     lists_dir: str | Path | None = None
 

@@ -37,6 +37,10 @@ from ._plots import (
     plot_learning_curve as plot_learning_curve,
     plot_training_curves as plot_training_curves,
 )
+from ._predictions import (
+    Predictions as Predictions,
+    plot_mistakes as plot_mistakes,
+)
 from ._references import (
     Reference as Reference,
 )

@@ -1,11 +1,14 @@
+from ._choosing import (
+    choose_split as choose_split,
+)
 from ._csv import (
     match_paths as match_paths,
+    read_split as read_split,
     read_splits as read_splits,
     splits_to_csv as splits_to_csv,
 )
 from ._draw import (
     Split as Split,
-    draw_split as draw_split,
     split_seed as split_seed,
     usable_rows as usable_rows,
 )
@@ -18,4 +21,15 @@ from ._inner import (
 from ._left_out import (
     count_left_out as count_left_out,
     left_out_in_words as left_out_in_words,
+)
+from ._options import (
+    TEST_SHARE as TEST_SHARE,
+    RowOptions as RowOptions,
+    refuse_beside as refuse_beside,
+)
+from ._outer import (
+    draw_folds as draw_folds,
+    draw_share as draw_share,
+    draw_split as draw_split,
+    refuse_shared_groups as refuse_shared_groups,
 )

@@ -97,6 +97,23 @@ def read_splits(csv_path: str | Path, paths: Sequence[str]) -> list[Split]:
     ]
 
 
+def read_split(csv_path: str | Path, paths: Sequence[str], index: int = 0) -> Split:
+    """Return one of the splits that `read_splits` returns.
+
+    Raises
+    ------
+    SplitError
+        As `read_splits`, and if there are not so many; counted from 0.
+    """
+    splits = read_splits(csv_path, paths)
+    if index >= len(splits):
+        raise SplitError(
+            f"`split_index={index}`: {csv_path} has {len(splits)} splits, counted "
+            "from 0"
+        )
+    return splits[index]
+
+
 def _named_split(parts: dict[str, str], paths: Sequence[str], source: str) -> Split:
     rows = match_paths(list(parts), paths, source)
     is_train = np.array([name == "train" for name in parts.values()])

@@ -16,7 +16,8 @@ import numpy as np
 from cnnfeat.errors import CnnfeatWarning, SplitError
 from cnnfeat.image_table import ImageTable
 
-_NAMED = 5  # how many offending names an error lists
+NAMED = 5  # how many offending names an error lists
+NO_LABELS = "no image has a label: give class folders or a manifest with a label column"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,26 @@ class Split:
     train: np.ndarray
     test: np.ndarray
 
+    def usable_part(
+        self, usable: np.ndarray, what: str = "rows of the given splits"
+    ) -> "Split":
+        """Return the split without rows that are not `usable`, bool (n_images,).
+
+        Warns
+        -----
+        CnnfeatWarning
+            If there are such rows.
+        """
+        lost = int(np.count_nonzero(~usable[np.concatenate([self.train, self.test])]))
+        if lost:
+            warnings.warn(
+                f"{lost} {what} are left out: unreadable, without label, or of a class "
+                "that is left out",
+                CnnfeatWarning,
+                stacklevel=4,
+            )
+        return Split(self.train[usable[self.train]], self.test[usable[self.test]])
+
 
 def split_seed(seed: int, index: int) -> int:
     """Return the seed of split `index` of a series: `seed` itself for the first.
@@ -44,74 +65,26 @@ def split_seed(seed: int, index: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1  # what every generator takes
 
 
-def draw_split(
-    table: ImageTable,
-    *,
-    usable: np.ndarray,
-    train_per_class: int,
-    test_per_class: int | None = None,
-    seed: int = 0,
-) -> Split:
-    """Draw training and test rows at random within each class.
-
-    A class's images are ordered by the SHA-256 of seed, class name and path, and the
-    usable ones taken in that order: training rows first. One unreadable image so moves
-    one row, and the training rows at 15 a class are among those at 30.
-
-    Parameters
-    ----------
-    table : ImageTable
-        In any order; its classes' names decide the draw, not their indices.
-    usable : ndarray of shape (n_images,), dtype=bool
-        False for rows never to be drawn. See `usable_rows`.
-    train_per_class : int
-        Exactly so many of each class.
-    test_per_class : int or None, default=None
-        At most so many of each class, and at least one; None for all the rest.
-    seed : int, default=0
-        Another seed, another split.
-
-    Raises
-    ------
-    SplitError
-        If a class has fewer usable images than training and one test row need (the
-        classes are named with their counts), or there are fewer than two classes.
-    """
-    if train_per_class < 1 or (test_per_class is not None and test_per_class < 1):
-        raise SplitError(
-            f"at least 1 training and 1 test image a class are needed, not "
-            f"{train_per_class} and {test_per_class}"
-        )
-    usable = np.asarray(usable, dtype=bool)
-    drawn = [
-        (table.class_names[label], rows[usable[rows]])
-        for label, rows in shuffled_classes(table, usable, seed)
-    ]
-    _refuse_small({name: len(rows) for name, rows in drawn}, train_per_class + 1)
-    stop = None if test_per_class is None else train_per_class + test_per_class
-    return sorted_split(
-        [rows[:train_per_class] for _, rows in drawn],
-        [rows[train_per_class:stop] for _, rows in drawn],
-    )
-
-
 def shuffled_classes(
     table: ImageTable, usable: np.ndarray, seed: int | str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each labelled class that is not left out whole, and its rows shuffled."""
     labels, names, paths = table.labels, table.class_names, table.paths
     if not (labels >= 0).any():
-        raise SplitError(
-            "no image has a label: give class folders or a manifest with a label column"
-        )
-    present = np.unique(labels[(labels >= 0) & usable])
-    if len(present) < 2:
-        found = ", ".join(names[label] for label in present) or "none"
-        raise SplitError(f"at least two classes with usable images are needed: {found}")
-    for label in present.tolist():
+        raise SplitError(NO_LABELS)
+    present = np.unique(labels[(labels >= 0) & usable]).tolist()
+    refuse_single(table, present)
+    for label in present:
         rows = np.flatnonzero(labels == label).tolist()
         keys = [shuffle_key(seed, names[label], paths[row]) for row in rows]
         yield label, np.array([row for _, row in sorted(zip(keys, rows, strict=True))])
+
+
+def refuse_single(table: ImageTable, present: list[int]) -> None:
+    """Raise SplitError unless there are two classes, of the labels `present`."""
+    if len(present) < 2:
+        found = ", ".join(table.class_names[label] for label in present) or "none"
+        raise SplitError(f"at least two classes with usable images are needed: {found}")
 
 
 def shuffle_key(seed: int | str, class_name: str, path: str) -> bytes:
@@ -128,18 +101,6 @@ def sorted_split(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> Spl
     return Split(
         *(np.sort(np.concatenate(rows)).astype(np.int64) for rows in (train, test))
     )
-
-
-def _refuse_small(counts: dict[str, int], needed: int) -> None:
-    small = [f"{name} ({n})" for name, n in counts.items() if n < needed]
-    if small:
-        more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
-        raise SplitError(
-            f"{len(small)} of {len(counts)} classes have fewer than {needed} usable "
-            f"images ({needed - 1} to train on and one to test on): "
-            f"{', '.join(small[:_NAMED])}{more}; lower `train_per_class` or leave "
-            "these classes out"
-        )
 
 
 def usable_rows(table: ImageTable, exclude: Sequence[str] = ()) -> np.ndarray:
@@ -172,7 +133,7 @@ def usable_rows(table: ImageTable, exclude: Sequence[str] = ()) -> np.ndarray:
     if lost:
         warnings.warn(
             f"{len(lost)} classes are left out, because no image of theirs could be "
-            f"read: {', '.join(lost[:_NAMED])}",
+            f"read: {', '.join(lost[:NAMED])}",
             CnnfeatWarning,
             stacklevel=2,
         )

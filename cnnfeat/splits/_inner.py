@@ -13,6 +13,7 @@ import numpy as np
 from cnnfeat.errors import SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.splits._draw import Split, shuffle_key, shuffled_classes, sorted_split
+from cnnfeat.splits._groups import Groups
 
 N_FOLDS = 5
 # One sixth alone, as in DeCAF, where it holds so many rows: see docs/measurements.md.
@@ -55,6 +56,8 @@ def inner_split(
     SplitError
         If every class has a single row, so that there is nothing to choose on.
     """
+    if table.groups is not None:
+        return _inner_of_groups(table, np.asarray(rows), held_out, seed)
     train, test = [], []
     # Another stream than the outer split's: otherwise its last training rows, in the
     # order of that draw, would always be those held out.
@@ -64,6 +67,21 @@ def inner_split(
         test.append(drawn[:cut])
         train.append(drawn[cut:])
     return _checked([sorted_split(train, test)])[0]
+
+
+def _inner_of_groups(
+    table: ImageTable, rows: np.ndarray, held_out: int | float, seed: int
+) -> Split:
+    """Return whole groups of training rows held out, about as many of each class."""
+    assert table.groups is not None
+    labels = table.labels[rows]
+    share = held_out
+    if isinstance(held_out, int):
+        share = held_out * len(np.unique(labels)) / len(rows)
+    groups = Groups.of(labels, table.groups[rows], f"inner {seed}")
+    is_out = groups.hold_out_share(share)
+    held = Split(np.sort(rows[~is_out]), np.sort(rows[is_out]))
+    return _checked([held])[0]
 
 
 def inner_folds(
@@ -90,7 +108,8 @@ def inner_folds(
     seed : int, default=0
         The outer split's serves: the draws differ.
     groups : ndarray of shape (n_images,), optional
-        What each row belongs to (a patient, a plate); a group is held out whole.
+        What each row belongs to (a patient, a plate), by default the table's groups;
+        a group is held out whole.
 
     Returns
     -------
@@ -103,6 +122,7 @@ def inner_folds(
         If nothing can be held out: every class has a single row, or a single group.
     """
     rows = np.asarray(rows)
+    groups = table.groups if groups is None else groups
     if held_out is None and len(rows) * SIXTH >= ENOUGH_HELD_OUT:
         held_out = SIXTH
     once = held_out is not None

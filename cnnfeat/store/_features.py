@@ -12,6 +12,7 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB
 from cnnfeat.readback import Record, Text
+from cnnfeat.store._columns import read_columns
 from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
 from cnnfeat.store._opening import damage, open_format
 from cnnfeat.store._schema import PROVENANCE, TEXT, Array, Schema
@@ -60,7 +61,9 @@ class FeatureFile:
     path : Path
     table : ImageTable
         One image a row; where it is not `ok` it could not be read, and its features
-        are zeros.
+        are zeros. A caller may give it other labels and groups.
+    stored_table : ImageTable
+        The table as it is in the file.
     errors : tuple of str
         Why not; empty where ok.
     layers : dict of str to LayerSpec
@@ -94,12 +97,14 @@ class FeatureFile:
             ok=found["/images/ok"],
             # Files of earlier versions have the one range that there was.
             value_range=self.provenance.get("range", FULL),
+            columns=read_columns(self._file, len(found["/images/path"])),
         )
         if "/images/digest" in found:
             self.table = self.table.with_digests(found["/images/digest"])
         if "/images/tuned_on" in found:
             tuned_on = np.flatnonzero(found["/images/tuned_on"])
             self.table = self.table.with_tuned_on(tuned_on)
+        self.stored_table = self.table
 
     @property
     def n_images(self) -> int:

@@ -10,6 +10,7 @@ their "open for writing" mark set.
 """
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from cnnfeat.image_table import ImageTable
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.outputs import MIB, fsync_path, open_own, prove_space
 from cnnfeat.readback import Malformed, refuse_repeats
+from cnnfeat.store._columns import write_columns
 
 FEATURES_FORMAT = "cnnfeat-features"
 FORMAT_VERSION = 1
@@ -92,17 +94,24 @@ class Contents:
 
     def fingerprint(self) -> dict[str, str]:
         """Return what decides where each row goes and what it means."""
-        return {
+        decided = {
             "root": self.table.root,
             "image list": self.table.fingerprint(),
             "layers": json.dumps([spec.to_dict() for spec in self.layers]),
         }
+        own = {name: v.tolist() for name, v in self.table.own_columns.items()}
+        if own:
+            text = json.dumps(own, sort_keys=True, default=str)
+            decided["columns"] = hashlib.sha256(text.encode()).hexdigest()
+        return decided
 
     def metadata_bytes(self) -> int:
         """Return no fewer bytes than everything but the rows takes."""
         # Strings: the bytes, a heap entry and a reference each; labels; chunk indices.
         table = self.table
         strings = [*table.paths, *table.class_names, *self.provenance.values()]
+        for values in table.own_columns.values():
+            strings += map(str, values)
         text = sum(len(string.encode()) + 48 for string in strings)
         n_chunks = sum(-(-self.n_images // _chunk_rows(s)) for s in self.layers)
         return 2 * (text + 4 * self.n_images + 128 * n_chunks) + MIB // 4
@@ -172,6 +181,7 @@ def _write_images(file: h5py.File, contents: Contents) -> None:
     file.create_dataset("/images/label", data=table.labels)
     names = list(table.class_names) or None
     file.create_dataset("/classes", shape=(n_classes,), data=names, dtype=text)
+    write_columns(file, table)
     for name in ("ok", "tuned_on") if contents.is_tuned else ("ok",):
         _preallocate(file, f"/images/{name}", (n,), np.dtype(bool))
     for name, length in (("error", ERROR_BYTES), ("digest", DIGEST_BYTES)):

@@ -47,6 +47,7 @@ def _feature_summary(features: FeatureFile) -> dict[str, Any]:
         "n_unlabelled": int(np.count_nonzero(features.labels < 0)),
         "n_classes": len(features.class_names),
         "classes": features.table.class_counts(),
+        "columns": sorted(features.table.own_columns),
         "root": features.table.root,
         "layers": [spec.to_dict() for spec in features.layers.values()],
         "provenance": features.provenance,

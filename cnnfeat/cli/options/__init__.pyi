@@ -4,6 +4,7 @@ from . import (
     extraction as extraction,
     finetune as finetune,
     heads as heads,
+    images as images,
     listing as listing,
     parsing as parsing,
     predict as predict,

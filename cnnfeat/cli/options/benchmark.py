@@ -14,13 +14,20 @@ from cnnfeat.cli.options.parsing import (
 )
 from cnnfeat.cli.options.rows import draw_options
 
+features_args = click.argument(
+    "features_paths",
+    metavar="FEATURES.h5...",
+    nargs=-1,
+    required=True,
+    type=click.Path(),
+)
 file_layers_opt = click.option(
     "--layer",
     "layers",
     multiple=True,
     callback=repeatable(parse_names),
     metavar="NAME[+NAME...][,...]",
-    help="Layers in the file; a+b joins several.  [default: all]",
+    help="Layers in the files, or in one of them; a+b joins several.  [default: all]",
 )
 heads_opt = click.option(
     "--head",

@@ -12,7 +12,6 @@ from cnnfeat.cli.options.parsing import (
     parse_workers,
 )
 
-images_arg = click.argument("images", metavar="IMAGES", type=click.Path())
 features_arg = click.argument("features_path", metavar="FEATURES.h5", type=click.Path())
 head_arg = click.argument("head_path", metavar="HEAD.h5", type=click.Path())
 file_arg = click.argument("file_path", metavar="FILE", type=click.Path())

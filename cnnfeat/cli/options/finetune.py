@@ -2,7 +2,7 @@
 
 import click
 
-from cnnfeat.cli.options import common, extraction, rows
+from cnnfeat.cli.options import common, extraction, images, rows
 from cnnfeat.cli.options.parsing import (
     RenamedOption,
     compose,
@@ -254,13 +254,9 @@ finetuning_opts = compose(
     ),
     grouped(
         "Images",
-        rows.train_per_class_opt,
-        rows.test_per_class_opt,
-        rows.splits_file_opt,
-        rows.split_index_opt,
-        rows.exclude_opt,
+        images.table_opts,
+        rows.choosing_opts,
         validation_opt,
-        rows.seed_opt,
         augment_opt,
         extraction.value_range_opt,
         extraction.pages_opt,

@@ -2,7 +2,7 @@
 
 import click
 
-from cnnfeat.cli.options import common, rows
+from cnnfeat.cli.options import common, images, rows
 from cnnfeat.cli.options.parsing import compose, parse_C, repeatable
 
 head_output_opt = click.option(
@@ -79,7 +79,16 @@ predictions_opt = click.option(
     type=click.Path(),
     default=None,
     metavar="OUT.csv",
-    help="Write the predicted class of every scored row.",
+    help="Write what is predicted of every scored row: class, probability or score, "
+    "whether it is right, runner-up.",
+)
+mistakes_opt = click.option(
+    "--mistakes",
+    "mistakes_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.png",
+    help="Draw the images that are taken for another class, the surest mistakes first.",
 )
 
 per_class_opt = click.option(
@@ -94,10 +103,8 @@ per_class_opt = click.option(
 head_training_opts = compose(
     file_layer_opt,
     C_opt,
-    rows.train_per_class_opt,
-    rows.test_per_class_opt,
-    rows.exclude_opt,
-    rows.seed_opt,
+    rows.choosing_opts,
+    images.relabelling_opts,
     scale_opt,
     sqrt_opt,
     pca_opt,

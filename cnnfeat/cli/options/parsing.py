@@ -181,6 +181,15 @@ def refuse_together(chosen: dict[str, Any], first: str, second: str) -> None:
         raise click.UsageError(text.replace("_", "-"))
 
 
+def parse_separator(ctx: Any, param: Any, value: str | None) -> str | None:
+    """Accept one character; `tab` and backslash t stand for a tab."""
+    if value in ("tab", "\\t"):
+        return "\t"
+    if value is not None and (len(value) != 1 or value in '\r\n"\0'):
+        raise click.BadParameter(f"{value!r} is not one character, nor tab")
+    return value
+
+
 def parse_stages(ctx: Any, param: Any, value: str) -> str:
     """Accept `head`, `all` and `last:N` with N from 1."""
     if not re.fullmatch(r"head|all|last:[1-9]\d*", value):

@@ -33,14 +33,44 @@ train_per_class_opt = click.option(
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="Training images drawn from each class.  [default: all]",
+    help="Training images drawn from each class.  [default: the rest of --test-share]",
 )
 test_per_class_opt = click.option(
     "--test-per-class",
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="At most N test images of each class.  [default: all the rest]",
+    help="At most N test images of each class, beside --train-per-class.  [default: "
+    "all the rest]",
+)
+test_share_opt = click.option(
+    "--test-share",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=None,
+    metavar="SHARE",
+    help="Share of each class to test on; 0: a head or network is trained on all.  "
+    "[default: 0.2, where nothing else says which rows]",
+)
+folds_opt = click.option(
+    "--folds",
+    "n_folds",
+    type=click.IntRange(min=2),
+    default=None,
+    metavar="K",
+    help="Cross validation in K folds: each image is tested once.  [default: random "
+    "splits]",
+)
+group_opt = click.option(
+    "--group",
+    default=None,
+    metavar="COLUMN",
+    help="A column of the table of images, such as patient or plate: images of one "
+    "value never stand on both sides.  [default: every image by itself]",
+)
+skip_small_opt = click.option(
+    "--skip-small",
+    is_flag=True,
+    help="Leave out classes with too few images, rather than refuse all.",
 )
 train_sizes_opt = click.option(
     "--train-sizes",
@@ -71,7 +101,8 @@ splits_file_opt = click.option(
     type=click.Path(),
     default=None,
     metavar="SPLITS.csv",
-    help="Take the rows from a CSV as `cnnfeat splits` writes it.",
+    help="Take the rows from a CSV as `cnnfeat splits` writes it.  [default: they are "
+    "drawn]",
 )
 split_index_opt = click.option(
     "--split-index",
@@ -98,8 +129,28 @@ splits_output_opt = click.option(
     metavar="SPLITS.csv",
     help="The CSV to write.",
 )
+# The splits of an experiment, and the one split of a head or a network.
 drawing_opts = compose(
-    n_splits_opt, train_per_class_opt, test_per_class_opt, seed_opt, lists_opt
+    n_splits_opt,
+    folds_opt,
+    test_share_opt,
+    train_per_class_opt,
+    test_per_class_opt,
+    group_opt,
+    skip_small_opt,
+    seed_opt,
+    lists_opt,
+)
+choosing_opts = compose(
+    test_share_opt,
+    train_per_class_opt,
+    test_per_class_opt,
+    splits_file_opt,
+    split_index_opt,
+    group_opt,
+    skip_small_opt,
+    exclude_opt,
+    seed_opt,
 )
 
 
