@@ -1,4 +1,4 @@
-"""The verb that scores a head on a feature file, on rows it was not trained on.
+"""A head scored on a feature file, on rows that it was not trained on.
 
 Joins `store`, `heads`, `metrics` and, for the confusion matrix, `report`.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from cnnfeat import heads, networks, report, suffixes
 from cnnfeat.errors import CnnfeatWarning, DataError
+from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, evaluate_scores, wilson_interval
 from cnnfeat.outputs import check_suffix, claimed_outputs, write_output
 from cnnfeat.shown import csv_text
@@ -36,8 +37,9 @@ class EvaluationReport:
 
     `n_classes` counts the classes of the images scored, `n_known_classes` those that
     the head knows. `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
-    `left_out` says why `n_left_out` images of the file are not scored; `rows` which
-    ones are: "heldout", those drawn for the test, or "all" that can be.
+    `left_out` says why `n_left_out` images are not scored; `rows` which ones are:
+    "heldout", those not trained on, or "all" that can be. A fine-tuned network has no
+    `layer`, "", and no `C`, None.
     """
 
     n_images: int
@@ -146,10 +148,12 @@ def _evaluate(
         paths = [features.paths[row] for row in chosen.rows]
     result = evaluate_scores(scores, y, len(head.class_names))
     if predictions_path:
-        _write_predictions(predictions_path, head.class_names, paths, y, scores)
+        write_predictions(predictions_path, head.class_names, paths, y, scores)
     if confusion_path:
-        _draw_confusion(confusion_path, head.class_names, result)
-    return _report(head, result, chosen)
+        draw_confusion(confusion_path, head.class_names, result)
+    C = head.hyperparameters.get("C")
+    what = Scored(head.kind, head.layer, C, head.class_names)
+    return make_report(what, result, chosen)
 
 
 def score_rows(
@@ -170,7 +174,7 @@ def score_rows(
 
 
 @dataclass(frozen=True, eq=False)
-class _Chosen:
+class Chosen:
     """Rows to score (int64, ascending), which ones they are, and why no others."""
 
     rows: np.ndarray
@@ -178,7 +182,7 @@ class _Chosen:
     left_out: dict[str, int]
 
 
-def _rows_to_score(head: heads.Head, features: FeatureFile, rows: str) -> _Chosen:
+def _rows_to_score(head: heads.Head, features: FeatureFile, rows: str) -> Chosen:
     """Return the rows of images that can and may be scored."""
     known = _labels_by_name(head, features) >= 0
     usable, reasons, which = features.ok & known, {"of_unknown_class": ~known}, "all"
@@ -187,7 +191,7 @@ def _rows_to_score(head: heads.Head, features: FeatureFile, rows: str) -> _Chose
         usable &= np.isin(features.paths, head.heldout_paths)
         reasons["trained_on"] = np.isin(features.paths, head.training_paths)
     taken = np.flatnonzero(usable)
-    return _Chosen(taken, which, count_left_out(features.table, taken, reasons))
+    return Chosen(taken, which, count_left_out(features.table, taken, reasons))
 
 
 def _warn_of_images_seen(
@@ -209,14 +213,19 @@ def _warn_of_images_seen(
 
 def _labels_by_name(head: heads.Head, features: FeatureFile) -> np.ndarray:
     """Return each row's class as an index into the head's; -1 where it knows none."""
-    index = {name: k for k, name in enumerate(head.class_names)}
+    return class_indices(head.class_names, features.table)
+
+
+def class_indices(class_names: tuple[str, ...], table: ImageTable) -> np.ndarray:
+    """Return each row's class as an index into `class_names`; -1 where it is none."""
+    index = {name: k for k, name in enumerate(class_names)}
     # The last entry serves label -1, which indexes from the end.
-    lookup = np.array([index.get(name, -1) for name in features.class_names] + [-1])
-    return lookup[features.labels]
+    lookup = np.array([index.get(name, -1) for name in table.class_names] + [-1])
+    return lookup[table.labels]
 
 
 def _why_nothing(
-    head_path: str, head: heads.Head, features: FeatureFile, chosen: _Chosen
+    head_path: str, head: heads.Head, features: FeatureFile, chosen: Chosen
 ) -> str:
     cure = f"the head knows {', '.join(head.class_names[:_NAMED])}"
     if len(head.class_names) > _NAMED:
@@ -229,9 +238,20 @@ def _why_nothing(
     )
 
 
-def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationReport:
+@dataclass(frozen=True)
+class Scored:
+    """What is scored, as the report calls it."""
+
+    kind: str
+    layer: str
+    C: float | None
+    class_names: tuple[str, ...]
+
+
+def make_report(what: Scored, result: Scores, chosen: Chosen) -> EvaluationReport:
+    """Return the report of what was scored on which images."""
     n_correct = int(np.trace(result.confusion))
-    names = head.class_names
+    names = what.class_names
     per_class = {
         name: value
         for name, value in zip(names, result.per_class_accuracy.tolist(), strict=True)
@@ -248,9 +268,9 @@ def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationRepo
         n_left_out=sum(chosen.left_out.values()),
         left_out=chosen.left_out,
         rows=chosen.which,
-        kind=head.kind,
-        layer=head.layer,
-        C=head.hyperparameters.get("C"),
+        kind=what.kind,
+        layer=what.layer,
+        C=what.C,
         per_class_accuracy=per_class,
         per_class_images={
             name: int(count)
@@ -260,7 +280,7 @@ def _report(head: heads.Head, result: Scores, chosen: _Chosen) -> EvaluationRepo
     )
 
 
-def _write_predictions(
+def write_predictions(
     path: str,
     class_names: tuple[str, ...],
     paths: list[str],
@@ -277,7 +297,7 @@ def _write_predictions(
     write_output(path, csv_text(lines).encode("utf-8"), overwrite=True)
 
 
-def _draw_confusion(path: str, class_names: tuple[str, ...], result: Scores) -> None:
+def draw_confusion(path: str, class_names: tuple[str, ...], result: Scores) -> None:
     report.save_figure(
         report.plot_confusion_matrix(result.confusion, class_names), path
     )

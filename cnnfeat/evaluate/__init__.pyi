@@ -1,0 +1,9 @@
+from ._head import (
+    EvaluationReport as EvaluationReport,
+    evaluate_head as evaluate_head,
+)
+from ._images import (
+    EvaluateOptions as EvaluateOptions,
+    evaluate_images as evaluate_images,
+    evaluate_model as evaluate_model,
+)
