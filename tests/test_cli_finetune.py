@@ -146,7 +146,7 @@ def test_a_head_file_starts_the_classifier(colour_dir, tmp_path):
     assert row["accuracy"] == pytest.approx(score["accuracy"])
     _, told = done(
         *("finetune", colour_dir, "-o", weights, "--overwrite", *TINY_RUN, *RANDOM),
-        *(*still[:-2], "--init", head, "--seed", 5),
+        *(*still[:-1], 0.17, "--init", head, "--seed", 5),
     )
     assert "test images, so that accuracy on them is too good" in told
     assert "validation images" in told

@@ -47,6 +47,7 @@ START = FinetuneOptions(
     workers=0,
     device="cpu",
     frozen=False,
+    validation=1 / 6,
 )
 
 
