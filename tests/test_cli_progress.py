@@ -16,11 +16,11 @@ from cnnfeat.training import EpochRecord
 
 SCRIPT = """
 import time, warnings
-from cnnfeat.cli.main import _show_warning
+from cnnfeat.cli.main import _warn
 from cnnfeat.cli.training_progress import training_progress
 from cnnfeat.training import EpochRecord
 
-warnings.showwarning = _show_warning
+warnings.showwarning = lambda message, *_, **__: _warn(str(message))
 with training_progress(12, quiet=False) as shown:
     shown.stage("loading PyTorch")
     time.sleep(0.3)
