@@ -7,8 +7,10 @@ from .benchmark import (
 )
 from .errors import CnnfeatError as CnnfeatError, CnnfeatWarning as CnnfeatWarning
 from .evaluate import (
+    EvaluateOptions as EvaluateOptions,
     EvaluationReport as EvaluationReport,
     evaluate_head as evaluate_head,
+    evaluate_images as evaluate_images,
 )
 from .extract import (
     ExtractOptions as ExtractOptions,
@@ -20,6 +22,7 @@ from .extract import (
 from .finetune import (
     FinetuneOptions as FinetuneOptions,
     FinetuneReport as FinetuneReport,
+    Listener as Listener,
     finetune_network as finetune_network,
 )
 from .heads import (

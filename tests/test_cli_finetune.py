@@ -146,7 +146,7 @@ def test_a_head_file_starts_the_classifier(colour_dir, tmp_path):
     assert row["accuracy"] == pytest.approx(score["accuracy"])
     _, told = done(
         *("finetune", colour_dir, "-o", weights, "--overwrite", *TINY_RUN, *RANDOM),
-        *(*still[:-2], "--init", head, "--seed", 5),
+        *(*still[:-1], 0.17, "--init", head, "--seed", 5),
     )
     assert "test images, so that accuracy on them is too good" in told
     assert "validation images" in told
@@ -230,8 +230,9 @@ def test_last_99_counts_the_stages(colour_dir, tmp_path):
 @pytest.mark.parametrize("name", ["--interpolate", "--start-share"])
 def test_interpolation_needs_a_start_by_its_old_name_too(colour_dir, tmp_path, name):
     output = tmp_path / "w.safetensors"
-    line = refused("finetune", colour_dir, "-o", output, *TINY_RUN, name, 0.5)
-    assert "--interpolate 0.5 needs --init" in line
+    start = (*TINY_RUN, "--init", "noise")
+    line = refused("finetune", colour_dir, "-o", output, *start, name, 0.5)
+    assert "--interpolate 0.5 with --init noise" in line
 
 
 def test_the_old_name_is_not_in_the_help():

@@ -23,7 +23,12 @@ from cnnfeat.errors import (
     ProvenanceError,
     SplitError,
 )
-from cnnfeat.finetune import FinetuneOptions, FinetuneReport, finetune_network
+from cnnfeat.finetune import (
+    FinetuneOptions,
+    FinetuneReport,
+    Listener,
+    finetune_network,
+)
 from cnnfeat.networks._weights import read_state_dict
 
 BASE = FinetuneOptions(
@@ -35,6 +40,8 @@ BASE = FinetuneOptions(
     workers=0,
     device="cpu",
     frozen=False,
+    init="noise",
+    validation=1 / 6,
 )
 
 
@@ -256,7 +263,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(colour_dir, tmp_path, schedu
     images, cut = str(colour_dir), str(tmp_path / "cut.safetensors")
     whole = finetune_network(images, str(tmp_path / "whole.safetensors"), options)
     with pytest.raises(Killed):
-        finetune_network(images, cut, options, on_epoch=kill)
+        finetune_network(images, cut, options, listener=Listener(epoch=kill))
     with pytest.raises(OutputError, match="`resume`"):
         finetune_network(images, cut, options)
     resumed = finetune_network(images, cut, dataclasses.replace(options, resume=True))
@@ -276,7 +283,7 @@ def test_a_run_killed_inside_an_epoch_ends_the_same(colour_dir, tmp_path, monkey
             raise Killed
 
     with pytest.raises(Killed):
-        finetune_network(images, cut, options, progress=kill)
+        finetune_network(images, cut, options, listener=Listener(step=kill))
     finetune_network(images, cut, dataclasses.replace(options, resume=True))
     assert_same(tmp_path / "whole.safetensors", tmp_path / "cut.safetensors")
 
@@ -287,7 +294,9 @@ def test_another_runs_checkpoint_is_refused(colour_dir, tmp_path):
 
     output = tmp_path / "w.safetensors"
     with pytest.raises(Killed):
-        finetune_network(str(colour_dir), str(output), BASE, on_epoch=kill)
+        finetune_network(
+            str(colour_dir), str(output), BASE, listener=Listener(epoch=kill)
+        )
     with pytest.raises(ProvenanceError, match=r"lr is 0\.05 there and 0\.01 here"):
         run(colour_dir, output, lr=0.01, resume=True)
 

@@ -9,7 +9,7 @@ import torch
 from test_finetune import BASE, tiny_loader  # noqa: F401 - a fixture, used by itself
 
 from cnnfeat.errors import CnnfeatError, StoreError
-from cnnfeat.finetune import finetune_network
+from cnnfeat.finetune import Listener, finetune_network
 
 OPTIONS = dataclasses.replace(BASE, epochs=2, optimizer="adamw")
 
@@ -27,7 +27,9 @@ def cut(colour_dir, tmp_path):
 
     output = tmp_path / "w.safetensors"
     with pytest.raises(Killed):
-        finetune_network(str(colour_dir), str(output), OPTIONS, on_epoch=kill)
+        finetune_network(
+            str(colour_dir), str(output), OPTIONS, listener=Listener(epoch=kill)
+        )
     return output
 
 

@@ -16,11 +16,15 @@ from cnnfeat.errors import (
     WeightsError,
 )
 from cnnfeat.extraction import Extractor
-from cnnfeat.finetune import FinetuneOptions, finetune_network
+from cnnfeat.finetune import FinetuneOptions, Listener, finetune_network
+from cnnfeat.finetune._frozen import FrozenScore, fit_start
 from cnnfeat.finetune._initial import init_from_head
 from cnnfeat.finetune._inputs import normalized
 from cnnfeat.finetune._options import check_options
+from cnnfeat.finetune._report import which_is_better
+from cnnfeat.finetune._split import FinetuneSplit
 from cnnfeat.heads import FeatureTransform, Head
+from cnnfeat.image_table import ImageTable
 from cnnfeat.images import content_digest, list_images, locate
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.layers import find_classifier
@@ -43,6 +47,7 @@ START = FinetuneOptions(
     workers=0,
     device="cpu",
     frozen=False,
+    validation=1 / 6,
 )
 
 
@@ -214,8 +219,8 @@ def finetune_tiny(images, folder, **changes):
 
 
 def test_a_random_classifier_gets_no_share():
-    options = FinetuneOptions(interpolate=0.5)
-    with pytest.raises(OptionError, match=r"`interpolate=0\.5` needs `init`"):
+    options = FinetuneOptions(interpolate=0.5, init="noise")
+    with pytest.raises(OptionError, match=r"`interpolate=0\.5` with `init=noise`"):
         check_options(options, "images", "w.safetensors")
 
 
@@ -277,10 +282,97 @@ def test_a_run_is_not_resumed_on_other_images_of_equal_sizes(
         raise KeyError("killed")
 
     with pytest.raises(KeyError):
-        finetune_network(str(images), output, START, on_epoch=kill)
+        finetune_network(str(images), output, START, listener=Listener(epoch=kill))
     first, second = (images / "red" / f"{k}.png" for k in (0, 1))
     one, other = first.read_bytes(), second.read_bytes()
     first.write_bytes(other), second.write_bytes(one)
     with pytest.raises(ProvenanceError, match="contents is"):
         again = dataclasses.replace(START, resume=True)
         finetune_network(str(images), output, again)
+
+
+@pytest.fixture
+def tiny_loader(monkeypatch):
+    monkeypatch.setattr(
+        "cnnfeat.finetune._material.load_network", lambda *_, **__: make_tiny_network()
+    )
+
+
+STILL = {"epochs": 1, "lr": 1e-12, "train_per_class": 4, "workers": 0, "device": "cpu"}
+
+
+@pytest.mark.parametrize("train", ["head", "all"])
+@pytest.mark.parametrize("validation", [0.0, 0.25])
+def test_it_starts_as_the_frozen_softmax(
+    colour_dir, tmp_path, tiny_loader, train, validation
+):
+    output = str(tmp_path / "w.safetensors")
+    options = FinetuneOptions(train=train, validation=validation, **STILL)
+    report = finetune_network(str(colour_dir), output, options)
+    scored = {row["model"]: row for row in report.comparison}
+    tuned = scored[f"fine-tuned {train}"]["accuracy"]
+    # Chance is a third; with a validation part the start sees fewer images.
+    assert tuned > 0.6
+    if not validation:
+        assert tuned == scored["frozen softmax"]["accuracy"]
+    start = read_state_dict(tmp_path / "w.safetensors")[1]["classifier"]
+    assert start == {"name": "classifier", "input_norm": 20.0}
+
+
+def test_the_start_sees_no_validation_row(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "cnnfeat.finetune._frozen.fit_splits",
+        lambda X, y, rows, settings: seen.append((len(X), y)) or [FakeFit()],
+    )
+    table = ImageTable.from_labels(np.repeat([0, 1], 6))
+    train, validation = np.arange(0, 12, 2), np.arange(1, 12, 2)
+    split = FinetuneSplit(
+        train, validation, train[:0], table.labels.astype(int), ["a", "b"], {}
+    )
+    features = {row: torch.full((3,), float(row)) for row in train.tolist()}
+    fit_start(features, split, table, seed=0)
+    ((n, y),) = seen
+    assert n == len(train)
+    np.testing.assert_array_equal(y, table.labels[train])
+
+
+class FakeFit:
+    def to_head(self, names):
+        return names
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_per_class", "expected"),
+    [
+        ({}, 11.9, 0.0),
+        ({}, 12, 1 / 6),
+        ({"schedule": "plateau"}, 3, 1 / 6),
+        ({"validation": 0.0}, 100, 0.0),
+        ({"validation": 0.5}, 2, 0.5),
+    ],
+)
+def test_few_images_are_all_trained_on(changes, n_per_class, expected):
+    assert FinetuneOptions(**changes).validation_share(n_per_class) == expected
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ((0.5, 0.6, 0.7), ""),
+        ((0.5, 0.7, 0.7), ""),
+        ((0.8, 0.75, 0.7), "The frozen SVM was better than the fine-tuned all network"),
+        ((0.5, 0.75, 0.7), "The frozen softmax was better"),
+        ((0.5,), ""),
+    ],
+)
+def test_a_frozen_head_that_is_better_is_named(accuracies, said):
+    names = ("frozen SVM", "frozen softmax", "fine-tuned all")[-len(accuracies) :]
+    rows = [
+        FrozenScore(name, accuracy, accuracy, 40)
+        for name, accuracy in zip(names, accuracies, strict=True)
+    ]
+    note = which_is_better(rows)
+    assert note.startswith(said) and bool(note) == bool(said)
+    if "SVM" in said:
+        assert "(80.0 % and 70.0 % of 40" in note and "train-svm" in note

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from tiny import make_tiny_network, wrap
@@ -14,12 +15,15 @@ from cnnfeat.errors import (
     ProvenanceError,
     StoreError,
 )
+from cnnfeat.interrupts import StopOnSignal
 from cnnfeat.layers import find_classifier, network_stages
 from cnnfeat.networks import load_network
 from cnnfeat.training import (
     Checkpoint,
     EpochRecord,
     Tail,
+    Trainer,
+    TrainingRun,
     TrainingSettings,
     TrainingState,
     World,
@@ -304,3 +308,55 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_keeps_the_last(
     assert "\n" not in str(failed.value)
     assert checkpoint.load() == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["w.part"]
+
+
+class _Rows:
+    """Given inputs by row, the same in every epoch."""
+
+    def __init__(self, X):
+        self._X = X
+
+    def evaluation(self, batches):
+        return (self._X[batch] for batch in batches)
+
+    def training(self, epoch, batches):
+        return self.evaluation(batches)
+
+
+def one_step(tmp_path, X, y, class_weights):
+    """Return the classifier's weights after one step on all rows."""
+    network = make_tiny_network(n_classes=2)
+    classifier = find_classifier(network)
+    settings = TrainingSettings(
+        epochs=1, warmup_epochs=0, batch_size=64, class_weights=class_weights, lr=0.1
+    )
+    trained = prepare(network, classifier, [classifier.name], settings, ALONE)
+    run = TrainingRun(
+        model=Tail(classifier.module, []),
+        trained=trained,
+        inputs=_Rows(X),
+        train=np.arange(len(y)),
+        validation=np.arange(0),
+        y=np.asarray(y),
+        n_classes=2,
+        input_scale=1.0,
+        settings=settings,
+        world=ALONE,
+        device=torch.device("cpu"),
+    )
+    checkpoint = Checkpoint(tmp_path / "c.part", {})
+    told = []
+    with StopOnSignal() as stop:
+        Trainer(run, checkpoint, stop, lambda *a: told.append(a), told.append).train()
+    assert told[0][:2] == (len(y), len(y)) and told[0][2] == told[1].loss
+    return trained.state()["classifier.weight"]
+
+
+def test_balanced_classes_count_as_if_the_small_one_were_repeated(tmp_path):
+    X = torch.rand(4, 96, generator=torch.Generator().manual_seed(0))
+    repeated = torch.cat([X, X[3:], X[3:]])
+    balanced = one_step(tmp_path, X, [0, 0, 0, 1], "balanced")
+    expected = one_step(tmp_path, repeated, [0, 0, 0, 1, 1, 1], "none")
+    torch.testing.assert_close(balanced, expected)
+    plain = one_step(tmp_path, X, [0, 0, 0, 1], "none")
+    assert not torch.allclose(plain, expected)

@@ -4,55 +4,58 @@ from typing import Any
 
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
+from cnnfeat.cli.output import stdin_lines
+from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import check_class_file, echo_evaluation
 
 
 @command()
-@options.common.head_arg
-@options.common.features_arg
+@options.common.model_arg
+@options.common.scored_arg
 @options.heads.scored_rows_opt
 @options.heads.confusion_opt
 @options.heads.predictions_opt
 @options.heads.per_class_opt
 @options.heads.mistakes_opt
 @options.images.relabelling_opts
+@options.predict.model_of_weights_opt
+@options.common.device_opt
+@options.extraction.forward_batch_opt
+@options.common.workers_opt
+@options.extraction.engine_opt
+@options.extraction.pages_opt
 @options.common.overwrite_opt
-@options.common.output_opts
+@options.common.progress_opts
 def evaluate(
-    head_path: str,
-    features_path: str,
-    rows: str,
-    confusion_path: str | None,
-    predictions_path: str | None,
+    model_path: str,
+    scored: str,
     per_class_path: str | None,
-    mistakes_path: str | None,
-    overwrite: bool,
+    quiet: bool,
     as_json: bool,
-    **labels: Any,
+    **chosen: Any,
 ) -> None:
-    """Score a trained HEAD.h5 on the images of FEATURES.h5.
+    """Score a trained HEAD.h5 or fine-tuned WEIGHTS on FEATURES.h5 or IMAGES.
 
-    On the file that the head was trained on, the rows left out of its training are
-    scored; on another file all rows, with classes matched by name. Images are known by
-    their content: a copy is the same image, another one of the same name is not. Why
-    images are left out is counted under `left out`.
+    On the images that it was trained from, those left out of its training are scored;
+    on others all, with classes matched by name. A head is scored on the features of a
+    file, or on images, whose features are then computed as `cnnfeat predict` does;
+    WEIGHTS on images. The options from --model to --pages are for images.
+
+    Images are known by their content: a copy is the same image, another one of the same
+    name is not. Why images are left out is counted under `left out`.
 
     \b
     $ cnnfeat evaluate svm.h5 features.h5 --json
     {"n_images": 500, "n_classes": 10, "accuracy": 0.848, ...}
+    $ cnnfeat evaluate tuned.safetensors photos/ --confusion confusion.png
     """
-    from cnnfeat.evaluate import LabelOptions, evaluate_head
+    from cnnfeat.evaluate import EvaluateOptions, evaluate_model
 
-    others = (head_path, features_path, confusion_path, predictions_path, mistakes_path)
-    check_class_file(per_class_path, others, overwrite=overwrite)
-    report = evaluate_head(
-        head_path,
-        features_path,
-        rows=rows,
-        confusion_path=confusion_path,
-        predictions_path=predictions_path,
-        mistakes_path=mistakes_path,
-        labels=LabelOptions(**labels),
-        overwrite=overwrite,
-    )
+    asked = EvaluateOptions(**chosen)
+    others = (model_path, scored, *asked.paths)
+    check_class_file(per_class_path, others, overwrite=asked.overwrite)
+    with progress_bar("evaluate", quiet=quiet) as progress:
+        report = evaluate_model(
+            model_path, scored, asked, stdin=stdin_lines(scored), progress=progress
+        )
     echo_evaluation(report, per_class_path, as_json=as_json)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
 from cnnfeat.cli.output import command_line, stdin_lines
-from cnnfeat.cli.progress import epoch_lines, progress_bar
 from cnnfeat.cli.reports import echo_finetuning
+from cnnfeat.cli.training_progress import training_progress
 
 if TYPE_CHECKING:
     from cnnfeat.finetune import FinetuneOptions, FinetuneReport
@@ -35,13 +35,15 @@ def finetune(
     $ cnnfeat finetune images/ -o tuned.safetensors --train last:3 --init softmax.h5
     $ cnnfeat finetune images/ --augment classic --show-augment sheet.png
     """
-    from cnnfeat.finetune import FinetuneOptions, draw_augmentations
+    from cnnfeat.finetune import FinetuneOptions
 
     options.parsing.require_any(output=output_path, show_augment=show_augment_path)
     options.parsing.refuse_together(chosen, "resume", "overwrite")
     asked = FinetuneOptions(**chosen)
     lines = tuple(stdin_lines(images) or ()) or None  # read once, used twice
     if show_augment_path:
+        from cnnfeat.finetune import draw_augmentations
+
         others = [output_path] if output_path else []
         draw_augmentations(images, show_augment_path, asked, stdin=lines, others=others)
     if output_path:
@@ -58,16 +60,16 @@ def _finetune(
     *,
     quiet: bool,
 ) -> "FinetuneReport | None":
-    """Run the verb under a progress bar."""
-    from cnnfeat.finetune import finetune_network
+    """Run the verb and show what it does."""
+    with training_progress(asked.epochs, quiet=quiet) as shown:
+        shown.stage("loading PyTorch")
+        from cnnfeat.finetune import Listener, finetune_network
 
-    with progress_bar("finetune", quiet=quiet) as progress:
         return finetune_network(
             images,
             output_path,
             asked,
             stdin=lines,
-            progress=progress,
-            on_epoch=epoch_lines(asked.epochs, quiet=quiet),
+            listener=Listener(shown.stage, shown.step, shown.epoch),
             command=command_line(),
         )

@@ -21,6 +21,7 @@ import click
 from cnnfeat._version import __version__
 from cnnfeat.cli import processes, signals, streams
 from cnnfeat.cli.command import in_flags
+from cnnfeat.cli.output import say
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError, OptionError
 from cnnfeat.interrupts import Interrupted, Stopped
 from cnnfeat.machine import is_out_of_memory
@@ -183,8 +184,11 @@ def _show_warning(
     ctx: click.Context, message: Warning | str, *_: Any, **__: Any
 ) -> None:
     if processes.is_first():
-        text = _one_line(in_flags(ctx, message))
-        click.echo(f"cnnfeat: warning: {text}", err=True)
+        _warn(in_flags(ctx, message))
+
+
+def _warn(message: str) -> None:
+    say(f"warning: {_one_line(message)}")
 
 
 @click.group(

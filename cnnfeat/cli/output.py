@@ -20,6 +20,14 @@ _MAX_LISTED = 10  # of a list in a field
 _LONGEST_COMMAND = 8192  # characters; an attribute in HDF5 holds 64 KiB
 
 
+def say(text: str) -> None:
+    """Write a line on stderr, above a progress bar where there is one.
+
+    `click.echo` would find the stream below the bar, and write into it.
+    """
+    print(f"cnnfeat: {text}", file=sys.stderr, flush=True)
+
+
 def command_line() -> str:
     """Return the command as it was typed, to be kept in the files it writes.
 

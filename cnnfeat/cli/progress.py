@@ -4,14 +4,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-import click
-
-from cnnfeat.report import format_percent
-
-if TYPE_CHECKING:
-    from cnnfeat.finetune import EpochRecord
+from cnnfeat.cli.output import say
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -30,25 +24,6 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
         yield _occasional_line(title)
 
 
-def epoch_lines(
-    n_epochs: int, *, quiet: bool
-) -> "Callable[[EpochRecord], None] | None":
-    """Return a callback that tells each epoch's loss and accuracy on stderr."""
-    if quiet:
-        return None
-
-    def tell(record: "EpochRecord") -> None:
-        accuracy = record.validation_accuracy
-        valid = "" if accuracy is None else f", validation {format_percent(accuracy)} %"
-        click.echo(
-            f"cnnfeat: epoch {record.epoch} of {n_epochs}: loss {record.loss:.4f}"
-            f"{valid}, {record.images_per_second:.1f} images a second",
-            err=True,
-        )
-
-    return tell
-
-
 def _occasional_line(title: str) -> Progress:
     """Return a callback that writes a line every half minute and none in between."""
     started = last = time.monotonic()
@@ -64,10 +39,9 @@ def _occasional_line(title: str) -> Progress:
         last = now
         rate = (n_done - first) / max(now - started, 1e-9) or float("nan")
         left = (n_all - n_done) / rate
-        click.echo(
-            f"cnnfeat: {title}: {n_done} of {n_all}, {rate:.1f} a second, "
-            f"{left:.0f} s left, {n_failed} failed",
-            err=True,
+        say(
+            f"{title}: {n_done} of {n_all}, {rate:.1f} a second, {left:.0f} s left, "
+            f"{n_failed} failed"
         )
 
     return progress
@@ -127,6 +101,6 @@ def byte_progress(*, quiet: bool) -> Iterator[ByteProgress | None]:
             return
         last = now
         of = f" of {n_all / _MIB:.0f}" if n_all else ""
-        click.echo(f"cnnfeat: download: {name}: {n_done / _MIB:.0f}{of} MiB", err=True)
+        say(f"download: {name}: {n_done / _MIB:.0f}{of} MiB")
 
     yield progress

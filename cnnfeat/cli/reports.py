@@ -194,11 +194,11 @@ def echo_evaluation(
     low, high = report.accuracy_interval
     reasons = (f"{n:,} {why.replace('_', ' ')}" for why, n in report.left_out.items())
     left_out = f"; left out: {', '.join(reasons)}" if report.n_left_out else ""
-    C = format_number(report.C) if report.C else "not recorded"
-    echo_line(
-        f"{report.n_images:,} images of {report.n_classes:,} classes, {report.kind} on "
-        f"{report.layer}, C {C}"
-    )
+    what = f"{report.kind} on {report.layer}, C "
+    what += format_number(report.C) if report.C else "not recorded"
+    if not report.layer:
+        what = "the whole network"
+    echo_line(f"{report.n_images:,} images of {report.n_classes:,} classes, {what}")
     echo_line(f"rows {report.rows}{left_out}")
     rows = [
         ("mean per class", report.mean_per_class_accuracy, ""),
@@ -272,10 +272,12 @@ def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:
     if as_json:
         echo_record(record, as_json=True)
         return
-    comparison = record.pop("comparison")
+    comparison, note = record.pop("comparison"), record.pop("note")
     del record["history"]
     echo_record(record, as_json=False)
     if not comparison:
         return
     click.echo()
     echo_table(comparison, _COMPARISON, as_json=False, key="comparison")
+    if note:
+        click.echo(f"\n{note}")

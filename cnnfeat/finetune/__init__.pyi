@@ -1,3 +1,6 @@
+from ._listener import (
+    Listener as Listener,
+)
 from ._logs import (
     draw_augmentations as draw_augmentations,
 )

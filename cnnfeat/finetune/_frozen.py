@@ -1,13 +1,13 @@
 """What the untouched network is worth: linear heads on its features, same rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from cnnfeat.finetune._split import FinetuneSplit
-from cnnfeat.heads import HeadSettings, TrainingRows, fit_splits
+from cnnfeat.heads import Head, HeadFit, HeadSettings, TrainingRows, fit_splits
 from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, evaluate_scores
 from cnnfeat.splits import Split, inner_positions, positions_in
@@ -56,20 +56,50 @@ def score_frozen_heads(
     seed : int
         Draws the rows to choose C on.
     """
-    training, y = split.training, split.y
-    X, X_test = (_matrix(features, part) for part in (training, split.test))
-    folds = _folds_to_choose_on(split, image_list, seed)
-    rows = TrainingRows(np.arange(len(training)), folds)
+    X_test, y_test = _matrix(features, split.test), split.y[split.test]
     compared = []
     for kind, name in (("svm", "frozen SVM"), ("softmax", "frozen softmax")):
-        settings = HeadSettings(kind, device="cpu", C=None if folds else (1.0,))
-        (fit,) = fit_splits(X, y[training], [rows], settings)
+        fit = _fit(kind, features, split, image_list, seed)
         head = fit.to_head(split.class_names)
-        scores = evaluate_scores(
-            head.scores(X_test), y[split.test], len(split.class_names)
-        )
+        scores = evaluate_scores(head.scores(X_test), y_test, len(split.class_names))
         compared.append(compare(name, scores, fit.linear.C))
     return compared
+
+
+def fit_start(
+    features: Mapping[int, torch.Tensor],
+    split: FinetuneSplit,
+    image_list: ImageTable,
+    seed: int,
+) -> Head:
+    """Return a softmax on the frozen features of the rows that are trained on.
+
+    It sees no validation row, so that they can judge what becomes of it.
+
+    Parameters
+    ----------
+    features, split, image_list, seed
+        As for `score_frozen_heads`.
+    """
+    seen = replace(split, validation=split.validation[:0])
+    fit = _fit("softmax", features, seen, image_list, seed)
+    return fit.to_head(split.class_names)
+
+
+def _fit(
+    kind: str,
+    features: Mapping[int, torch.Tensor],
+    split: FinetuneSplit,
+    image_list: ImageTable,
+    seed: int,
+) -> HeadFit:
+    """Choose C and fit a head on all training rows of a split."""
+    training = split.training
+    folds = _folds_to_choose_on(split, image_list, seed)
+    rows = TrainingRows(np.arange(len(training)), folds)
+    settings = HeadSettings(kind, device="cpu", C=None if folds else (1.0,))
+    X = _matrix(features, training)
+    return fit_splits(X, split.y[training], [rows], settings)[0]
 
 
 def _folds_to_choose_on(

@@ -54,18 +54,25 @@ def init_from_head(
     head = load_head(head_path)
     _check_head(network, classifier, head, head_path)
     _check_classes(head, head_path, class_names)
+    put_head(classifier, head, class_names, head_path)
+    return head
+
+
+def put_head(
+    classifier: Classifier, head: Head, class_names: list[str], path: str
+) -> None:
+    """Give the classifier a head's weights; `path` stands in what is refused."""
     layer = classifier.module
     if is_of_unit_rows(head):
         layer.input_norm = MEAN_NORM  # type: ignore[assignment]
         weight, bias = head.coef / MEAN_NORM, head.intercept
     else:
-        weight, bias = fold_scaler(head, head_path)
+        weight, bias = fold_scaler(head, path)
     order = [head.class_names.index(name) for name in class_names]
     with torch.no_grad():
         values = torch.from_numpy(weight[order]).float()
         layer.weight.copy_(values.view_as(layer.weight))  # type: ignore[operator, arg-type]
         layer.bias.copy_(torch.from_numpy(bias[order]).float())  # type: ignore[operator]
-    return head
 
 
 def warn_of_images_seen(
@@ -139,7 +146,7 @@ def _check_classes(head: Head, path: str, class_names: list[str]) -> None:
 def is_of_unit_rows(head: Head) -> bool:
     """Return whether the head's scaler divides each row by its length, and no more."""
     transform = FeatureTransform.from_arrays(head.scaler)
-    d = sum(spec.n_features for spec in head.layer_specs)
+    d = head.n_features
     probes = np.abs(np.random.default_rng(0).normal(size=(4, d)))
     expected = probes / np.linalg.norm(probes, axis=1, keepdims=True)
     found = _apply(transform, probes)
@@ -159,7 +166,7 @@ def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
         If T is not affine (signed square root; row normalisation and then --pca).
     """
     transform = FeatureTransform.from_arrays(head.scaler)
-    d = sum(spec.n_features for spec in head.layer_specs)
+    d = head.n_features
     offset = _apply(transform, np.zeros((1, d)))[0]
     probes = np.abs(np.random.default_rng(0).normal(size=(4, d)))
     expected = _apply(transform, probes)

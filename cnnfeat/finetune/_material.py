@@ -10,6 +10,7 @@ from cnnfeat.errors import DataError
 from cnnfeat.extraction import ArraySink, Extractor, run
 from cnnfeat.finetune._initial import init_from_head, warn_of_images_seen
 from cnnfeat.finetune._inputs import ImageInputs
+from cnnfeat.finetune._listener import Listener
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.finetune._split import FinetuneSplit, draw_readable
 from cnnfeat.image_table import ImageTable
@@ -80,13 +81,14 @@ def read_list(
 
 
 def read_material(
-    image_list: ImageTable, options: FinetuneOptions, world: World
+    image_list: ImageTable, options: FinetuneOptions, world: World, told: Listener
 ) -> Material:
     """Read the network; draw the rows of the images; replace the classifier."""
     # What cannot be read is refused before any image is decoded.
     augmentation = read_augmentation(options.augmentation)
-    if options.init:
-        load_head(options.init)
+    if options.init_file:
+        load_head(options.init_file)
+    told.stage(f"loading {options.model}")
     network = load_network(
         options.model,
         weights=options.weights,
@@ -106,6 +108,7 @@ def read_material(
         for one in (preprocessing, canvas(preprocessing))
     )
     to_train = centre_crops if augmentation.changes_nothing else wide
+    told.stage(f"reading {len(image_list)} images")
     split = draw_readable(
         image_list,
         options,
@@ -127,9 +130,10 @@ def read_material(
     network, classifier = replace_classifier(
         network, classifier, len(split.class_names), generator
     )
-    if options.init:
-        head = init_from_head(network, classifier, options.init, split.class_names)
-        told = f"`init={options.init}`: the head was trained"
-        warn_of_images_seen(head.seen, told, image_list, split)
+    if options.init_file:
+        path = options.init_file
+        head = init_from_head(network, classifier, path, split.class_names)
+        what = f"`init={path}`: the head was trained"
+        warn_of_images_seen(head.seen, what, image_list, split)
     inputs = ImageInputs(network, to_train, centre_crops, augmentation, options.seed)
     return Material(image_list, split, network, classifier, modules, inputs)

@@ -21,6 +21,8 @@ _NO_EFFECT = (
     *("resume", "overwrite", "workers", "cache_mib", "checkpoint_minutes"),
     *("log_path", "curves_path", "tensorboard_dir", "frozen"),
 )
+_VALIDATION_SHARE = 1 / 6
+_ENOUGH_TO_CHOOSE_ON = 12  # training images a class: two of them are held out
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,19 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
     train : str
         `head` (the classifier alone), `last:N` (the last N stages, see
         `network_stages`) or `all`.
-    init : str or None
-        A head file to start the classifier from; None: Gaussian, standard deviation
-        0.01 (Girshick et al. 2013, section 2.3). `interpolate` needs one.
+    init : str
+        What the classifier starts from: `frozen`, a softmax trained on the frozen
+        network's features of the training rows (Kumar et al. 2022, "Fine-tuning can
+        distort pretrained features", section 4: LP-FT); `noise`, Gaussian of standard
+        deviation 0.01 (Girshick et al. 2013, section 2.3); or a head file.
     augment : str or None
         `none`, `light`, `classic` or a file of ranges; None: `none` with
         `train="head"`, so that the frozen part runs once, else `light`.
-    validation : float
+    validation : float or None
         Share of the training rows that chooses the epoch; 0: none, the last is kept.
+        None: 1/6 where classes have 12 training images on average, and with
+        `schedule="plateau"`; else 0, since one or two a class choose by chance, and
+        are needed to train on.
     value_range, pages : str
         See `cnnfeat.images.settle_range` and `take_pages`.
     cache_mib : int
@@ -53,9 +60,9 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
     weights: str = "default"
     weights_seed: int = 0
     train: str = "all"
-    init: str | None = None
+    init: str = "frozen"
     augment: str | None = None
-    validation: float = 1 / 6
+    validation: float | None = None
     value_range: str = AUTO
     pages: str = "first"
     device: str = "auto"
@@ -73,10 +80,22 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
         """What `augment` stands for."""
         return self.augment or ("none" if self.train == "head" else "light")
 
+    def validation_share(self, n_per_class: float) -> float:
+        """Return what `validation` stands for where classes have so many images."""
+        if self.validation is not None:
+            return self.validation
+        chooses = self.schedule == "plateau" or n_per_class >= _ENOUGH_TO_CHOOSE_ON
+        return _VALIDATION_SHARE if chooses else 0.0
+
+    @property
+    def init_file(self) -> str | None:
+        """The head file to start from; None where it is another start."""
+        return None if self.init in ("frozen", "noise") else self.init
+
     @property
     def files_read(self) -> list[str]:
         """What is read beside the images; some names may be no file."""
-        given = (self.weights, self.init, self.splits_file, self.augmentation)
+        given = (self.weights, self.init_file, self.splits_file, self.augmentation)
         return [name for name in given if name]
 
     @property
@@ -127,9 +146,10 @@ def check_options(options: FinetuneOptions, images: Sources, output_path: str) -
         raise OptionError(
             f"`train={options.train}`: expected head, last:N with N from 1, or all"
         )
-    if not 0 <= options.validation < 1:
-        raise OptionError(f"`validation={options.validation:g}`: expected 0 to below 1")
-    if options.schedule == "plateau" and not options.validation:
+    validation = options.validation
+    if validation is not None and not 0 <= validation < 1:
+        raise OptionError(f"`validation={validation:g}`: expected 0 to below 1")
+    if options.schedule == "plateau" and validation == 0:
         raise OptionError(
             "`schedule=plateau` needs a validation part: `validation` above 0"
         )
@@ -138,10 +158,10 @@ def check_options(options: FinetuneOptions, images: Sources, output_path: str) -
             "`batch_norm=train` with `batch_size=1`: the statistics of one image are "
             "its own; use a larger batch or `batch_norm=frozen`"
         )
-    if options.interpolate and not options.init:
+    if options.interpolate and options.init == "noise":
         raise OptionError(
-            f"`interpolate={options.interpolate:g}` needs `init`: averaging with a "
-            "random classifier would undo the training"
+            f"`interpolate={options.interpolate:g}` with `init=noise`: averaging with "
+            "a random classifier would undo the training; leave `init` out"
         )
     options.check_rows()
     # A resumed run adds to its log, and replaces no weights unasked.

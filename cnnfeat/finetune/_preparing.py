@@ -6,7 +6,10 @@ import numpy as np
 import torch
 
 from cnnfeat.extraction import Extractor
+from cnnfeat.finetune._frozen import fit_start
+from cnnfeat.finetune._initial import put_head
 from cnnfeat.finetune._inputs import FeatureInputs, normalized
+from cnnfeat.finetune._listener import Listener
 from cnnfeat.finetune._material import Features, Material
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.heads import MEAN_NORM
@@ -18,18 +21,26 @@ _N_LOOKED_AT = 128  # training images that show what the classifier will read
 
 
 def prepare_run(
-    material: Material, options: FinetuneOptions, world: World
+    material: Material, options: FinetuneOptions, world: World, told: Listener
 ) -> tuple[TrainingRun, Features]:
     """Return what is trained on what, and the frozen features for the comparison."""
     network, classifier, split = material.network, material.classifier, material.split
     tail = _find_tail(material)
     alone = tail is not None and _suffices(material, options)
     features: Features = {}
-    if alone or (options.frozen and world.is_first and len(split.test)):
-        everything = np.concatenate([split.training, split.test])
-        # The comparison's heads read the average over the image.
+    compares = options.frozen and world.is_first and len(split.test) > 0
+    starts = options.init == "frozen" and world.is_first
+    if alone or compares or starts:
+        tested = split.test if alone or compares else split.test[:0]
+        everything = np.concatenate([split.training, tested])
+        told.stage(f"computing frozen features of {len(everything)} images")
+        # Heads read the average over the image.
         pool = "none" if alone else "avg"
         features = material.classifier_inputs(everything, pool)
+    if starts:  # other processes take over the first one's weights
+        told.stage("fitting the frozen head to start from")
+        head = fit_start(features, split, material.image_list, options.seed)
+        put_head(classifier, head, split.class_names, "frozen")
     # Rows are sorted by class: take them from all over.
     some = split.training[:: max(1, len(split.training) // _N_LOOKED_AT)]
     stored = features if alone else material.classifier_inputs(some)

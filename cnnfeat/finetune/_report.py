@@ -1,6 +1,6 @@
 """What a run tells when it has ended: its report, and what the weights file says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +11,7 @@ from cnnfeat.finetune._material import Material
 from cnnfeat.finetune._options import FinetuneOptions
 from cnnfeat.images import fingerprint_images
 from cnnfeat.networks import describe_classifier
+from cnnfeat.report import format_percent
 from cnnfeat.seen import TRAINED_ON
 from cnnfeat.training import TrainingRun, TrainingState
 
@@ -19,7 +20,8 @@ from cnnfeat.training import TrainingRun, TrainingState
 class FinetuneReport:
     """What a run did; `comparison` scores the same held-out rows, frozen ones first.
 
-    `failures` are (path, reason) pairs, `history` one record an epoch.
+    `failures` are (path, reason) pairs, `history` one record an epoch. `note` is a
+    sentence where a frozen head was the better one; else empty.
     """
 
     output: str
@@ -41,6 +43,7 @@ class FinetuneReport:
     history: list[dict[str, Any]]
     comparison: list[dict[str, Any]]
     failures: list[tuple[str, str]]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
@@ -125,4 +128,22 @@ class Ended:
             history=[record.to_dict() for record in history],
             comparison=[asdict(row) for row in self.comparison],
             failures=[(paths[row], why) for row, why in sorted(split.failures.items())],
+            note=which_is_better(self.comparison),
         )
+
+
+def which_is_better(comparison: Sequence[FrozenScore]) -> str:
+    """Return a sentence where a frozen head beats what was fine-tuned, else ""."""
+    if len(comparison) < 2:
+        return ""
+    *frozen, tuned = comparison
+    best = max(frozen, key=lambda row: row.accuracy)
+    if best.accuracy <= tuned.accuracy:
+        return ""
+    kind = best.model.removeprefix("frozen ").lower()
+    found, lost = (format_percent(row.accuracy) for row in (best, tuned))
+    return (
+        f"The {best.model} was better than the {tuned.model} network ({found} % and "
+        f"{lost} % of {tuned.n_images} held-out images): `cnnfeat extract` and "
+        f"`cnnfeat train-{kind}` make it."
+    )

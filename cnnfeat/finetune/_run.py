@@ -6,7 +6,7 @@ end.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnfeat.errors import DataError, OutputError
 from cnnfeat.finetune._frozen import FrozenScore, compare, score_frozen_heads
+from cnnfeat.finetune._listener import Listener
 from cnnfeat.finetune._logs import EpochLog, draw_curves
 from cnnfeat.finetune._material import (
     Features,
@@ -45,8 +46,6 @@ from cnnfeat.training import (
     joined,
 )
 
-# Told as (images trained on, in all, failed).
-Progress = Callable[[int, int, int], None]
 # Said otherwise by other fields of the fingerprint: the same file under another name
 # is the same.
 _MOVABLE = ("weights", "init", "splits_file", "device")
@@ -58,8 +57,7 @@ def finetune_network(
     options: FinetuneOptions | None = None,
     *,
     stdin: Iterable[str] | None = None,
-    progress: Progress | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    listener: Listener | None = None,
     command: str = "",
 ) -> FinetuneReport | None:
     """Fine-tune a network on `images` and write its weights to `output_path`.
@@ -73,10 +71,8 @@ def finetune_network(
     options : FinetuneOptions
     stdin : iterable of str, optional
         Lines of paths for `images="-"`.
-    progress : callable (n_done, n_all, n_failed), optional
-        Called after each batch, with training images seen.
-    on_epoch : callable (EpochRecord), optional
-        Called after each epoch.
+    listener : Listener, optional
+        Told what the run does; of several processes, that of the first.
     command : str
         The command line, kept in the file.
 
@@ -106,22 +102,22 @@ def finetune_network(
     check_options(options, images, output_path)
     started = time.monotonic()
     world = find_world(options.device)
+    told = listener if listener and world.is_first else Listener()
     with _claimed(output_path, options, world.is_first) as part:
+        told.stage("listing the images")
         image_list = read_list(images, options, stdin).grouped_by(options.group)
         refuse_inputs([output_path, *options.logs_written], image_files(image_list))
-        material = read_material(image_list, options, world)
+        material = read_material(image_list, options, world, told)
         checkpoint = Checkpoint(part, _fingerprint(material, options))
         with joined(world, material.network.device):
-            run, features = prepare_run(material, options, world)
-
-            def tell(n_done: int, n_all: int) -> None:
-                if progress and world.is_first:
-                    progress(n_done, n_all, len(material.split.failures))
-
-            state = _train(run, options, checkpoint, tell, on_epoch)
+            run, features = prepare_run(material, options, world, told)
+            told.stage("training")
+            state = _train(run, options, checkpoint, told)
         if not world.is_first:
             return None
+        told.stage(f"scoring {len(material.split.test)} held-out images")
         comparison = _compare(material, options, run, features)
+        told.stage(f"writing {output_path}")
         ended = Ended(material, options, run, state, comparison)
         if options.curves_path:  # before the weights: until then --resume goes on
             draw_curves(state.history, state.best_epoch, options.curves_path)
@@ -163,7 +159,9 @@ def _fingerprint(material: Material, options: FinetuneOptions) -> dict[str, Any]
         "images_sha256": fingerprint_images(table),
         "contents": content_digest(" ".join(contents).encode()),
         "weights_sha256": material.network.weights.sha256,
-        "init_sha256": file_digest(Path(options.init)) if options.init else None,
+        "init_sha256": file_digest(Path(options.init_file))
+        if options.init_file
+        else None,
         "classes": material.split.class_names,
         "n_train": len(material.split.train),
         "device": material.network.device.type,
@@ -175,18 +173,16 @@ def _train(
     run: TrainingRun,
     options: FinetuneOptions,
     checkpoint: Checkpoint,
-    on_step: Callable[[int, int], None],
-    on_epoch: Callable[[EpochRecord], None] | None,
+    listener: Listener,
 ) -> TrainingState:
     """Train to the end; a run that diverged leaves no checkpoint to go on from."""
     with EpochLog(options, run.world.is_first) as log, StopOnSignal() as stop:
 
         def tell(record: EpochRecord) -> None:
             log.add(trainer.history)
-            if on_epoch:
-                on_epoch(record)
+            listener.epoch(record)
 
-        trainer = Trainer(run, checkpoint, stop, on_step, tell)
+        trainer = Trainer(run, checkpoint, stop, listener.step, tell)
         try:
             state = trainer.train(options.resume)
             log.keep(state.history)  # the run before may have ended between the two

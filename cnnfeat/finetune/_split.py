@@ -101,7 +101,8 @@ def _inner_split(
         raise SplitError(
             f"at least two classes with labelled images are needed: {found}"
         )
-    if not options.validation:
+    share = options.validation_share(len(training) / len(counts))
+    if not share:
         return Split(training, _NO_ROWS)
     single = [names[k] for k, n in sorted(counts.items()) if n < 2]
     if single:
@@ -113,6 +114,6 @@ def _inner_split(
     return inner_split(
         image_list,
         training,
-        held_out=options.validation,
+        held_out=share,
         seed=options.seed,
     )

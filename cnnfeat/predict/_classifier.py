@@ -24,7 +24,8 @@ class Classifier:
     """What turns images into class scores: an extractor, and what follows it.
 
     `layers` are the extractor's, in the order of the columns of (m, d) features, which
-    `scores` turns into (m, k); `seen` are the images it was trained on.
+    `scores` turns into (m, k); `seen` are the images it was trained on. `layer` and `C`
+    are a head's.
     """
 
     extractor: extraction.Extractor
@@ -36,6 +37,8 @@ class Classifier:
     seen: SeenImages
     decoder: str = "pil"
     value_range: str = AUTO
+    layer: str = ""
+    C: float | None = None
     trained_engine: str = ""
 
 
@@ -108,6 +111,8 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         seen=head.seen | SeenImages.of_weights(network.weights.metadata),
         decoder=told.get("decoder", "pil"),
         value_range=told.get("range", FULL),
+        layer=head.layer,
+        C=head.hyperparameters.get("C"),
         trained_engine=told.get("engine", ""),
     )
 

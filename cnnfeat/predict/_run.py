@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,21 +37,22 @@ from cnnfeat.suffixes import IMAGES, TABLES, suffix_of
 Progress = Callable[[int, int, int], None]
 
 
-class _PredictionSink:
-    """A Sink that keeps the best classes of each image, and nothing of its features."""
+class _ScoreSink:
+    """A Sink that hands on the class scores of each batch, and keeps no features.
 
-    def __init__(self, classifier: Classifier, paths: Sequence[str], top: int) -> None:
-        self.predictions: list[Prediction] = []
+    Parameters
+    ----------
+    classifier : Classifier
+    paths : sequence of str
+        Of all images.
+    """
+
+    def __init__(self, classifier: Classifier, paths: Sequence[str]) -> None:
+        self.rows_done = 0
         self.n_failed = 0
         self.digests: list[str] = []
         self._classifier = classifier
         self._paths = paths
-        self._top = top
-
-    @property
-    def rows_done(self) -> int:
-        """Images predicted so far."""
-        return len(self.predictions)
 
     def write(
         self,
@@ -67,22 +69,41 @@ class _PredictionSink:
             axis=1,
         )
         scores = self._classifier.scores(X)
-        paths = self._paths[start : start + m]
-        for path, row, error in zip(paths, scores, errors, strict=True):
-            self.predictions.append(self._predict(path, row, error))
-        self.n_failed += sum(map(bool, errors))
+        bad = np.flatnonzero(ok & ~np.isfinite(scores).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"{self._paths[start + int(bad[0])]}: its scores are not finite; the "
+                "weights are damaged"
+            )
+        self._keep(scores, ok, errors)
+        self.rows_done = start + m
+        self.n_failed += int(m - np.count_nonzero(ok))
         self.digests += digests
 
     def commit(self) -> None:
-        """Do nothing: the predictions are written when all are there."""
+        """Do nothing: what comes of the scores is written when all are there."""
+
+    def _keep(self, scores: np.ndarray, ok: np.ndarray, errors: Sequence[str]) -> None:
+        """Take the scores (m, k) of the next m rows; those not ok mean nothing."""
+        raise NotImplementedError
+
+
+class _PredictionSink(_ScoreSink):
+    """Keeps the best classes of each image."""
+
+    def __init__(self, classifier: Classifier, paths: Sequence[str], top: int) -> None:
+        super().__init__(classifier, paths)
+        self.predictions: list[Prediction] = []
+        self._top = top
+
+    def _keep(self, scores: np.ndarray, ok: np.ndarray, errors: Sequence[str]) -> None:
+        paths = self._paths[self.rows_done :]
+        for path, row, error in zip(paths, scores, errors, strict=False):
+            self.predictions.append(self._predict(path, row, error))
 
     def _predict(self, path: str, scores: np.ndarray, error: str) -> Prediction:
         if error:
             return Prediction(path, (), (), error)
-        if not np.isfinite(scores).all():
-            raise DataError(
-                f"{path}: its scores are not finite; the weights are damaged"
-            )
         best = np.argsort(-scores, kind="stable")[: self._top]
         names = self._classifier.class_names
         return Prediction(
@@ -90,6 +111,47 @@ class _PredictionSink:
             labels=tuple(names[k] for k in best),
             scores=tuple(float(scores[k]) for k in best),
         )
+
+
+class _MatrixSink(_ScoreSink):
+    """Keeps all scores of all images."""
+
+    def __init__(self, classifier: Classifier, paths: Sequence[str]) -> None:
+        super().__init__(classifier, paths)
+        self.scores = np.zeros((len(paths), len(classifier.class_names)))
+        self.ok = np.zeros(len(paths), dtype=bool)
+
+    def _keep(self, scores: np.ndarray, ok: np.ndarray, errors: Sequence[str]) -> None:
+        rows = slice(self.rows_done, self.rows_done + len(ok))
+        self.scores[rows], self.ok[rows] = scores, ok
+
+
+def score_images(
+    classifier: Classifier,
+    image_list: ImageTable,
+    options: PredictOptions,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, ImageTable]:
+    """Return the class scores of images, computed as `predict_images` does.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        From `read_classifier`, its extractor open.
+    image_list : ImageTable
+    options : PredictOptions
+    progress : callable (n_done, n_images, n_failed), optional
+
+    Returns
+    -------
+    scores : ndarray of shape (n_images, n_classes), dtype=float64
+        Probabilities, or decision values of an SVM; zeros where an image failed.
+    image_list : ImageTable
+        With the digests of the images, and not `ok` where one failed.
+    """
+    sink = _MatrixSink(classifier, image_list.paths)
+    _run(classifier, image_list, options, sink, progress)
+    return sink.scores, replace(image_list.with_digests(sink.digests), ok=sink.ok)
 
 
 def predict_images(
@@ -155,11 +217,11 @@ def _predict(
     image_list = _images_to_classify(take_pages(listed, options.pages), options)
     refuse_inputs(outputs, image_files(image_list))
     classifier = read_classifier(model_path, options)
-    image_list = settle_range(image_list, classifier.value_range)
     with classifier.extractor:
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
-        sink = _PredictionSink(classifier, _as_named(images, image_list), options.top)
-        _predict_all(sink, classifier, image_list, options, progress)
+        paths = _as_named(images, image_list)
+        sink = _PredictionSink(classifier, paths, options.top)
+        _run(classifier, image_list, options, sink, progress)
     failures = {k: one.error for k, one in enumerate(sink.predictions) if one.error}
     refuse_too_many_failed(image_list, failures, len(image_list))
     # Only now: who has seen an image is known by its content.
@@ -208,16 +270,19 @@ def _images_to_classify(image_list: ImageTable, options: PredictOptions) -> Imag
     return image_list.take(split.test)
 
 
-def _predict_all(
-    sink: _PredictionSink,
+def _run(
     classifier: Classifier,
     image_list: ImageTable,
     options: PredictOptions,
+    sink: _ScoreSink,
     progress: Progress | None,
 ) -> None:
+    """Take all images through the classifier's network and into the sink."""
     extractor = classifier.extractor
     source = extractor.source(
-        image_list, workers=options.workers, decoder=classifier.decoder
+        settle_range(image_list, classifier.value_range),
+        workers=options.workers,
+        decoder=classifier.decoder,
     )
     extractor.plan(source)
     if classifier.trained_engine not in ("", extractor.engine):

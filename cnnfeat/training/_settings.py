@@ -31,6 +31,9 @@ class TrainingSettings:
         Share of the weights the run started from in those it returns, the rest being
         the trained ones: 0 to below 1 (WiSE-FT: Wortsman et al. 2022, "Robust
         fine-tuning of zero-shot models", section 3).
+    class_weights : str
+        `none`, or `balanced`: in the loss an image of a class of n_c counts
+        n / (k n_c), n images and k classes in all.
     patience : int
         Epochs without a better validation accuracy before the run stops; 0: never.
     checkpoint_minutes : float
@@ -48,6 +51,7 @@ class TrainingSettings:
     plateau_epochs: int = 3
     dropout: float = 0.0
     label_smoothing: float = 0.0
+    class_weights: str = "none"
     clip_norm: float | None = None
     batch_norm: str = "auto"
     precision: str = "fp32"

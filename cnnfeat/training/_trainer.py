@@ -93,8 +93,9 @@ class Trainer:
         Written after each epoch, inside long ones, and when the run is stopped.
     stop : StopOnSignal
         Looked at after each step.
-    on_step : callable (n_done, n_all)
-        Told the training images seen, of all epochs.
+    on_step : callable (n_done, n_all, loss)
+        Told the training images seen, of all epochs, and the mean loss of the epoch so
+        far; None where a GPU would have to be waited for.
     on_epoch : callable (EpochRecord)
         Told of each epoch.
     """
@@ -104,7 +105,7 @@ class Trainer:
         run: TrainingRun,
         checkpoint: Checkpoint,
         stop: StopOnSignal,
-        on_step: Callable[[int, int], None],
+        on_step: Callable[[int, int, float | None], None],
         on_epoch: Callable[[EpochRecord], None],
     ) -> None:
         self._run, self._settings, self._world = run, run.settings, run.world
@@ -123,12 +124,22 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(run.device.type, enabled=needs_scaling)
         self._at = TrainingState()
         self._loss = torch.zeros((), device=run.device, dtype=torch.float64)
+        self._class_weights = self._weights_of_classes()
         self._saved_at = time.monotonic()
 
     @property
     def history(self) -> list[EpochRecord]:
         """The epochs so far, those before a resumed run among them."""
         return self._at.history
+
+    def _weights_of_classes(self) -> torch.Tensor | None:
+        """Return weights (k,) whose mean over the training images is 1; None: equal."""
+        if self._settings.class_weights == "none":
+            return None
+        run = self._run
+        counts = np.bincount(run.y[run.train], minlength=run.n_classes)
+        weights = len(run.train) / (run.n_classes * np.maximum(counts, 1))
+        return torch.tensor(weights, dtype=torch.float32, device=run.device)
 
     def train(self, resume: bool = False) -> TrainingState:
         """Train to the end and load the best weights; return where that was.
@@ -184,16 +195,31 @@ class Trainer:
         for batch, rows, images in zip(left, mine, inputs, strict=True):
             self._loss += self._step(images, rows, len(batch))
             at.step += 1
-            if at.step % _STEPS_BETWEEN_CHECKS == 0 or at.step == self._n_batches:
-                check_finite(float(self._loss), at.epoch + 1, self._settings)
-            n_done = at.epoch * len(run.train) + sum(map(len, batches[: at.step]))
-            self._on_step(n_done, self._settings.epochs * len(run.train))
+            n_seen = sum(map(len, batches[: at.step]))
+            self._tell_step(n_seen)
             if at.step < self._n_batches and self._is_time():
                 self._save()
             self._obey()
         run.trained.set_training(False)
         seconds = time.monotonic() - started
         self._end_epoch(seconds, (len(run.train) - n_before) / max(seconds, 1e-9))
+
+    def _tell_step(self, n_seen: int) -> None:
+        """Tell how far the run is; look at the loss where that costs nothing much.
+
+        Parameters
+        ----------
+        n_seen : int
+            Training images of this epoch, over all processes.
+        """
+        run, at, loss = self._run, self._at, None
+        is_due = at.step % _STEPS_BETWEEN_CHECKS == 0 or at.step == self._n_batches
+        if is_due or run.device.type == "cpu":
+            total = at.loss_sum + float(self._loss)
+            check_finite(total, at.epoch + 1, self._settings)
+            loss = total * self._world.size / max(n_seen, 1)
+        n_done = at.epoch * len(run.train) + n_seen
+        self._on_step(n_done, self._settings.epochs * len(run.train), loss)
 
     def _step(
         self, images: torch.Tensor, rows: np.ndarray, n_batch: int
@@ -211,6 +237,7 @@ class Trainer:
             loss = F.cross_entropy(
                 self._model(images),
                 labels,
+                weight=self._class_weights,
                 reduction="sum",
                 label_smoothing=settings.label_smoothing,
             )

@@ -14,6 +14,8 @@ from cnnfeat.cli.options.parsing import (
 
 features_arg = click.argument("features_path", metavar="FEATURES.h5", type=click.Path())
 head_arg = click.argument("head_path", metavar="HEAD.h5", type=click.Path())
+model_arg = click.argument("model_path", metavar="HEAD.h5|WEIGHTS", type=click.Path())
+scored_arg = click.argument("scored", metavar="FEATURES.h5|IMAGES", type=click.Path())
 file_arg = click.argument("file_path", metavar="FILE", type=click.Path())
 
 overwrite_opt = click.option(

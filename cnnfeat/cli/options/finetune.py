@@ -39,10 +39,11 @@ trained_part_opt = click.option(
 init_opt = click.option(
     "--init",
     type=click.Path(),
-    default=None,
-    metavar="HEAD.h5",
-    help="Start the classifier from a trained head.  [default: Gaussian noise of "
-    "standard deviation 0.01]",
+    default=FinetuneOptions.init,
+    show_default=True,
+    metavar="frozen|noise|HEAD.h5",
+    help="What the classifier starts from: a softmax on the frozen features of the "
+    "training images, Gaussian noise of standard deviation 0.01, or a head file.",
 )
 interpolate_opt = click.option(
     "--interpolate",
@@ -53,7 +54,7 @@ interpolate_opt = click.option(
     show_default=True,
     metavar="SHARE",
     help="Share of the weights started from in the result, interpolated with the "
-    "trained ones (WiSE-FT); needs --init.",
+    "trained ones (WiSE-FT); not with --init noise.",
 )
 epochs_opt = click.option(
     "--epochs",
@@ -143,6 +144,13 @@ label_smoothing_opt = click.option(
     metavar="SHARE",
     help="Share of each label spread over all classes.",
 )
+class_weights_opt = click.option(
+    "--class-weights",
+    type=click.Choice(["none", "balanced"]),
+    default=FinetuneOptions.class_weights,
+    show_default=True,
+    help="balanced: in the loss small classes count as much as large ones.",
+)
 clip_norm_opt = click.option(
     "--clip-norm",
     type=click.FloatRange(min=0, min_open=True),
@@ -167,10 +175,10 @@ augment_opt = click.option(
 validation_opt = click.option(
     "--validation",
     type=click.FloatRange(min=0, max=1, max_open=True),
-    default=FinetuneOptions.validation,
-    show_default="1/6",
+    default=None,
     metavar="SHARE",
-    help="Share of the training images used to choose the epoch; 0: keep the last.",
+    help="Share of the training images used to choose the epoch; 0: keep the last.  "
+    "[default: 1/6 where classes have 12 training images on average, else 0]",
 )
 patience_opt = click.option(
     "--patience",
@@ -274,6 +282,7 @@ finetuning_opts = compose(
         optimizer_opt,
         weight_decay_opt,
         label_smoothing_opt,
+        class_weights_opt,
         clip_norm_opt,
     ),
     grouped(

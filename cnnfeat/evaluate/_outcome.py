@@ -1,0 +1,196 @@
+"""What an evaluation found, and what is written of it: the same for heads and networks.
+
+Joins `metrics` and, for what is drawn, `report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnfeat import images, report, suffixes
+from cnnfeat.image_table import ImageTable
+from cnnfeat.metrics import Scores, best_two, evaluate_scores, wilson_interval
+from cnnfeat.outputs import check_suffix, write_output
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """How good a head is on some rows; accuracies are fractions.
+
+    `n_classes` counts the classes of the images scored, `n_known_classes` those that
+    the head knows. `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
+    `left_out` says why `n_left_out` images are not scored; `rows` which ones are:
+    "heldout", those not trained on, or "all" that can be. A fine-tuned network has no
+    `layer`, "", and no `C`, None.
+    """
+
+    n_images: int
+    n_classes: int
+    n_known_classes: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    top_5_accuracy: float
+    mean_per_class_accuracy: float
+    n_left_out: int
+    left_out: dict[str, int]
+    rows: str
+    kind: str
+    layer: str
+    C: float | None
+    per_class_accuracy: dict[str, float]
+    per_class_images: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return asdict(self)
+
+    def classes_csv(self) -> str:
+        """Return class, images scored and accuracy as CSV, in the head's order."""
+        rows = [
+            {"class": name, "n_images": self.per_class_images[name], "accuracy": value}
+            for name, value in self.per_class_accuracy.items()
+        ]
+        return report.Table(rows).to_csv()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOutputs:
+    """What is written beside the report, and where; None for nothing.
+
+    Attributes
+    ----------
+    confusion_path : str, optional
+        Where to draw the confusion matrix: `.png`, `.svg` or `.pdf`.
+    predictions_path : str, optional
+        Where to list the predictions, as CSV.
+    mistakes_path : str, optional
+        Where to draw the images that are taken for another class.
+    """
+
+    confusion_path: str | None = None
+    predictions_path: str | None = None
+    mistakes_path: str | None = None
+
+    @property
+    def paths(self) -> list[str]:
+        """Those that are asked for."""
+        asked = (self.confusion_path, self.predictions_path, self.mistakes_path)
+        return [path for path in asked if path]
+
+    def check_suffixes(self) -> None:
+        """Raise OptionError where an output ends in what is not written."""
+        for path in (self.confusion_path, self.mistakes_path):
+            if path:
+                check_suffix(path, suffixes.PICTURES)
+        if self.predictions_path:
+            check_suffix(self.predictions_path, suffixes.TABLES)
+
+    def write(self, found: Evaluated) -> None:
+        """Write them; their places are claimed."""
+        predictions = found.predictions
+        if self.predictions_path:
+            text = report.Table(predictions.rows()).to_csv()
+            write_output(self.predictions_path, text.encode("utf-8"), overwrite=True)
+        if self.mistakes_path:
+            sheet = report.plot_mistakes(predictions, found.read)
+            report.save_figure(sheet, self.mistakes_path)
+        if self.confusion_path:
+            matrix = found.scores.confusion
+            drawn = report.plot_confusion_matrix(matrix, predictions.class_names)
+            report.save_figure(drawn, self.confusion_path)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What is said of the scored rows; `read` gives a small image of each."""
+
+    told: EvaluationReport
+    scores: Scores
+    predictions: report.Predictions
+    read: Callable[[int], np.ndarray | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Rows to score (int64, ascending), which ones they are, and why no others."""
+
+    rows: np.ndarray
+    which: str
+    left_out: dict[str, int]
+
+
+def class_indices(class_names: tuple[str, ...], table: ImageTable) -> np.ndarray:
+    """Return each row's class as an index into `class_names`; -1 where it is none."""
+    index = {name: k for k, name in enumerate(class_names)}
+    # The last entry serves label -1, which indexes from the end.
+    lookup = np.array([index.get(name, -1) for name in table.class_names] + [-1])
+    return lookup[table.labels]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is scored, as the report calls it."""
+
+    kind: str
+    layer: str
+    C: float | None
+    class_names: tuple[str, ...]
+
+    def evaluate(
+        self, scores: np.ndarray, y: np.ndarray, chosen: Chosen, table: ImageTable
+    ) -> Evaluated:
+        """Return what the scores (m, k) say of the rows chosen, of classes y (m,).
+
+        Probabilities, or decision values of an SVM.
+        """
+        result = evaluate_scores(scores, y, len(self.class_names))
+        predictions = report.Predictions(
+            tuple(table.paths[row] for row in chosen.rows),
+            self.class_names,
+            y,
+            *best_two(scores),
+            score="score" if self.kind == "svm" else "probability",
+        )
+        read = images.thumbnail_reader(table)
+
+        def read_scored(position: int) -> np.ndarray | None:
+            return read(int(chosen.rows[position]))
+
+        told = _make_report(self, result, chosen)
+        return Evaluated(told, result, predictions, read_scored)
+
+
+def _make_report(what: Scored, result: Scores, chosen: Chosen) -> EvaluationReport:
+    """Return the report of what was scored on which images."""
+    n_correct = int(np.trace(result.confusion))
+    names = what.class_names
+    per_class = {
+        name: value
+        for name, value in zip(names, result.per_class_accuracy.tolist(), strict=True)
+        if value == value  # no image of the others is scored
+    }
+    return EvaluationReport(
+        n_images=result.n_images,
+        n_classes=len(per_class),
+        n_known_classes=len(names),
+        accuracy=result.accuracy,
+        accuracy_interval=wilson_interval(n_correct, result.n_images),
+        top_5_accuracy=result.top_5_accuracy,
+        mean_per_class_accuracy=result.mean_per_class_accuracy,
+        n_left_out=sum(chosen.left_out.values()),
+        left_out=chosen.left_out,
+        rows=chosen.which,
+        kind=what.kind,
+        layer=what.layer,
+        C=what.C,
+        per_class_accuracy=per_class,
+        per_class_images={
+            name: int(count)
+            for name, count in zip(names, result.confusion.sum(axis=1), strict=True)
+            if name in per_class
+        },
+    )
