@@ -96,8 +96,12 @@ def test_a_plate_is_never_on_both_sides(features, tmp_path):
     ]
     assert sorted(tested) == [[0], [1], [2], [3]]
     for one in split_set["splits"]:
-        for a, b in (("train", "test"), ("inner_train", "validation")):
-            assert not {plates[row] for row in one[a]} & {plates[row] for row in one[b]}
+        assert not {plates[row] for row in one["train"]} & {
+            plates[row] for row in one["test"]
+        }
+        for held in one["folds"]:
+            rest = set(one["train"]) - set(held)
+            assert not {plates[row] for row in held} & {plates[row] for row in rest}
     assert "no column 'plate'" in refused(
         "train-svm", features, "-o", head, *grouped[:1], "plate", "--overwrite"
     )
