@@ -76,22 +76,24 @@ class Row:
     def ahead(self):
         return self.mean("ours") - self.mean("scikit-learn")
 
-    def cells(self):
+    def cells(self, rules):
         yield from (self.layer, self.head, str(self.n_classes), str(self.per_class))
-        for rule in RULES:
-            values = 100 * np.array(self.accuracy.get(rule, [np.nan]))
+        for rule in rules:
+            values = 100 * np.array(self.accuracy[rule])
             yield f"{values.mean():.1f} ± {values.std(ddof=len(values) > 1):.1f}"
         yield f"{self.ahead:+.1f}"
-        for rule in ("ours", "scikit-learn"):
-            yield f"{np.median(self.C.get(rule, [np.nan])):g}"
-        for rule in ("ours", "scikit-learn"):
-            yield f"{np.mean(self.seconds.get(rule, [np.nan])):.2f}"
+        for rule in rules:
+            yield f"{np.median(self.C[rule]):g}"
+        for rule in rules:
+            yield f"{np.mean(self.seconds[rule]):.2f}"
 
 
-HEAD = (
-    *("layer", "head", "classes", "a class", *RULES, "ours − scikit-learn"),
-    *("C, ours", "C, scikit-learn", "CPU s, ours", "CPU s, scikit-learn"),
-)
+def heading(rules):
+    return (
+        *("layer", "head", "classes", "a class", *rules, "ours − scikit-learn"),
+        *(f"C, {rule}" for rule in rules),
+        *(f"CPU s, {rule}" for rule in rules),
+    )
 
 
 class Peer:
@@ -211,15 +213,16 @@ def main():
     # scikit-learn tells of fits at large C that did not converge, and of its own plans.
     warnings.simplefilter("ignore")
     peer = Peer(options.peer)
-    print("| " + " | ".join(HEAD) + " |")
-    print("|" + "---|" * 2 + "--:|" * (len(HEAD) - 2), flush=True)
+    head = heading(options.rules)
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * 2 + "--:|" * (len(head) - 2), flush=True)
     rows = []
     for path in options.features:
         for row in rows_of(path, options, peer):
             rows.append(row)
-            print("| " + " | ".join(row.cells()) + " |", flush=True)
+            print("| " + " | ".join(row.cells(options.rules)) + " |", flush=True)
     means = ", ".join(
-        f"{rule} {np.mean([r.mean(rule) for r in rows]):.2f}" for rule in RULES
+        f"{rule} {np.mean([r.mean(rule) for r in rows]):.2f}" for rule in options.rules
     )
     ahead = [row.ahead for row in rows]
     print(

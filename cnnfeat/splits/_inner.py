@@ -212,29 +212,15 @@ def _held_of_classes(
 def _held_of_groups(
     labels: np.ndarray, groups: np.ndarray, n_folds: int, stream: str
 ) -> list[np.ndarray]:
-    """Return which places of labels and groups (n,) each fold holds out, sorted.
-
-    The largest groups first, each goes where its classes have fewest rows yet.
-    """
-    names, group = np.unique(groups, return_inverse=True)
-    classes, label = np.unique(labels, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)), np.int64)
-    np.add.at(counts, (group, label), 1)
-    keys = [shuffle_key(stream, str(name), "") for name in names.tolist()]
-    order = sorted(range(len(names)), key=lambda g: (-int(counts[g].sum()), keys[g]))
-    filled = np.zeros((n_folds, len(classes)), np.int64)
-    fold_of = np.zeros(len(names), np.int64)
-    for g in order:
-        crowded = filled @ counts[g]
-        fold_of[g] = np.lexsort((filled.sum(1), crowded))[0]
-        filled[fold_of[g]] += counts[g]
+    """Return which places of labels and groups (n,) each fold holds out, sorted."""
+    fold_of = Groups.of(labels, groups, stream).folds(n_folds)
     held = []
     for fold in range(n_folds):
-        inside = fold_of == fold
         # Groups of a class that would have nothing left to train on stay there.
-        lost = counts[inside].sum(0) == counts.sum(0)
-        inside &= ~(counts[:, lost] > 0).any(1)
-        held.append(np.flatnonzero(inside[group]))
+        lost = np.setdiff1d(labels, labels[fold_of != fold])
+        needed = groups[np.isin(labels, lost)]
+        inside = (fold_of == fold) & ~np.isin(groups, needed)
+        held.append(np.flatnonzero(inside))
     return held
 
 
