@@ -15,7 +15,7 @@ from torchvision.models import VisionTransformer
 from cnnfeat.cli.main import cli
 from cnnfeat.describe import describe_file
 from cnnfeat.errors import CnnfeatWarning, LayerError, ProvenanceError
-from cnnfeat.evaluate import evaluate_head
+from cnnfeat.evaluate import EvaluationOutputs, evaluate_head
 from cnnfeat.extract import ExtractOptions, extract_arrays, extract_features
 from cnnfeat.extraction import Extractor
 from cnnfeat.images import Preprocessing
@@ -241,7 +241,8 @@ def test_heads_on_tokens_predict_as_they_are_evaluated(colour_dir, tmp_path):
     )
     train_head(features, head, TrainOptions(train_per_class=4))
     table = tmp_path / "p.csv"
-    evaluate_head(head, features, predictions_path=str(table))
+    outputs = EvaluationOutputs(predictions_path=str(table))
+    evaluate_head(head, features, outputs=outputs)
     with table.open() as lines:
         expected = {row["path"]: row["predicted"] for row in csv.DictReader(lines)}
     with pytest.warns(CnnfeatWarning, match="was trained on"):
