@@ -81,7 +81,7 @@ def _on_page(
         pictures[f"{name}.png"],
         drawn.caption,
         drawn.caption,
-        has_images=name == "confused_pairs",
+        has_images=name in ("confused_pairs", "mistakes"),
         files=files,
     )
 
