@@ -317,9 +317,42 @@ def flags():
     }
 
 
+# Options that have no entry yet; none is to be added.
+WITHOUT = {
+    "benchmark": (
+        "--folds --group --label-column --labels --path-column --root "
+        "--sep --skip-small --test-share"
+    ),
+    "evaluate": (
+        "--label-column --labels --mistakes --path-column --per-class --root --sep"
+    ),
+    "extract": "--label-column --path-column --root --sep",
+    "finetune": (
+        "--group --label-column --path-column --root --sep --skip-small --test-share"
+    ),
+    "predict": (
+        "--label-column --path-column --root --sep --split-index --splits-file"
+    ),
+    "splits": (
+        "--folds --group --label-column --labels --path-column --root "
+        "--sep --skip-small --test-share"
+    ),
+    "train-softmax": (
+        "--group --label-column --labels --path-column --root --sep "
+        "--skip-small --split-index --splits-file --test-share"
+    ),
+    "train-svm": (
+        "--group --label-column --labels --path-column --root --sep "
+        "--skip-small --split-index --splits-file --test-share"
+    ),
+}
+
+
 def test_every_option_is_run():
     listed = {(name, flag) for name, options in OPTIONS.items() for flag in options}
-    assert sorted(flags() - listed) == []
+    without = {(name, flag) for name in WITHOUT for flag in WITHOUT[name].split()}
+    assert sorted(flags() - listed - without) == []
+    assert not without & listed
     assert sorted(listed - flags()) == []
 
 

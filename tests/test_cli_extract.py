@@ -122,7 +122,7 @@ def test_a_missing_root_is_named(tmp_path):
     """A manifest that was moved away from its images."""
     (tmp_path / "list.csv").write_text("path\na.png\nb.png\n")
     result = run(tmp_path / "list.csv", "-o", tmp_path / "f.h5", *FIRST_BLOCK)
-    failed(result, f"none of the 2 images under {tmp_path}", "a.png", "no such file")
+    failed(result, f"none of the 2 images under {tmp_path}", "a.png", "give --root DIR")
     assert os.listdir(tmp_path) == ["list.csv"]
 
 

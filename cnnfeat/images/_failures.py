@@ -25,9 +25,11 @@ def refuse_too_many_failed(
     row = min(failures)
     first = f"the first is {table.paths[row]}: {failures[row]}"
     if n_failed == len(table):
+        are_gone = all(why.endswith("no such file") for why in failures.values())
+        cure = "; where they lie elsewhere, give `root=DIR`" if are_gone else ""
         raise InputError(
             f"none of the {n_failed} images under {table.root} can be read, and "
-            f"nothing is written; {first}"
+            f"nothing is written; {first}{cure}"
         )
     raise InputError(
         f"{n_failed} of the {len(table)} images under {table.root} cannot be read, "
