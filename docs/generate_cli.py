@@ -53,8 +53,8 @@ A flag means the same in every command. These few name different things of one k
 | `--layer` | `train-svm`, `train-softmax` | a layer of the file; a+b joins several |
 | `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
 | `--model` | `extract`, `layers`, `finetune` | the network to load |
-| `--model` | `predict` | the network of a weights file that names none |
-| `--batch-size` | `extract`, `predict` | images in one forward pass |
+| `--model` | `evaluate`, `predict` | the network of a weights file that names none |
+| `--batch-size` | `evaluate`, `extract`, `predict` | images in one forward pass |
 | `--batch-size` | `finetune` | images in one training step |
 | `--dropout` | `train-svm`, `train-softmax`, `benchmark` | share of features left out |
 | `--dropout` | `finetune` | rate of the network's dropout layers |

@@ -120,7 +120,8 @@ def test_verbose_tells_the_side_of_every_fit(colour_dir, tmp_path):
     assert run("extract", colour_dir, "-o", features, *FIRST_BLOCK).exit_code == 0
     result = run("benchmark", features, *DRAWN, "--verbose")
     (row,) = json.loads(result.stdout)["rows"]
-    lines = result.stderr.splitlines()
+    *lines, in_all = result.stderr.splitlines()
+    assert in_all.endswith(" s in all")
     assert len(lines) == 2
     for index, line in enumerate(lines):
         assert f"{row['name']}, split {index}: 12 rows, C = 1: solved on the" in line

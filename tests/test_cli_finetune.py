@@ -33,10 +33,10 @@ def done(*arguments):
     return json.loads(result.stdout), result.stderr
 
 
-def refused(*arguments):
+def refused(*arguments, status=1):
     """Run a command that has to fail with one line; return the line."""
     result = invoke(*arguments)
-    assert result.exit_code == 1 and result.stdout == "", result.output
+    assert result.exit_code == status and result.stdout == "", result.output
     (line,) = result.stderr.splitlines()
     return line
 
@@ -197,8 +197,9 @@ def test_an_output_that_cannot_be_written_is_one_line(colour_dir, tmp_path):
     where = tmp_path / "missing" / "w.safetensors"
     line = refused("finetune", colour_dir, "-o", where, *TINY_RUN, *RANDOM)
     assert "missing" in line
-    line = refused("finetune", colour_dir, "-o", tmp_path / "w.onnx", *TINY_RUN)
-    assert ".safetensors or .pth" in line
+    wrong = (colour_dir, "-o", tmp_path / "w.onnx")
+    line = refused("finetune", *wrong, *TINY_RUN, status=2)
+    assert ".pth or .safetensors" in line
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -231,7 +232,7 @@ def test_last_99_counts_the_stages(colour_dir, tmp_path):
 def test_interpolation_needs_a_start_by_its_old_name_too(colour_dir, tmp_path, name):
     output = tmp_path / "w.safetensors"
     start = (*TINY_RUN, "--init", "noise")
-    line = refused("finetune", colour_dir, "-o", output, *start, name, 0.5)
+    line = refused("finetune", colour_dir, "-o", output, *start, name, 0.5, status=2)
     assert "--interpolate 0.5 with --init noise" in line
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from cnnfeat.cli.command import environment_name, flag_of
 from cnnfeat.cli.main import COMMANDS, cli
-from cnnfeat.errors import CnnfeatError, CnnfeatWarning, SplitError
+from cnnfeat.errors import CnnfeatError, CnnfeatWarning, OptionError
 from cnnfeat.store import open_features
 from cnnfeat.train import TrainOptions, train_head
 
@@ -143,7 +143,7 @@ def test_errors_speak_of_arguments_in_python_and_of_options_in_a_shell(
     colour_features, tmp_path
 ):
     options = TrainOptions(test_per_class=3)
-    with pytest.raises(SplitError) as caught:
+    with pytest.raises(OptionError) as caught:
         train_head(str(colour_features), str(tmp_path / "h.h5"), options)
     assert "`test_per_class`" in str(caught.value)
     assert "--" not in str(caught.value)
@@ -151,7 +151,7 @@ def test_errors_speak_of_arguments_in_python_and_of_options_in_a_shell(
         *("train-svm", colour_features, "-o", tmp_path / "h.h5"),
         *("--test-per-class", 3),
     )
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--test-per-class draws from the rows that --train-per-class" in (
         result.stderr
     )

@@ -28,7 +28,8 @@ CLASSES = (
 
 
 def run(*arguments, status=0):
-    result = CliRunner().invoke(cli, list(map(str, arguments)))
+    # Wide enough that no list of names is cut.
+    result = CliRunner(env={"COLUMNS": "500"}).invoke(cli, list(map(str, arguments)))
     where = (arguments, result.output, result.exception)
     assert isinstance(result.exception, SystemExit | None), where
     assert result.exit_code == status, where
@@ -126,11 +127,11 @@ def test_a_report_shows_names_as_text(made, tmp_path):
     run("benchmark", made / "f.h5", *draw, "--report", tmp_path / "r")
     page = Tags()
     page.feed((tmp_path / "r" / "index.html").read_text())
-    assert "script" not in page.found
+    assert page.found.count("script") == 1  # its own, which sorts tables
     for path in sorted((tmp_path / "r").iterdir()):
         if path.suffix in (".html", ".md"):
             text = path.read_text()
-            assert "<script>" not in text
+            assert "<script>alert" not in text
             assert not any(c in text for c in "\x1b\x07\u202e")
         if path.suffix == ".csv":
             read_csv(path.read_text())
@@ -179,7 +180,9 @@ def test_a_name_too_long_is_one_line_in_every_command(made, tmp_path):
         ("finetune", made / "images", "-o", tmp_path / "w.pth", "--augment", ranges),
         ("download", "caltech101", long),
     ):
-        result = run(*arguments, status=1)
+        # What `finetune` is doing comes before what it cannot do.
+        quiet = ("--quiet",) * (arguments[0] == "finetune")
+        result = run(*arguments, *quiet, status=1)
         lines = result.stderr.splitlines()
         assert lines[-1].startswith("cnnfeat: "), arguments
         assert len([line for line in lines if "warning" not in line]) == 1, arguments

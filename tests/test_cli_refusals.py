@@ -36,8 +36,8 @@ CONTRADICTIONS = {
     "train-svm f.h5 -o h.h5 --test-per-class 2": "give both",
     "benchmark f.h5 --protocol caltech": "nearest: caltech",
     "finetune i -o w.pth --schedule plateau --validation 0": "--validation above 0",
-    "finetune i -o w.pth --interpolate 0.5": "needs --init",
-    "finetune i -o w.pth --splits-file s --train-per-class 2": "leave --train-per",
+    "finetune i -o w.pth --interpolate 0.5 --init noise": "leave --init out",
+    "finetune i -o w.pth --splits-file s --train-per-class 2": "does not go with it",
     "finetune i -o w.pth --batch-norm train --batch-size 1": "--batch-norm frozen",
 }
 OF_FEATURES = {
@@ -155,7 +155,7 @@ VERBS = {
     "train-svm f.h5 -o h.h5": ("train.train_head", "fewer or smaller layers"),
     "train-softmax f.h5 -o h.h5": ("train.train_head", "fewer or smaller layers"),
     "benchmark f.h5": ("benchmark.run_benchmark", "--memory-mib 1000"),
-    "evaluate h.h5 f.h5": ("evaluate.evaluate_head", "--pool avg"),
+    "evaluate h.h5 f.h5": ("evaluate.evaluate_model", "a smaller --batch-size"),
     "splits f.h5 -o s.csv": ("benchmark.write_splits", "--pool avg"),
 }
 

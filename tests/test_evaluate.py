@@ -130,7 +130,7 @@ def test_nothing_to_score_says_what_is_there(head, tmp_path, changes, told):
 
 def test_nothing_held_out_says_what_to_do(tmp_path):
     features, head = write_features(tmp_path / "a.h5"), str(tmp_path / "head.h5")
-    train_head(features, head, TrainOptions(C=(1.0,)))
+    train_head(features, head, TrainOptions(C=(1.0,), test_share=0.0))
     with pytest.raises(DataError, match="24 trained on; train with `train_per_class`"):
         evaluate_head(head, features)
 

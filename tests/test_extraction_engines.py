@@ -438,6 +438,7 @@ def test_stacked_crops_average_to_the_averaged_ones(image_dir, tmp_path):
 
 def test_time_is_told(image_dir, tmp_path):
     arguments = ["extract", str(image_dir), "-o", str(tmp_path / "f.h5"), "--json"]
+    arguments.append("--verbose")
     network = ["--model", "squeezenet1_1", "--weights", "random", "--device", "cpu"]
     layer = ["--layer", "features.1", "--pool", "avg", "--workers", "0"]
     result = CliRunner().invoke(cli, [*arguments, *network, *layer])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from cnnfeat.errors import DataError, InputError
+from cnnfeat.errors import DataError, InputError, OptionError
 from cnnfeat.images import Preprocessing, canvas
 from cnnfeat.images._augmentation import (
     CLASSIC,
@@ -135,5 +135,5 @@ def test_bad_files_of_ranges_are_named(tmp_path, text, error, match):
 
 
 def test_an_unknown_augmentation_is_named():
-    with pytest.raises(InputError, match="`augment=strong`: expected none, light"):
+    with pytest.raises(OptionError, match="`augment=strong`: expected none, light"):
         read_augmentation("strong")

@@ -156,13 +156,13 @@ def test_what_the_gpu_refuses_is_left_to_pil_and_costs_the_others_nothing(
 def test_a_filter_that_pytorch_lacks_is_named(tmp_path, stand_in):
     image_list = write(tmp_path / "a", [jpeg(photo((90, 70), 0))])
     how = Preprocessing(64, (56, 56), "lanczos")
-    with pytest.raises(DataError, match="nvjpeg cannot resize by lanczos"):
+    with pytest.raises(DataError, match="`decoder=nvjpeg` cannot resize by lanczos"):
         load(image_list, "nvjpeg", how)
 
 
 def test_without_a_gpu_it_is_refused_before_anything_is_written(image_dir, tmp_path):
     for device in (None, CPU):
-        with pytest.raises(DeviceError, match="nvjpeg needs a CUDA GPU"):
+        with pytest.raises(DeviceError, match="`decoder=nvjpeg` needs a CUDA GPU"):
             check_decoder("nvjpeg", device)
     check_decoder("fast", CPU)
     output = tmp_path / "f.h5"

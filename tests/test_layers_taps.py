@@ -194,7 +194,7 @@ def test_pooling_takes_means_and_maxima_over_positions():
 
 
 def test_pooling_that_does_not_apply_is_refused():
-    with pytest.raises(LayerError, match="pyramid does not apply"):
+    with pytest.raises(LayerError, match="`pool=pyramid` does not apply"):
         pool_activation(torch.ones(1, 4, 3), "pyramid", _tap_of(4, 3))
     with pytest.raises(LayerError, match="unknown pooling 'sum': expected one of none"):
         pooled_shape(_tap_of(3, 2, 2), "sum")

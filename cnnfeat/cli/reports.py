@@ -131,7 +131,7 @@ def _extracted(report: "ExtractReport") -> str:
         told = [images, *([_named(classes, n_classes, "classes")] if classes else [])]
         stored = ", ".join(layers[:n_layers] + ["…"] * (n_layers < len(layers)))
         if not n_layers:
-            stored = f"{len(layers):,} layers"
+            stored = f"{len(layers):,} layer{'s' * (len(layers) != 1)}"
         line = f"{', '.join(told)} → {report.output}: {stored}, {end}"
         if len(line) <= (terminal_width() or len(line)):
             break
