@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
-from cnnfeat.report import MeanStd, format_percent
+from cnnfeat.report import format_percent
 
+_LEVEL = 0.05  # of the p-value, adjusted for all comparisons
 _HEADS = {"svm": "an SVM", "softmax": "a softmax"}
 
 
@@ -60,7 +63,7 @@ def _compared(report: BenchmarkReport) -> str:
     baselines = _leaders(report, [one for one in rivals if one.features != own])
     if not baselines:
         cell = _leaders(report, rivals, by_features=False)[0]
-        return f"Next is {_words(cell)}, {_less(report, cell)} on the same splits."
+        return f"Next on the same splits is {_words(cell)}, {_less(report, cell)}."
     told = [
         f"{cell.features} {_percent(cell, report)} ({_less(report, cell)})"
         for cell in baselines
@@ -79,10 +82,15 @@ def _leaders(
 
 
 def _less(report: BenchmarkReport, cell: Cell) -> str:
-    """Return how far a row is behind the best, in points ± standard error."""
+    """Return how far a row is behind the best, in points, and how sure that is."""
     names = {report.best.name, cell.name}
     (found,) = (one for one in report.comparisons() if {one.better, one.than} == names)
-    return f"{MeanStd(found.difference, found.standard_error).percent()} points less"
+    told = f"{format_percent(found.difference)} points less"
+    if math.isnan(found.p_holm):
+        return told
+    interval = f"{format_percent(found.low)} to {format_percent(found.high)}"
+    unclear = ", which may be luck" if found.p_holm >= _LEVEL else ""
+    return f"{told}, 95 % interval {interval}{unclear}"
 
 
 def _hardest(report: BenchmarkReport) -> str:
