@@ -74,6 +74,14 @@ def test_the_papers_numbers_stand_layer_against_head(features_path):
         assert text.count(source) <= 1
 
 
+def test_one_row_is_named_by_its_layer_alone(features_path):
+    report = run_benchmark(features_path, options(layers=("layer2",), C=(1.0,)))
+    (table,) = printed_tables(report)
+    headings, (row,), _ = table.cells()
+    assert headings[0] == "layer" and row[0] == "layer2"
+    assert "features made" in table.caption and "train a class 6" in table.caption
+
+
 def test_a_layer_that_its_features_are_named_after_is_named_once():
     assert cell("raw pixels", "pixels", size=5).name == "raw pixels, svm, 5 a class"
     assert cell("random weights", "fc6").name == "random weights fc6, svm"

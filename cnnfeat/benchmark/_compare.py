@@ -216,7 +216,8 @@ def comparison_table(comparisons: Sequence[Comparison], caption: str) -> Table:
     tests = {one.test for one in comparisons if one.test}
     how = [f"{n} splits" if n > 1 else "1 split" for n in sorted(n_splits)]
     families = {one.n_family for one in comparisons}
-    over = f"p over {' and '.join(map(str, sorted(families)))} comparisons"
+    over = f"p over {' and '.join(map(str, sorted(families)))} comparison"
+    over += "s" * (families != {1})
     return Table(
         rows, columns, f"{caption} ({'; '.join([*how, *sorted(tests), over])})"
     )

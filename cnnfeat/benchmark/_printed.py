@@ -135,6 +135,12 @@ def _key(cell: Cell) -> Row:
 def _tidy(table: Table) -> Table:
     """Return the table without constants, each origin named on its first row alone."""
     table = table.without_constants()
+    if len(table.rows) == 1:  # its layer alone tells which row it is
+        (row,) = table.rows
+        told = [f"{one.heading} {row[one.key]}" for one in _KEYS if one.key != "layer"]
+        others = [one for one in table.columns if one not in (_KEYS[0], _KEYS[2])]
+        caption = "; ".join([table.caption, *told])
+        return dataclasses.replace(table, columns=others, caption=caption)
     rows, before = [], None
     for row in table.rows:
         rows.append({**row, "features": ""} if row["features"] == before else row)

@@ -127,7 +127,7 @@ def _extracted(report: "ExtractReport") -> str:
     end = f"{report.seconds:.1f} s"
     if report.n_resumed:
         end += f", {report.n_resumed:,} rows resumed"
-    for n_classes, n_layers in ((2, 4), (1, 4), (1, 1), (0, 0)):
+    for n_classes, n_layers in ((2, 4), (1, 4), (1, 1), (0, 4), (0, 1), (0, 0)):
         told = [images, *([_named(classes, n_classes, "classes")] if classes else [])]
         stored = ", ".join(layers[:n_layers] + ["…"] * (n_layers < len(layers)))
         if not n_layers:
