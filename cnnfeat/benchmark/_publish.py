@@ -80,7 +80,7 @@ def _claimed(
 ) -> Iterator[None]:
     read = [*(one.path for one in files), *options.draw.files_read]
     read += map(Path, image_files(files[0].table))
-    names = (*_OWN_NAMES, *_splits_names(options.draw))
+    names = report_names(options.draw)
     # Locked before it is looked at: the other process may be about to fill it.
     with locked_output(path / "results.json"):
         check_outputs(
@@ -89,6 +89,11 @@ def _claimed(
         for name in names:
             remove_leftovers(path / name)
         yield
+
+
+def report_names(draw: DrawOptions) -> list[str]:
+    """Return all that a report may write; figures with nothing to show are left out."""
+    return [*_OWN_NAMES, *_splits_names(draw)]
 
 
 def _splits_names(draw: DrawOptions) -> list[str]:

@@ -6,7 +6,7 @@ from cnnfeat.cli import options
 from cnnfeat.cli.command import command
 from cnnfeat.cli.output import stdin_lines
 from cnnfeat.cli.progress import progress_bar
-from cnnfeat.cli.reports import check_class_file, echo_evaluation
+from cnnfeat.cli.reports import echo_evaluation
 
 
 @command()
@@ -29,7 +29,6 @@ from cnnfeat.cli.reports import check_class_file, echo_evaluation
 def evaluate(
     model_path: str,
     scored: str,
-    per_class_path: str | None,
     quiet: bool,
     as_json: bool,
     **chosen: Any,
@@ -52,10 +51,8 @@ def evaluate(
     from cnnfeat.evaluate import EvaluateOptions, evaluate_model
 
     asked = EvaluateOptions(**chosen)
-    others = (model_path, scored, *asked.paths)
-    check_class_file(per_class_path, others, overwrite=asked.overwrite)
     with progress_bar("evaluate", quiet=quiet) as progress:
         report = evaluate_model(
             model_path, scored, asked, stdin=stdin_lines(scored), progress=progress
         )
-    echo_evaluation(report, per_class_path, as_json=as_json)
+    echo_evaluation(report, asked.per_class_path, as_json=as_json)

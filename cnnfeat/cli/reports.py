@@ -1,6 +1,5 @@
 """What each verb's report looks like: the summary on stdout, the talk on stderr."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,6 @@ from cnnfeat.cli.output import (
     echo_table,
     terminal_width,
 )
-from cnnfeat.outputs import check_outputs, write_output
 from cnnfeat.report import Column, format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
@@ -173,21 +171,10 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
     echo_record(report.to_dict(), as_json=as_json)
 
 
-def check_class_file(
-    path: str | None, others: Iterable[str | None], *, overwrite: bool
-) -> None:
-    """Refuse early a file of classes that may not be written."""
-    if path:
-        check_outputs([path], filter(None, others), overwrite=overwrite)
-
-
 def echo_evaluation(
     report: "EvaluationReport", classes_path: str | None, *, as_json: bool
 ) -> None:
-    """Print how good a head is and its worst classes; all of them go into a file."""
-    if classes_path:
-        text = report.classes_csv().encode("utf-8", "backslashreplace")
-        write_output(classes_path, text, overwrite=True)
+    """Print how good a head is and its worst classes; a file may have all of them."""
     if as_json:
         echo_record(report.to_dict(), as_json=True)
         return

@@ -69,25 +69,34 @@ class EvaluationOutputs:
         Where to list the predictions, as CSV.
     mistakes_path : str, optional
         Where to draw the images that are taken for another class.
+    per_class_path : str, optional
+        Where to list the accuracy of every class, as CSV.
     """
 
     confusion_path: str | None = None
     predictions_path: str | None = None
     mistakes_path: str | None = None
+    per_class_path: str | None = None
 
     @property
     def paths(self) -> list[str]:
         """Those that are asked for."""
-        asked = (self.confusion_path, self.predictions_path, self.mistakes_path)
-        return [path for path in asked if path]
+        return [path for path in (*self._pictures, *self._tables) if path]
+
+    @property
+    def _pictures(self) -> tuple[str | None, ...]:
+        return self.confusion_path, self.mistakes_path
+
+    @property
+    def _tables(self) -> tuple[str | None, ...]:
+        return self.predictions_path, self.per_class_path
 
     def check_suffixes(self) -> None:
         """Raise OptionError where an output ends in what is not written."""
-        for path in (self.confusion_path, self.mistakes_path):
-            if path:
-                check_suffix(path, suffixes.PICTURES)
-        if self.predictions_path:
-            check_suffix(self.predictions_path, suffixes.TABLES)
+        for path in filter(None, self._pictures):
+            check_suffix(path, suffixes.PICTURES)
+        for path in filter(None, self._tables):
+            check_suffix(path, suffixes.TABLES)
 
     def write(self, found: Evaluated) -> None:
         """Write them; their places are claimed."""
@@ -95,6 +104,9 @@ class EvaluationOutputs:
         if self.predictions_path:
             text = report.Table(predictions.rows()).to_csv()
             write_output(self.predictions_path, text.encode("utf-8"), overwrite=True)
+        if self.per_class_path:
+            text = found.told.classes_csv()
+            write_output(self.per_class_path, text.encode("utf-8"), overwrite=True)
         if self.mistakes_path:
             sheet = report.plot_mistakes(predictions, found.read)
             report.save_figure(sheet, self.mistakes_path)
