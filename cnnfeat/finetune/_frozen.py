@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from cnnfeat.errors import SplitError
 from cnnfeat.finetune._split import FinetuneSplit
 from cnnfeat.heads import Head, HeadFit, HeadSettings, TrainingRows, fit_splits
 from cnnfeat.image_table import ImageTable
@@ -109,9 +110,10 @@ def _folds_to_choose_on(
     training = split.training
     if len(split.validation):
         return positions_in(training, (Split(split.train, split.validation),))
-    if np.unique(split.y[training], return_counts=True)[1].max() < 2:
+    try:
+        return inner_positions(image_list, training, seed=seed)
+    except SplitError:  # one row, or one group, of each class
         return ()
-    return inner_positions(image_list, training, seed=seed)
 
 
 def _matrix(features: Mapping[int, torch.Tensor], rows: np.ndarray) -> np.ndarray:
