@@ -147,7 +147,7 @@ class _Descent:
         self.gap = torch.full_like(self.value, torch.inf)
         self.preconditioner: Preconditioner | None = None
         self.n_iter = self.n_products = self.n_stalled = 0
-        self.last_total = torch.inf
+        self.lowest = torch.full_like(self.value, torch.inf)
         self.last: tuple[Tensor, Tensor] | None = None  # where the last step began
 
     def measure(self) -> bool:
@@ -177,12 +177,11 @@ class _Descent:
         return True
 
     def _stalled(self) -> bool:
-        """Tell whether the objective has stopped falling, three steps in a row."""
+        """Tell whether no problem's objective has fallen, three steps in a row."""
         # Rounding: float32 cannot always reach the tolerance, and float64 takes over.
-        total = float(self.value.sum())
-        stuck = total >= self.last_total * (1 - 1e-9)
+        stuck = bool((self.value >= self.lowest * (1 - 1e-9)).all())
         self.n_stalled = self.n_stalled + 1 if stuck else 0
-        self.last_total = min(total, self.last_total)
+        self.lowest = torch.minimum(self.value, self.lowest)
         return self.n_stalled >= 3
 
     def _drop(self, running: Tensor) -> None:
@@ -232,17 +231,25 @@ class _Descent:
 
     def _precondition(self, loss: Loss, state: Tensor) -> Preconditioner:
         rows, penalty = self.rows, self.fast_penalty
-        if self.is_hard and rows.p <= FEW:
+        if self.is_hard and self._is_narrow(state):
             return OwnPreconditioner.of_rows(rows, penalty, loss.own_weights(state))
         return SharedPreconditioner.of_rows(rows, penalty, loss.row_weights(state))
+
+    def _is_narrow(self, state: Tensor) -> bool:
+        """Tell whether features are few, and fewer than a column's active rows.
+
+        With fewer rows in it a margin is all but hard. Exact directions then circle
+        around its active set, which those of conjugate gradients do not.
+        """
+        p = self.rows.p
+        return p <= FEW and int((state > 0).sum(0).max()) > p
 
     def _exact_direction(self, state: Tensor, gradient: Tensor) -> Direction | None:
         """Return −H⁻¹ gradient by Woodbury's identity where active sets are small."""
         counts = (state > 0).sum(0)
-        if self.gram is None or not worth_exact(counts, self.rows, self.gram.has_gram):
+        if self.gram is None or self._is_narrow(state):
             return None
-        # More active rows than features: the other side is smaller, and not singular.
-        if self.rows.p <= FEW and int(counts.max()) > self.rows.p:
+        if not worth_exact(counts, self.rows, self.gram.has_gram):
             return None
         intercept = self.rows.intercept
         # H = I + X_Iᵀ A X_I, so −H⁻¹ g = −g + X_Iᵀ (A⁻¹ + K_II)⁻¹ X_I g. It holds with

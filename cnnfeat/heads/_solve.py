@@ -101,7 +101,7 @@ def solve_loosely(
 def _exact(design: Design, rows: Rows, loss: Loss) -> Objective:
     """Return the objective in float64; of few features the directions are so too."""
     penalty = design.penalty(rows.p)
-    if rows.p <= FEW:
+    if rows is design.rows and rows.p <= FEW:
         penalty = penalty.double()
     return Objective(rows, loss.to(torch.float64), penalty)
 
