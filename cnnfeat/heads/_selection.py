@@ -190,7 +190,7 @@ class _Trials:
         self.name = ""
         self.scores: dict[float, float] = {}
         self.starts: dict[float, Tensor] = {}  # of those whose fits are all good
-        self._points: dict[float, NDArray[np.float64]] = {}
+        self._points: dict[float, NDArray[Any]] = {}
         # Of each batch of folds, the largest C so far and its weights.
         self._largest: dict[int, tuple[float, Tensor]] = {}
 
