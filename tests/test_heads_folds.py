@@ -16,6 +16,7 @@ from cnnfeat.heads import (
     LinearSVM,
     Softmax,
     TrainingRows,
+    _problem,
     _selection,
     fit_splits,
     select_C,
@@ -141,23 +142,27 @@ def test_of_values_that_tie_the_middle_one_is_taken(scores, expected):
 class MadeProblem:
     """Held-out rows are the better known the nearer C is to its optimum."""
 
-    def __init__(self, optimum, n=40):
-        self.optimum, self.tried = optimum, []
+    def __init__(self, optimum, n=40, n_lost=2, hardest=math.inf):
+        self.optimum, self.n_lost, self.hardest = optimum, n_lost, hardest
+        self.tried = []
         self.y = self.index = np.arange(n) % 2
         self.classes = np.arange(2)
         self.formulation = LinearSVM().formulation()
 
-    def fit_folds(self, C, folds, *, start, tol):
+    def fit_folds(self, C, folds, *, start, tol, quick=False):
         self.tried.append(C)
-        n_right = max(0, len(self.y) - 2 * round(abs(math.log10(C) - self.optimum)))
+        if quick and self.hardest < C:
+            return None
+        decades = round(abs(math.log10(C) - self.optimum))
+        n_right = max(0, len(self.y) - self.n_lost * decades)
         scores = np.where(self.y > 0, 1.0, -1.0)
         scores[n_right:] *= -1
         weights = np.zeros((1, len(folds)))
         return FoldFits(weights, scores[:, None, None].repeat(len(folds), 1))
 
 
-def chosen_at(optimum, grid):
-    problem = MadeProblem(optimum)
+def chosen_at(optimum, grid, **more):
+    problem = MadeProblem(optimum, **more)
     folds = (Split(np.arange(20), np.arange(40)),)
     return select_C([FoldedProblem(problem, folds)], grid), problem
 
@@ -173,6 +178,86 @@ def test_the_grid_grows_until_the_best_lies_inside(optimum, norm):
     lowest, highest = min(-3, max(best - 1, -4)), max(3, min(best + 1, 6))
     expected = [float(f"1e{e - unit}") for e in range(lowest, highest + 1)]
     assert list(choice.grid) == sorted(problem.tried) == expected
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(4, 9), st.sampled_from([1, -1]))
+def test_a_gain_that_may_be_chance_does_not_grow_the_grid(optimum, sign):
+    choice, problem = chosen_at(sign * optimum, CGrid.for_features(np.eye(4)), n_lost=1)
+    # One decade is tried; a single row more is right there.
+    assert 10.0 ** (3 * sign) == choice.C
+    assert len(problem.tried) == 8 and 10.0 ** (4 * sign) in problem.tried
+    assert choice.grid == tuple(sorted(problem.tried))
+    assert max(choice.scores) > choice.scores[choice.grid.index(choice.C)]
+
+
+@pytest.mark.parametrize("hardest", [4, 5])
+def test_a_C_beyond_the_grid_whose_fits_do_not_converge_is_never_chosen(hardest):
+    grid = CGrid.for_features(np.eye(4))
+    choice, problem = chosen_at(6, grid, hardest=10.0**hardest)
+    assert 10.0**hardest == choice.C and choice.grid[-1] == 10.0 ** (hardest + 1)
+    assert choice.scores[-1] == 0 and max(problem.tried) == choice.grid[-1]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 4), st.integers(0, 12), st.integers(0, 12), st.integers(0, 9))
+def test_chance_counts_a_row_once_however_often_it_is_held_out(
+    n_repeats, n_gained, n_lost, seed
+):
+    shuffled = np.random.default_rng(seed).permutation(40)
+    before, after = np.ones(40, bool), np.ones(40, bool)
+    before[shuffled[:n_gained]] = after[shuffled[20 : 20 + n_lost]] = False
+
+    class TwoProblem(MadeProblem):
+        def fit_folds(self, C, folds, *, start, tol, quick=False):
+            right = before if C == 1 else after
+            scores = np.where((self.y > 0) == right, 1.0, -1.0)[:, None, None]
+            return FoldFits(np.zeros((1, len(folds))), scores.repeat(len(folds), 1))
+
+    fold = Split(np.arange(0), np.arange(40))
+    parts = [FoldedProblem(TwoProblem(0), (fold,) * n_repeats)]
+    trials = _selection._Trials(parts)
+    trials.run((1.0, 10.0))
+    gain, chance = trials.gain(10.0, 1.0)
+    assert gain == pytest.approx((n_gained - n_lost) / 40)
+    assert gain == pytest.approx(trials.scores[10.0] - trials.scores[1.0])
+    assert chance == pytest.approx(math.sqrt(n_gained + n_lost) / 40)
+
+
+def make_hard(kind):
+    """Few features of very unlike scales, and many classes that overlap."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(19), 20)
+    X = np.abs(0.4 * rng.normal(size=(len(y), 6)) + rng.normal(size=(19, 6))[y])
+    X *= np.logspace(-2, 0, 6)
+    X = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    return make_problem(X, y, kind()), draw_inner(y)
+
+
+@pytest.mark.parametrize("kind", [LinearSVM, Softmax])
+@pytest.mark.parametrize("C", [1e3, 1e5, 1e6])
+def test_few_features_converge_at_large_C(kind, C):
+    problem, folds = make_hard(kind)
+    # A warning is an error here.
+    assert problem.fit_folds(C, folds, start=None, tol=1e-4) is not None
+    assert problem.fit(C).objective > 0
+
+
+@pytest.mark.parametrize("kind", [LinearSVM, Softmax])
+def test_a_quick_fit_that_does_not_converge_is_given_up_in_silence(kind, monkeypatch):
+    problem, folds = make_hard(kind)
+    assert problem.fit_folds(10.0, folds, start=None, tol=1e-4, quick=True)
+    monkeypatch.setattr(_problem, "QUICK_STEPS", 1)
+    assert problem.fit_folds(10.0, folds, start=None, tol=1e-4, quick=True) is None
+
+
+@pytest.mark.parametrize("kind", ["svm", "softmax"])
+def test_features_that_part_the_classes_are_not_fitted_at_larger_C(kind):
+    X, y = make_images(6)
+    X[:, :4] += 5 * np.eye(4, dtype=np.float32)[y]
+    rows = [TrainingRows(np.arange(len(y)), draw_inner(y))]
+    (found,) = fit_splits(X, y, rows, HeadSettings(kind, device="cpu"))
+    assert max(found.validation) == 1 and found.grid[-1] == 1e3 > found.linear.C
 
 
 @pytest.mark.parametrize("optimum", [-6, 8])

@@ -7,6 +7,7 @@ from row_source import ListSource
 
 from cnnfeat.heads import LinearSVM, Softmax
 from cnnfeat.heads._active_set import solve_active_sets
+from cnnfeat.heads._conjugate_gradients import OwnPreconditioner
 from cnnfeat.heads._losses import Logistic, Multinomial, SquaredHinge
 from cnnfeat.heads._newton import Stopping, minimise
 from cnnfeat.heads._objective import Objective
@@ -55,6 +56,9 @@ def test_products_agree_with_the_written_out_matrix(streamed, intercept):
     np.testing.assert_allclose(rows.forward(W), A @ W.numpy(), rtol=1e-10)
     np.testing.assert_allclose(rows.adjoint(R), A.T @ R.numpy(), atol=1e-10)
     np.testing.assert_allclose(rows.weighted_gram(a), A.T @ np.diag(a) @ A, atol=1e-10)
+    columns = torch.stack([a, 2 * a, a.square()], 1)
+    for own, one in zip(rows.weighted_grams(columns), columns.T, strict=True):
+        np.testing.assert_allclose(own, A.T @ np.diag(one) @ A, atol=1e-10)
     np.testing.assert_allclose(rows.gram(torch.float64), X @ X.T.astype(float), 1e-5)
 
 
@@ -118,3 +122,22 @@ def test_streamed_rows_with_nan_are_named():
     X[13, 2] = np.inf
     with pytest.raises(ValueError, match="row 13 is the first"):
         LinearSVM().fit(ListSource(X), np.arange(20) % 2)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_column_has_the_inverse_of_its_own_hessian(loss, dtype):
+    rows = Rows(torch.randn(N, D, dtype=torch.float64), 1.0)
+    F, R = torch.randn(N, K).double(), torch.randn(rows.p, K).double()
+    penalty = torch.ones(rows.p, 1, dtype=dtype)
+    weights = loss.own_weights(loss.evaluate(F)[2])
+    inverse = OwnPreconditioner.of_rows(rows, penalty, weights)
+    found, tol = inverse(R.to(dtype)), 1e-10 if dtype == torch.float64 else 1e-4
+    for k in range(K):
+        H = rows.weighted_gram(weights[:, k]) + torch.eye(rows.p)
+        expected = torch.linalg.solve(H, R[:, k])
+        torch.testing.assert_close(found[:, k].double(), expected, atol=tol, rtol=tol)
+    keep = torch.arange(K) % 2 == 0
+    torch.testing.assert_close(
+        inverse.columns(keep)(R[:, keep].to(dtype)), found[:, keep]
+    )

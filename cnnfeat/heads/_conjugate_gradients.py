@@ -2,12 +2,13 @@
 
 The preconditioner is shared by all classes: the inverse of the Hessian in which every
 row is weighted by its mean curvature over the classes. With every row active, as in the
-first step, it is the exact inverse.
+first step, it is the exact inverse. Where features are few each column has its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,16 +18,72 @@ from cnnfeat.heads._rows import Rows
 from cnnfeat.heads._search import dot
 
 CG_MAX_ITER = 200
+FEW = 64  # features, with which each column has a preconditioner of its own
 
 
-class Preconditioner:
+class Preconditioner(Protocol):
+    """Near the inverse of the Hessian of every column."""
+
+    def __call__(self, R: Tensor) -> Tensor:
+        """Return the inverse applied to R (p, k)."""
+
+    def columns(self, keep: Tensor) -> Preconditioner:
+        """Return it for the columns where `keep` (k,), bool, says so."""
+
+
+class OwnPreconditioner:
+    """For each column the inverse of its own block of the Hessian.
+
+    A block of the squared hinge is all of a column's Hessian; that of the softmax lacks
+    what classes have to do with each other. Blocks and factors are float64: features
+    are few, and with a large C the smallest eigenvalues are below float32's rounding of
+    the largest.
+
+    Parameters
+    ----------
+    half : Tensor of shape (k, p, p)
+        L⁻¹ of each block L Lᵀ.
+    """
+
+    def __init__(self, half: Tensor):
+        self.half = half
+
+    @classmethod
+    def of_rows(cls, rows: Rows, penalty: Tensor, A: Tensor) -> OwnPreconditioner:
+        """Return the one of diag(penalty) + Xᵀ diag(a) X, a each column of A (n, k).
+
+        `penalty` (p, 1) is of the dtype that the inverse is applied in.
+        """
+        H = rows.weighted_grams(A.double())
+        H.diagonal(dim1=1, dim2=2).add_(penalty[:, 0].double())
+        # Only a free intercept may lack curvature.
+        largest = H.diagonal(dim1=1, dim2=2).amax(1)
+        H.diagonal(dim1=1, dim2=2).add_(largest[:, None] * 1e-14 + 1e-300)
+        factor, failed = torch.linalg.cholesky_ex(H)
+        scales = H.diagonal(dim1=1, dim2=2).clamp_min(1e-30).sqrt().diag_embed()
+        factor = torch.where((failed > 0)[:, None, None], scales, factor)
+        one = torch.eye(rows.p, dtype=H.dtype, device=H.device).expand_as(H)
+        half = torch.linalg.solve_triangular(factor, one, upper=False)
+        return cls(half.to(penalty.dtype))
+
+    def columns(self, keep: Tensor) -> OwnPreconditioner:
+        """Return it for the columns where `keep` (k,), bool, says so."""
+        return OwnPreconditioner(self.half[keep])
+
+    def __call__(self, R: Tensor) -> Tensor:
+        """Return L⁻ᵀ L⁻¹ R of each column of R (p, k)."""
+        out = self.half.mT @ (self.half @ R.T[:, :, None])
+        return out[:, :, 0].T
+
+
+class SharedPreconditioner:
     """The inverse of a symmetric positive definite H (p, p), shared by all columns."""
 
     def __init__(self, H: Tensor):
         self.factor = _factor(H)
 
     @classmethod
-    def of_rows(cls, rows: Rows, penalty: Tensor, a: Tensor) -> Preconditioner:
+    def of_rows(cls, rows: Rows, penalty: Tensor, a: Tensor) -> SharedPreconditioner:
         """Return the one of diag(penalty) + Xᵀ diag(a) X.
 
         Parameters
@@ -40,6 +97,10 @@ class Preconditioner:
         H = rows.weighted_gram(a)
         H.diagonal().add_(penalty[:, 0])
         return cls(H)
+
+    def columns(self, keep: Tensor) -> SharedPreconditioner:
+        """Return it as it is: it serves whichever columns `keep` (k,) leaves."""
+        return self
 
     def __call__(self, R: Tensor) -> Tensor:
         """Return the inverse applied to R (p, n_columns)."""
@@ -137,6 +198,7 @@ def conjugate_gradients(
             live, enough, rz = live[running], enough[running], rz[running]
             d, s, r, q = (A[:, running] for A in (d, s, r, q))
             loss, state = loss.columns(running), state[:, running]
+            preconditioner = preconditioner.columns(running)
         z = preconditioner(r)
         previous, rz = rz, dot(r, z, separable)
         q = torch.addcmul(z, q, rz / previous)

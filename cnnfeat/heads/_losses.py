@@ -53,6 +53,9 @@ class Loss(Protocol):
     def row_weights(self, state: Tensor) -> Tensor:
         """Return the mean curvature of each row over the columns, (n,)."""
 
+    def own_weights(self, state: Tensor) -> Tensor:
+        """Return the curvature of each row in each column alone, (n, k)."""
+
     def along(self, F: Tensor, S: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return value, slope and curvature of t -> L(F + t S).
 
@@ -122,6 +125,10 @@ class _Columns:
     def row_weights(self, state: Tensor) -> Tensor:
         """Return each row's mean curvature, (n,)."""
         return state.mean(1)
+
+    def own_weights(self, state: Tensor) -> Tensor:
+        """Return the curvatures as they are, (n, k)."""
+        return state
 
 
 @dataclass(frozen=True)
@@ -214,8 +221,12 @@ class Multinomial:
 
     def row_weights(self, state: Tensor) -> Tensor:
         """Return the mean of each row's diagonal of the Hessian, (n,)."""
+        return self.own_weights(state).mean(1)
+
+    def own_weights(self, state: Tensor) -> Tensor:
+        """Return each row's diagonal of the Hessian, (n, n_folds · k)."""
         p = self._by_fold(state)
-        return ((p - p * p) * self.cost[:, :, None]).mean((1, 2))
+        return ((p - p * p) * self.cost[:, :, None]).view_as(state)
 
     def along(self, F: Tensor, S: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return value, slope and curvature (1,) of t (1,) -> L(F + t S)."""

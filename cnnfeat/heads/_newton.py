@@ -24,10 +24,14 @@ from torch import Tensor
 
 from cnnfeat.heads._active_set import GramSource, solve_active_sets, worth_exact
 from cnnfeat.heads._conjugate_gradients import (
+    FEW,
     Direction,
+    OwnPreconditioner,
     Preconditioner,
+    SharedPreconditioner,
     conjugate_gradients,
 )
+from cnnfeat.heads._losses import Loss
 from cnnfeat.heads._objective import Objective
 from cnnfeat.heads._search import dot, line_search
 
@@ -131,6 +135,7 @@ class _Descent:
     ):
         rows, loss = objective.rows, objective.loss
         self.rows, self.loss, self.stopping, self.gram = rows, loss, stopping, gram
+        self.is_hard = False  # the shared preconditioner has been seen to be far off
         self.fast_penalty = objective.penalty
         self.penalty = objective.penalty.to(W.dtype)
         self.W, self.F = W.clone(), rows.forward(W) if F is None else F.clone()
@@ -142,7 +147,7 @@ class _Descent:
         self.gap = torch.full_like(self.value, torch.inf)
         self.preconditioner: Preconditioner | None = None
         self.n_iter = self.n_products = self.n_stalled = 0
-        self.last_total = torch.inf
+        self.lowest = torch.full_like(self.value, torch.inf)
         self.last: tuple[Tensor, Tensor] | None = None  # where the last step began
 
     def measure(self) -> bool:
@@ -172,12 +177,11 @@ class _Descent:
         return True
 
     def _stalled(self) -> bool:
-        """Tell whether the objective has stopped falling, three steps in a row."""
+        """Tell whether no problem's objective has fallen, three steps in a row."""
         # Rounding: float32 cannot always reach the tolerance, and float64 takes over.
-        total = float(self.value.sum())
-        stuck = total >= self.last_total * (1 - 1e-9)
+        stuck = bool((self.value >= self.lowest * (1 - 1e-9)).all())
         self.n_stalled = self.n_stalled + 1 if stuck else 0
-        self.last_total = min(total, self.last_total)
+        self.lowest = torch.minimum(self.value, self.lowest)
         return self.n_stalled >= 3
 
     def _drop(self, running: Tensor) -> None:
@@ -185,6 +189,8 @@ class _Descent:
         self.live, self.loss = self.live[running], self.loss.columns(running)
         self.w, self.f = self.w[:, running], self.f[:, running]
         self.gradient, self.state = self.gradient[:, running], self.state[:, running]
+        if self.preconditioner:
+            self.preconditioner = self.preconditioner.columns(running)
 
     def _write_back(self) -> None:
         if self.w is not self.W:
@@ -198,10 +204,7 @@ class _Descent:
         direction = self._exact_direction(state, gradient)
         if direction is None:
             if self.preconditioner is None:
-                weights = fast_loss.row_weights(state)
-                self.preconditioner = Preconditioner.of_rows(
-                    self.rows, self.fast_penalty, weights
-                )
+                self.preconditioner = self._precondition(fast_loss, state)
             direction = conjugate_gradients(
                 Objective(self.rows, fast_loss, self.fast_penalty),
                 state,
@@ -212,7 +215,7 @@ class _Descent:
             # Curvature moves with the active sets. A preconditioner costs n p² to make,
             # so it is kept until it takes many steps.
             if direction.n_products > REFRESH_AFTER:
-                self.preconditioner = None
+                self.preconditioner, self.is_hard = None, True
         # In the refinement W is float64 and D float32: then X D is computed again, as
         # rounded scores would drift from X W over the steps.
         D = direction.D.to(self.w.dtype)
@@ -226,10 +229,27 @@ class _Descent:
         self.n_iter += 1
         self.n_products += direction.n_products
 
+    def _precondition(self, loss: Loss, state: Tensor) -> Preconditioner:
+        rows, penalty = self.rows, self.fast_penalty
+        if self.is_hard and self._is_narrow(state):
+            return OwnPreconditioner.of_rows(rows, penalty, loss.own_weights(state))
+        return SharedPreconditioner.of_rows(rows, penalty, loss.row_weights(state))
+
+    def _is_narrow(self, state: Tensor) -> bool:
+        """Tell whether features are few, and fewer than a column's active rows.
+
+        With fewer rows in it a margin is all but hard. Exact directions then circle
+        around its active set, which those of conjugate gradients do not.
+        """
+        p = self.rows.p
+        return p <= FEW and int((state > 0).sum(0).max()) > p
+
     def _exact_direction(self, state: Tensor, gradient: Tensor) -> Direction | None:
         """Return −H⁻¹ gradient by Woodbury's identity where active sets are small."""
         counts = (state > 0).sum(0)
-        if self.gram is None or not worth_exact(counts, self.rows, self.gram.has_gram):
+        if self.gram is None or self._is_narrow(state):
+            return None
+        if not worth_exact(counts, self.rows, self.gram.has_gram):
             return None
         intercept = self.rows.intercept
         # H = I + X_Iᵀ A X_I, so −H⁻¹ g = −g + X_Iᵀ (A⁻¹ + K_II)⁻¹ X_I g. It holds with

@@ -39,6 +39,7 @@ from cnnfeat.heads._validation import (
 )
 from cnnfeat.splits import Split
 
+QUICK_STEPS = 30  # Newton steps of a fit that is given up if it takes more
 STREAM_BYTES = 256 * 2**20  # of one block of a streamed matrix, without a budget
 
 
@@ -171,7 +172,13 @@ class TrainingProblem:
         return fit
 
     def fit_folds(
-        self, C: float, folds: Sequence[Split], *, start: Tensor | None, tol: float
+        self,
+        C: float,
+        folds: Sequence[Split],
+        *,
+        start: Tensor | None,
+        tol: float,
+        quick: bool = False,
     ) -> FoldFits | None:
         """Fit to the training rows of every fold at once, and score all rows.
 
@@ -188,12 +195,20 @@ class TrainingProblem:
             `FoldFits.weights` of the same folds at a smaller C.
         tol : float
             In place of the formulation's.
+        quick : bool
+            Take `QUICK_STEPS` at most, and warn of nothing.
 
         Returns
         -------
         FoldFits or None
-            None where a fit is not finite.
+            None where a fit is not finite, or a quick one has not converged.
+
+        Warns
+        -----
+        HeadConvergenceWarning
+            If the Newton steps did not suffice.
         """
+        max_iter = self.formulation.max_iter
         members = torch.zeros(len(self.y), len(folds), dtype=torch.bool)
         for number, fold in enumerate(folds):
             members[torch.as_tensor(fold.train), number] = True
@@ -201,12 +216,14 @@ class TrainingProblem:
             self._design,
             self._loss(C, members),
             self._n_columns * len(folds),
-            Stopping(tol, self.formulation.max_iter),
+            Stopping(tol, min(max_iter, QUICK_STEPS) if quick else max_iter),
             start,
         )
         if not _is_finite(found.W) or not bool(found.value.isfinite().all()):
             return None
         if not found.converged(tol):
+            if quick:
+                return None
             self._warn(found, tol)
         F = found.F
         if self.formulation.dropout:  # solved on masked copies, scored without masks

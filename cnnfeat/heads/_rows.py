@@ -110,6 +110,24 @@ class Rows:
             out[d, d] = self.intercept**2 * a.sum()
         return mirror_lower(out)
 
+    def weighted_grams(self, A: Tensor) -> Tensor:
+        """Return Xᵀ diag(a) X of each column a of A (n, k), (k, p, p), in A's dtype.
+
+        All of them are one product with the n products of features of a row, so it is
+        meant for few features.
+        """
+        p = self.p
+        out = A.new_zeros(A.shape[1], p * p)
+        for rows, block in self.blocks(A.dtype):
+            if self.intercept:
+                constant = block.new_full((len(block), 1), self.intercept)
+                block = torch.cat([block, constant], 1)
+            step = max(1, self.block_bytes // (A.dtype.itemsize * p * p))
+            for part, a in zip(block.split(step), A[rows].split(step), strict=True):
+                outer = part[:, :, None] * part[:, None, :]
+                out.addmm_(a.T, outer.view(-1, p * p))
+        return out.view(-1, p, p)
+
     def gram(self, dtype: torch.dtype) -> Tensor:
         """Return X Xᵀ without the intercept, (n, n), products in `dtype`.
 

@@ -6,7 +6,8 @@ together, and the fits of a grid start from one another, smallest C first.
 
 The scale of C follows that of the features: multiplying features by s equals
 multiplying C by s² (the trap that `mean-norm` is there for). The default grid takes the
-scale into account, and grows until the best C is not its smallest or largest.
+scale into account. Where its best C is the smallest or largest it grows, decade by
+decade, as long as each one is better by more than chance.
 """
 
 from __future__ import annotations
@@ -91,16 +92,16 @@ class CGrid:
             ),
         )
 
-    def beyond(self, best: float) -> CGrid | None:
-        """Return the grid one value longer where its best is at an edge that can move.
+    def beyond(self, best: float) -> tuple[float, CGrid] | None:
+        """Return one more value, and the grid with it, where its best is at an edge.
 
         None where the best lies inside, or nothing more may be tried.
         """
         below, above = self.extra
         if best == self.values[-1] and above:
-            return CGrid((*self.values, above[0]), (below, above[1:]))
+            return above[0], CGrid((*self.values, above[0]), (below, above[1:]))
         if best == self.values[0] and below:
-            return CGrid((below[0], *self.values), (below[1:], above))
+            return below[0], CGrid((below[0], *self.values), (below[1:], above))
         return None
 
 
@@ -147,6 +148,10 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
     Of neighbouring values that tie for the best the middle one (the smaller of two) is
     taken: with few rows ties are long, and their ends are the worst guess.
 
+    The grid is tried in full. While its best is at an edge that can move, one value
+    more is tried; it is taken if its fits converge within `QUICK_STEPS` and it is
+    better by more than chance (`_Trials.gain`). If not, it is the last.
+
     Parameters
     ----------
     parts : iterable of FoldedProblem
@@ -160,16 +165,19 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
         If no fit is finite.
     """
     trials = _Trials(parts)
-    wanted: CGrid | None = grid
-    while wanted:
-        grid = wanted
-        trials.run([C for C in grid.values if C not in trials.scores])
-        finite = {C: trials.scores[C] for C in grid.values if C in trials.starts}
-        if not finite:
-            at = f"any C from {grid.values[0]:g} to {grid.values[-1]:g}"
-            raise DataError(not_finite(trials.name, at))
-        best = middle_of_best(finite)
-        wanted = grid.beyond(best)
+    trials.run(grid.values)
+    finite = {C: trials.scores[C] for C in grid.values if C in trials.starts}
+    if not finite:
+        at = f"any C from {grid.values[0]:g} to {grid.values[-1]:g}"
+        raise DataError(not_finite(trials.name, at))
+    best = middle_of_best(finite)
+    while wider := grid.beyond(best):
+        C, grid = wider
+        trials.run([C], quick=True)
+        gain, chance = trials.gain(C, best)
+        if gain <= chance:
+            break
+        best = C
     scores = tuple(trials.scores[C] for C in grid.values)
     return CChoice(best, grid.values, scores, trials.starts[best])
 
@@ -181,42 +189,71 @@ class _Trials:
         self.parts = parts
         self.name = ""
         self.scores: dict[float, float] = {}
-        self.starts: dict[float, Tensor] = {}  # of those whose fits are all finite
+        self.starts: dict[float, Tensor] = {}  # of those whose fits are all good
+        self._points: dict[float, NDArray[Any]] = {}
         # Of each batch of folds, the largest C so far and its weights.
         self._largest: dict[int, tuple[float, Tensor]] = {}
 
-    def run(self, grid: Sequence[float]) -> None:
-        """Try the values of an ascending grid."""
+    def run(self, grid: Sequence[float], *, quick: bool = False) -> None:
+        """Try the values of an ascending grid; `quick` as for `fit_folds`."""
         right: dict[float, list[NDArray[np.bool_]]] = {C: [] for C in grid}
-        finite, index = set(grid), []
+        good, held, index = list(grid), [], []
         batches = ((part.problem, b) for part in self.parts for b in part.batches())
         for number, (problem, folds) in enumerate(batches):
             self.name = problem.formulation.name
+            held += [fold.test for fold in folds]
             index += [problem.index[fold.test] for fold in folds]
-            for C in grid:
-                found = self._fit(number, problem, folds, C)
+            for C in list(good):
+                found = self._fit(number, problem, folds, C, quick)
                 if found is None:
-                    finite.discard(C)
+                    good.remove(C)
                     continue
                 right[C] += _right(problem, folds, found)
                 self.starts.setdefault(C, found.start)
-        y = np.concatenate(index)
         for C in grid:
             self.scores[C] = 0.0
-            if C in finite:
-                correct = np.concatenate(right[C])
-                self.scores[C] = mean_per_class_accuracy(y, correct, y.max() + 1)
+            if C in good:
+                self._score(C, *map(np.concatenate, (index, held, right[C])))
             else:
                 self.starts.pop(C, None)
 
+    def gain(self, C: float, best: float) -> tuple[float, float]:
+        """Return by how much C is better than the best, and what chance may do.
+
+        That is one standard error, if each row whose decisions differ had done so
+        either way alike (McNemar's test). A row that is held out several times is one.
+        """
+        if C not in self.starts:
+            return 0.0, 0.0
+        change = self._points[C] - self._points[best]
+        return float(change.sum()), math.sqrt(float(change @ change))
+
+    def _score(
+        self,
+        C: float,
+        y: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        correct: NDArray[np.bool_],
+    ) -> None:
+        self.scores[C] = mean_per_class_accuracy(y, correct, y.max() + 1)
+        # What each row adds to that mean.
+        counts = np.bincount(y)
+        share = correct / (counts[y] * np.count_nonzero(counts))
+        self._points[C] = np.bincount(rows, weights=share)
+
     def _fit(
-        self, number: int, problem: TrainingProblem, folds: Sequence[Split], C: float
+        self,
+        number: int,
+        problem: TrainingProblem,
+        folds: Sequence[Split],
+        C: float,
+        quick: bool,
     ) -> FoldFits | None:
         # From a smaller C the active sets shrink to the right ones: see `_start`.
         largest, weights = self._largest.get(number, (math.inf, None))
         tol = max(problem.formulation.tol, SELECTION_TOL)
         start = weights if largest < C else None
-        found = problem.fit_folds(C, folds, start=start, tol=tol)
+        found = problem.fit_folds(C, folds, start=start, tol=tol, quick=quick)
         if found is not None and (weights is None or largest < C):
             self._largest[number] = C, found.weights
         return found

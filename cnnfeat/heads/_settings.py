@@ -30,7 +30,7 @@ class HeadSettings:
         These three as in `FeatureTransform`.
     C : tuple of float, optional
         Values to choose from; one is taken as it is. None is the default `CGrid` of the
-        training rows, once transformed, which grows where the best is at its edge.
+        training rows, once transformed, which grows where its edge is clearly the best.
     dropout : float
         Rate at which features are dropped in training.
     device : str

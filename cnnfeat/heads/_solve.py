@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from cnnfeat.heads._active_set import GramSource
-from cnnfeat.heads._conjugate_gradients import Preconditioner, conjugate_gradients
+from cnnfeat.heads._conjugate_gradients import (
+    FEW,
+    SharedPreconditioner,
+    conjugate_gradients,
+)
 from cnnfeat.heads._design import Design
 from cnnfeat.heads._losses import Logistic, Loss, SquaredHinge
 from cnnfeat.heads._newton import Solution, Stopping, minimise
@@ -91,8 +95,15 @@ def solve_loosely(
     if first.converged(stopping.tol):
         return first
     left = replace(stopping, max_iter=max(0, stopping.max_iter - first.n_iter))
-    objective = Objective(rows, loss.to(torch.float64), design.penalty(rows.p))
-    return minimise(objective, first.W.double(), left, K)
+    return minimise(_exact(design, rows, loss), first.W.double(), left, K)
+
+
+def _exact(design: Design, rows: Rows, loss: Loss) -> Objective:
+    """Return the objective in float64; of few features the directions are so too."""
+    penalty = design.penalty(rows.p)
+    if rows is design.rows and rows.p <= FEW:
+        penalty = penalty.double()
+    return Objective(rows, loss.to(torch.float64), penalty)
 
 
 def weights_of(design: Design, V: Tensor) -> Tensor:
@@ -135,9 +146,7 @@ def _finish_primal(
 ) -> Optimum:
     """Verify in float64, and go on from there when the tolerance does not hold."""
     left = replace(stopping, max_iter=max(0, stopping.max_iter - first.n_iter))
-    objective = Objective(
-        design.rows, loss.to(torch.float64), design.penalty(design.rows.p)
-    )
+    objective = _exact(design, design.rows, loss)
     final = minimise(objective, first.W.double(), left, K)
     n_iter = first.n_iter + final.n_iter
     done = final.converged(stopping.tol)
@@ -208,7 +217,9 @@ def _basis_direction(
     g = reduced.adjoint(residual.to(dtype))
     g[design.rows.n :] = gradient[design.rows.d :].to(dtype)
     state = state.to(dtype)
-    preconditioner = Preconditioner.of_rows(reduced, penalty, fast.row_weights(state))
+    preconditioner = SharedPreconditioner.of_rows(
+        reduced, penalty, fast.row_weights(state)
+    )
     # Closer than the Newton steps of `minimise` go: each refinement maps weights there
     # and back, which costs two products with X.
     enough = 0.01 * dot(g, g, loss.separable).sqrt()

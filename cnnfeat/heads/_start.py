@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cnnfeat.heads._active_set import GramSource
-from cnnfeat.heads._conjugate_gradients import Preconditioner
+from cnnfeat.heads._conjugate_gradients import SharedPreconditioner
 from cnnfeat.heads._losses import SeparableLoss
 from cnnfeat.heads._newton import Stopping, minimise
 from cnnfeat.heads._objective import Objective
@@ -79,7 +79,7 @@ def _ridge(
         factor = 1.0
     H *= factor
     H.diagonal().add_(penalty[:, 0])
-    D = Preconditioner(H)(rows.adjoint(G).mul_(-factor))
+    D = SharedPreconditioner(H)(rows.adjoint(G).mul_(-factor))
     S, W, loss = rows.forward(D), torch.zeros_like(D), loss.scaled(factor)
     if rows.intercept:
         plane = Plane(loss, penalty, W, F, D, S, rows.intercept)
