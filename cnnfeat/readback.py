@@ -244,6 +244,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _below(where: str, name: str) -> str:
+    name = json.dumps(name, ensure_ascii=False)[1:-1]  # a line's end would end ours
     return f"{where}/{name}" if where else name
 
 

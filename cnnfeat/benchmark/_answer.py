@@ -10,7 +10,6 @@ from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
 from cnnfeat.report import format_percent
 
-_LEVEL = 0.05  # of the p-value, adjusted for all comparisons
 _HEADS = {"svm": "an SVM", "softmax": "a softmax"}
 
 
@@ -86,10 +85,10 @@ def _less(report: BenchmarkReport, cell: Cell) -> str:
     names = {report.best.name, cell.name}
     (found,) = (one for one in report.comparisons() if {one.better, one.than} == names)
     told = f"{format_percent(found.difference)} points less"
-    if math.isnan(found.p_holm):
+    if math.isnan(found.low):
         return told
     interval = f"{format_percent(found.low)} to {format_percent(found.high)}"
-    unclear = ", which may be luck" if found.p_holm >= _LEVEL else ""
+    unclear = ", which may be luck" if found.low <= 0 else ""
     return f"{told}, 95 % interval {interval}{unclear}"
 
 

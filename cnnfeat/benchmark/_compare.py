@@ -3,8 +3,8 @@
 Rows are paired by the seed of their splits: at one training size the pairs share their
 training and test rows. Across sizes the smaller training rows are among the larger
 (`cnnfeat.splits.draw_split`), and the test rows may differ; each result says so.
-Which row is best is known only once all are measured, so p-values are adjusted for the
-whole family of comparisons and not for those with the best row alone.
+P-values are adjusted for the family of comparisons that stand together: all pairs in
+the JSON, the best row against the others in the table.
 """
 
 import math
