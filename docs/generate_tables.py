@@ -3,12 +3,13 @@
     python docs/generate_tables.py [--check]
 
 `cnnfeat/networks/known.json` has every network of torchvision and timm, with its
-parameters and its published accuracy; `cnnfeat/layers/known.json` every module of
+parameters and its published accuracy; `cnnfeat/layers/known.json.gz` every module of
 torchvision's. Networks are built without memory for their weights. With --check, only
 tell whether both are what the libraries say. Takes some minutes.
 """
 
 import csv
+import gzip
 import json
 import sys
 from importlib.metadata import version
@@ -94,16 +95,28 @@ def render(found: dict) -> str:
     return f'{{"versions": {json.dumps(versions)},\n"networks": {{\n{rows}\n}}}}\n'
 
 
+def write(path: Path, text: str) -> None:
+    """Write a table, compressed where its name says so; the same bytes each time."""
+    data = text.encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def read(path: Path) -> str:
+    """Return the text of a table."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+
+
 def main() -> None:
     """Write both tables, or exit 1 where one differs."""
     for path, fields in (
-        (ROOT / "layers" / "known.json", layer_fields),
+        (ROOT / "layers" / "known.json.gz", layer_fields),
         (ROOT / "networks" / "known.json", network_fields),
     ):
         text = render(fields())
         if "--check" not in sys.argv[1:]:
-            path.write_text(text)
-        elif path.read_text() != text:
+            write(path, text)
+        elif read(path) != text:
             sys.exit(f"{path} is out of date: python {sys.argv[0]}")
 
 

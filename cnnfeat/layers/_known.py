@@ -1,22 +1,23 @@
 """The layers of torchvision's networks and the embedded one, from a shipped table.
 
-`docs/generate_tables.py` writes `known.json`, a line a network; a test compares it with
-the libraries. Nothing is built and no torch is read.
+`docs/generate_tables.py` writes `known.json.gz`, a line a network; a test compares it
+with the libraries. Nothing is built and no torch is read.
 """
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 from cnnfeat.layers._info import LayerInfo
 
-TABLE = Path(__file__).with_name("known.json")
+TABLE = Path(__file__).with_name("known.json.gz")
 
 
 def known_layers(model: str) -> list[LayerInfo] | None:
     """Return every module call of a network, in the order they end; None if unknown."""
     start = f"{json.dumps(model)}: "
-    with TABLE.open(encoding="utf-8") as file:
+    with gzip.open(TABLE, "rt", encoding="utf-8") as file:
         for line in file:
             if line.startswith(start):
                 record = json.loads(line[len(start) :].rstrip().rstrip(","))

@@ -37,6 +37,11 @@ from cnnfeat.suffixes import IMAGES, TABLES, suffix_of
 Progress = Callable[[int, int, int], None]
 
 
+# Takes the first row of a batch, its scores (m, k), and why rows failed; the scores of
+# those mean nothing.
+Keep = Callable[[int, np.ndarray, Sequence[str]], None]
+
+
 class _ScoreSink:
     """A Sink that hands on the class scores of each batch, and keeps no features.
 
@@ -45,14 +50,19 @@ class _ScoreSink:
     classifier : Classifier
     paths : sequence of str
         Of all images.
+    keep : callable
+        What becomes of the scores.
     """
 
-    def __init__(self, classifier: Classifier, paths: Sequence[str]) -> None:
+    def __init__(
+        self, classifier: Classifier, paths: Sequence[str], keep: Keep
+    ) -> None:
         self.rows_done = 0
         self.n_failed = 0
         self.digests: list[str] = []
         self._classifier = classifier
         self._paths = paths
+        self._keep = keep
 
     def write(
         self,
@@ -75,55 +85,13 @@ class _ScoreSink:
                 f"{self._paths[start + int(bad[0])]}: its scores are not finite; the "
                 "weights are damaged"
             )
-        self._keep(scores, ok, errors)
+        self._keep(start, scores, errors)
         self.rows_done = start + m
         self.n_failed += int(m - np.count_nonzero(ok))
         self.digests += digests
 
     def commit(self) -> None:
         """Do nothing: what comes of the scores is written when all are there."""
-
-    def _keep(self, scores: np.ndarray, ok: np.ndarray, errors: Sequence[str]) -> None:
-        """Take the scores (m, k) of the next m rows; those not ok mean nothing."""
-        raise NotImplementedError
-
-
-class _PredictionSink(_ScoreSink):
-    """Keeps the best classes of each image."""
-
-    def __init__(self, classifier: Classifier, paths: Sequence[str], top: int) -> None:
-        super().__init__(classifier, paths)
-        self.predictions: list[Prediction] = []
-        self._top = top
-
-    def _keep(self, scores: np.ndarray, ok: np.ndarray, errors: Sequence[str]) -> None:
-        paths = self._paths[self.rows_done :]
-        for path, row, error in zip(paths, scores, errors, strict=False):
-            self.predictions.append(self._predict(path, row, error))
-
-    def _predict(self, path: str, scores: np.ndarray, error: str) -> Prediction:
-        if error:
-            return Prediction(path, (), (), error)
-        best = np.argsort(-scores, kind="stable")[: self._top]
-        names = self._classifier.class_names
-        return Prediction(
-            path=path,
-            labels=tuple(names[k] for k in best),
-            scores=tuple(float(scores[k]) for k in best),
-        )
-
-
-class _MatrixSink(_ScoreSink):
-    """Keeps all scores of all images."""
-
-    def __init__(self, classifier: Classifier, paths: Sequence[str]) -> None:
-        super().__init__(classifier, paths)
-        self.scores = np.zeros((len(paths), len(classifier.class_names)))
-        self.ok = np.zeros(len(paths), dtype=bool)
-
-    def _keep(self, scores: np.ndarray, ok: np.ndarray, errors: Sequence[str]) -> None:
-        rows = slice(self.rows_done, self.rows_done + len(ok))
-        self.scores[rows], self.ok[rows] = scores, ok
 
 
 def score_images(
@@ -149,9 +117,16 @@ def score_images(
     image_list : ImageTable
         With the digests of the images, and not `ok` where one failed.
     """
-    sink = _MatrixSink(classifier, image_list.paths)
+    scores = np.zeros((len(image_list), len(classifier.class_names)))
+    ok = np.zeros(len(image_list), dtype=bool)
+
+    def keep(start: int, found: np.ndarray, errors: Sequence[str]) -> None:
+        rows = slice(start, start + len(found))
+        scores[rows], ok[rows] = found, [not error for error in errors]
+
+    sink = _ScoreSink(classifier, image_list.paths, keep)
     _run(classifier, image_list, options, sink, progress)
-    return sink.scores, replace(image_list.with_digests(sink.digests), ok=sink.ok)
+    return scores, replace(image_list.with_digests(sink.digests), ok=ok)
 
 
 def predict_images(
@@ -220,9 +195,15 @@ def _predict(
     with classifier.extractor:
         refuse_inputs(outputs, [classifier.extractor.network.weights.source])
         paths = _as_named(images, image_list)
-        sink = _PredictionSink(classifier, paths, options.top)
+        predictions: list[Prediction] = []
+
+        def keep(start: int, scores: np.ndarray, errors: Sequence[str]) -> None:
+            for path, row, error in zip(paths[start:], scores, errors, strict=False):
+                predictions.append(_best(classifier, path, row, error, options.top))
+
+        sink = _ScoreSink(classifier, paths, keep)
         _run(classifier, image_list, options, sink, progress)
-    failures = {k: one.error for k, one in enumerate(sink.predictions) if one.error}
+    failures = {k: one.error for k, one in enumerate(predictions) if one.error}
     refuse_too_many_failed(image_list, failures, len(image_list))
     # Only now: who has seen an image is known by its content.
     digested = image_list.with_digests(sink.digests)
@@ -234,7 +215,22 @@ def _predict(
         engine=classifier.extractor.engine,
         n_images=len(image_list),
         n_failed=sink.n_failed,
-        predictions=sink.predictions,
+        predictions=predictions,
+    )
+
+
+def _best(
+    classifier: Classifier, path: str, scores: np.ndarray, error: str, top: int
+) -> Prediction:
+    """Return the classes with the highest scores, or why there are none."""
+    if error:
+        return Prediction(path, (), (), error)
+    best = np.argsort(-scores, kind="stable")[:top]
+    names = classifier.class_names
+    return Prediction(
+        path=path,
+        labels=tuple(names[k] for k in best),
+        scores=tuple(float(scores[k]) for k in best),
     )
 
 
