@@ -185,7 +185,8 @@ def echo_evaluation(
     what += format_number(report.C) if report.C else "not recorded"
     if not report.layer:
         what = "the whole network"
-    echo_line(f"{report.n_images:,} images of {report.n_classes:,} classes, {what}")
+    classes = f"{report.n_classes:,} class{'es' * (report.n_classes != 1)}"
+    echo_line(f"{report.n_images:,} images of {classes}, {what}")
     echo_line(f"rows {report.rows}{left_out}")
     rows = [
         ("mean per class", report.mean_per_class_accuracy, ""),
