@@ -5,14 +5,16 @@
 Each trial starts a command on a few generated images, sends it SIGKILL, SIGTERM, SIGINT
 or SIGHUP at a random moment, and looks at what is left. Then the command is run once
 more: it must succeed, give what a run gives that nobody disturbed, and leave nothing
-beside it. Most trials fork a process that has imported the libraries; every eighth
-(`--fresh`) is a new interpreter, whose imports are interrupted, too.
+beside it. A run that ends before its signal does not count. Most trials fork a process
+that has imported the libraries; every eighth (`--fresh`) is a new interpreter, whose
+imports are interrupted, too.
 """
 
 import argparse
 import contextlib
 import hashlib
 import http.server
+import itertools
 import json
 import os
 import random
@@ -301,6 +303,7 @@ class Trials:
         self._seed, self._fresh = seed, fresh
         self.out = world / "out" / name
         self.temporary = world / "tmp"
+        self.disturbed = 0  # trials whose signal came in time
         self.count: Counter[str] = Counter()
         self._seconds: dict[bool, float] = {}
         self.expected: dict[str, object] = {}
@@ -323,9 +326,12 @@ class Trials:
         sent = dice.choice(SIGNALS)
         moment = dice.uniform(0, 1.05 * self._seconds[is_fresh])
         self._clear()
+        started = time.monotonic()
         child = Child(self, self._arguments(()), is_fresh)
         ended = child.wait(moment)
-        if not ended:
+        if ended:
+            self._seconds[is_fresh] = time.monotonic() - started
+        else:
             os.kill(child.pid, sent)
         kind = "fresh" if is_fresh else "forked"
         where = f"trial {number} ({kind}, {sent.name} at {moment:.3f} s)"
@@ -345,6 +351,7 @@ class Trials:
             assert status == 0, f"status {status} undisturbed"
             assert whole == self.expected.keys(), f"status 0, and there is {whole}"
             return
+        self.disturbed += 1
         self.count[sent.name] += 1
         self.count["with all outputs"] += whole == self.expected.keys()
         if status == -sent:  # SIGKILL; others before the program takes signals
@@ -503,7 +510,9 @@ def _run_all(name: str, world: Path, asked: argparse.Namespace) -> int:
     trials = Trials(name, world, asked.seed, asked.fresh)
     trials.prepare()
     failed = 0
-    for number in range(asked.trials):
+    for number in itertools.count():
+        if trials.disturbed + failed >= asked.trials:
+            break
         wrong = trials.run(number)
         failed += bool(wrong)
         if wrong:
