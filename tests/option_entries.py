@@ -193,6 +193,7 @@ EXTRACT_OPTIONS = {
     ),
     "--resume": ("--resume", says("report/n_resumed", 0)),
     "--retry-failed": ("--retry-failed", says("report/n_failed", 0)),
+    "--add": ("--add", says("report/n_resumed", 12)),
     "--range": ("--range 0,200", says("info/provenance/range", "0,200")),
     "--pages": (
         reading("extract", "{stacks}", "--pages all"),
@@ -239,10 +240,7 @@ BENCHMARK_OPTIONS = {
         "={images_features} --train-per-class 2 --C 1 --baseline pixels",
         says("report/rows/1/features", "raw pixels"),
     ),
-    "--compare": (
-        "--layer layer2 --compare layer2 layer10",
-        has_asked,
-    ),
+    "--compare": ("--layer layer2 --compare layer2 layer10", has_asked),
     "--report": ("--report {out}", file_begins("index.html", b"<!DOCTYPE html>")),
     "--memory-mib": ("--memory-mib 1", works),
     "--verbose": ("--verbose", tells("solved on the .* side in")),

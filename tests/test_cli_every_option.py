@@ -206,7 +206,7 @@ def test_an_option_has_its_effect(
         shutil.copy(inputs["archive"], out / "x.tar")
     if flag == "--overwrite":
         (out / OLD[name]).write_text("old")
-    if flag == "--retry-failed":
+    if flag in ("--retry-failed", "--add"):
         shutil.copy(inputs["images_features"], out / "f.h5")
     arguments = line.format(out=out, **inputs, **more, **labelled).split()
     given = [] if flag in ("--quiet", "--verbose") else ["--quiet"]

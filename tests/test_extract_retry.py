@@ -159,7 +159,7 @@ def test_it_excludes_the_other_ways_to_go_on(image_dir, tmp_path, flag):
 def test_rows_of_an_unfinished_run_are_not_lost(lacking, monkeypatch):
     images, output, _ = lacking
     monkeypatch.setattr(
-        "cnnfeat.extract._retry.unfinished_run", lambda path: {"model": "tiny"}
+        "cnnfeat.extract._kept.unfinished_run", lambda path: {"model": "tiny"}
     )
     refused(extract(images, "-o", output, "--retry-failed"), "--resume", "--overwrite")
 

@@ -139,6 +139,9 @@ def test_of_values_that_tie_the_middle_one_is_taken(scores, expected):
 # -- the grid --------------------------------------------------------------------------
 
 
+GRID_BEYOND = tuple(10.0**e for e in range(1, 8))
+
+
 class MadeProblem:
     """Held-out rows are the better known the nearer C is to its optimum."""
 
@@ -180,15 +183,47 @@ def test_the_grid_grows_until_the_best_lies_inside(optimum, norm):
     assert list(choice.grid) == sorted(problem.tried) == expected
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(4, 9), st.sampled_from([1, -1]))
-def test_a_gain_that_may_be_chance_does_not_grow_the_grid(optimum, sign):
-    choice, problem = chosen_at(sign * optimum, CGrid.for_features(np.eye(4)), n_lost=1)
-    # One decade is tried; a single row more is right there.
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_gain_that_may_be_chance_does_not_grow_the_grid(sign):
+    choice, problem = chosen_at(4 * sign, CGrid.for_features(np.eye(4)), n_lost=1)
+    # A single row more is right in the first decade beyond, and none in the second.
     assert 10.0 ** (3 * sign) == choice.C
-    assert len(problem.tried) == 8 and 10.0 ** (4 * sign) in problem.tried
+    tried = {1: (4, 5), -1: (-4,)}[sign]  # there is but one below
+    assert problem.tried[7:] == [10.0**e for e in tried]
     assert choice.grid == tuple(sorted(problem.tried))
     assert max(choice.scores) > choice.scores[choice.grid.index(choice.C)]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(5, 9))
+def test_a_slow_gain_is_followed_over_two_decades(optimum):
+    # One row more a decade: sqrt(1) is chance, and of two rows sqrt(2).
+    choice, problem = chosen_at(optimum, CGrid.for_features(np.eye(4)), n_lost=1)
+    assert choice.C == 1e5
+    assert problem.tried[7:] == [1e4, 1e5, 1e6]
+
+
+class FlatProblem(MadeProblem):
+    """Each C is right on two thirds of the rows, whichever they are."""
+
+    def fit_folds(self, C, folds, *, start, tol, quick=False):
+        self.tried.append(C)
+        rng = np.random.default_rng([self.optimum, round(math.log10(C)) + 9])
+        right = rng.permutation(len(self.y)) < len(self.y) * 2 // 3
+        scores = np.where((self.y > 0) == right, 1.0, -1.0)[:, None, None]
+        return FoldFits(np.zeros((1, len(folds))), scores.repeat(len(folds), 1))
+
+
+def test_a_flat_curve_is_not_followed():
+    n_beyond = []
+    for seed in range(100):
+        problem = FlatProblem(seed, n=60)
+        fold = Split(np.arange(0), np.arange(60))
+        select_C([FoldedProblem(problem, (fold,))], CGrid((1.0,), ((), GRID_BEYOND)))
+        n_beyond.append(len(problem.tried) - 1)
+    # All are equal but for luck: most end at once, hardly one goes all the way.
+    assert np.median(n_beyond) == 1
+    assert np.mean(np.array(n_beyond) == len(GRID_BEYOND)) < 0.05
 
 
 @pytest.mark.parametrize("hardest", [4, 5])

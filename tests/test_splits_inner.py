@@ -39,16 +39,15 @@ def test_each_row_is_held_out_equally_often_and_no_class_is_held_out_whole(
         np.testing.assert_array_equal(np.union1d(fold.train, fold.test), rows)
         assert not set(fold.train) & set(fold.test)
         assert set(table.labels[fold.train]) == set(range(len(counts)))
-    n_repeats = min(5, -(-500 // len(rows)))
+    n_repeats = min(10, -(-1500 // len(rows)))
     single = np.array(counts)[table.labels] == 1
     times = n_held(table, folds)
     assert (times[~single] == n_repeats).all() and (times[single] == 0).all()
 
 
 def test_the_folds_of_one_division_are_stratified():
-    table = table_of((15, 20, 7) * 15)  # 630 rows are divided once
-    folds = inner_folds(table, np.arange(len(table)))
-    assert len(folds) == 5
+    table = table_of((15, 20, 7) * 15)
+    folds = inner_folds(table, np.arange(len(table)))[:5]  # the first of three
     held = np.array([np.bincount(table.labels[fold.test]) for fold in folds])
     assert (held.max(0) - held.min(0) <= 1).all()
     sizes = held.sum(1)
@@ -57,7 +56,7 @@ def test_the_folds_of_one_division_are_stratified():
 
 @pytest.mark.parametrize(
     ("per_class", "n_classes", "n_folds"),
-    [(5, 10, 25), (10, 10, 25), (15, 10, 20), (15, 20, 10), (50, 10, 5), (29, 102, 5)],
+    [(5, 10, 50), (15, 10, 50), (15, 20, 25), (50, 10, 15), (30, 50, 5), (29, 102, 5)],
 )
 def test_few_rows_are_divided_several_times(per_class, n_classes, n_folds):
     table = table_of((per_class,) * n_classes)
@@ -137,7 +136,7 @@ def test_groups_are_spread_evenly_over_the_folds():
     table = table_of((50, 50))
     groups = np.arange(100) % 50 // 2  # 25 patients, two images of each class
     folds = inner_folds(table, np.arange(100), groups=groups)
-    assert len(folds) == 25
+    assert len(folds) == 50
     assert {tuple(np.bincount(table.labels[fold.test])) for fold in folds} == {(10, 10)}
 
 

@@ -34,6 +34,7 @@ from cnnfeat.cli.reports import echo_extraction
 @options.common.resume_opt
 @options.common.overwrite_opt
 @options.extraction.retry_failed_opt
+@options.extraction.add_opt
 @options.common.quiet_opt
 @options.common.verbose_opt
 @options.common.json_opt
@@ -57,8 +58,15 @@ def extract(
     for it. --retry-failed goes by the folder, paths and classes; of the images that it
     reads again it compares the contents.
 
+    --add is for images that came later: the same command again, with it. Images whose
+    contents the file knows keep their rows, wherever they lie now; all others are
+    computed with the file's engine, batch size and range of values. Paths, labels and
+    classes become those that are listed now. It removes no image: where one of the file
+    is not listed any more, it is refused. Interrupted, it goes on when given again.
+
     \b
     $ cnnfeat extract images/ -o features.h5
+    $ cnnfeat extract images/ -o features.h5 --add
     $ cnnfeat extract images/ -o features.h5 --model alexnet --layer fc6 --layer fc7
     $ cnnfeat extract wells.csv -o features.h5 --path-column File --label-column Drug
     $ find images/ -name '*.jpg' -print0 | cnnfeat extract - -o features.h5 --json

@@ -124,7 +124,7 @@ def _extracted(report: "ExtractReport") -> str:
     layers = [f"{name} {_sizes(shape)}" for name, shape in report.layers.items()]
     end = f"{report.seconds:.1f} s"
     if report.n_resumed:
-        end += f", {report.n_resumed:,} rows resumed"
+        end += f", {report.n_resumed:,} rows were there"
     for n_classes, n_layers in ((2, 4), (1, 4), (1, 1), (0, 4), (0, 1), (0, 0)):
         told = [images, *([_named(classes, n_classes, "classes")] if classes else [])]
         stored = ", ".join(layers[:n_layers] + ["…"] * (n_layers < len(layers)))

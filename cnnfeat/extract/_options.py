@@ -27,7 +27,7 @@ class ExtractOptions(ManifestOptions):
     8 bits are black and white, `pages` which of a file with several are read: see
     `cnnfeat.images.settle_range` and `take_pages`. `max_failed` is a number of images,
     or a share of all such as "5%". `retry_failed` tries the failed rows of a finished
-    file again.
+    file again; `add` puts the images that it does not hold yet into it.
     """
 
     model: str = "efficientnet_lite0"
@@ -51,6 +51,7 @@ class ExtractOptions(ManifestOptions):
     resume: bool = False
     overwrite: bool = False
     retry_failed: bool = False
+    add: bool = False
 
 
 def most_failures(max_failed: str, n_images: int) -> int:

@@ -18,18 +18,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnnfeat import extraction, networks
-from cnnfeat.errors import CnnfeatWarning, InputError
+from cnnfeat.errors import CnnfeatWarning, InputError, ProvenanceError
+from cnnfeat.extract._kept import (
+    BATCH_SIZE,
+    KeepingSink,
+    KeptRows,
+    batch_size_of,
+    check_same_features,
+    earlier_choices,
+    kept_in_addition,
+    kept_in_retry,
+    refuse_unfinished,
+)
 from cnnfeat.extract._options import (
     ExtractOptions,
     ExtractReport,
     Progress,
     most_failures,
-)
-from cnnfeat.extract._retry import (
-    RetrySink,
-    check_same_features,
-    refuse_unfinished,
-    rows_to_retry,
 )
 from cnnfeat.extract._work import (
     as_image_list,
@@ -52,7 +57,6 @@ from cnnfeat.outputs import check_outputs, check_suffix, refuse_inputs
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import (
     Contents,
-    FeatureFile,
     FeatureWriter,
     open_features,
     unfinished_run,
@@ -66,9 +70,7 @@ _SAME_RUN = (
     *("precision", "device", "decoder", "range", "engine"),
 )
 # What rows of one file have in common; of its images some may have been mended.
-_SAME_FEATURES = (*_SAME_RUN[1:], "batch_size")
-# As the fingerprint calls it: a row's last bits depend on its place in the batch.
-_BATCH_SIZE = "rows per batch"
+_SAME_FEATURES = _SAME_RUN[1:]
 
 
 def extract_features(
@@ -115,10 +117,10 @@ def extract_features(
     ImageError
         With `on_error="fail"`, at the first image that cannot be read.
     ProvenanceError
-        With `resume` and `retry_failed`, if anything that decides the features is not
-        as it was.
+        With `resume`, `retry_failed` and `add`, if anything that decides the features
+        is not as it was; with `add`, if images of the file are not listed any more.
     StoreError
-        With `retry_failed`, if there is no finished feature file.
+        With `retry_failed` and `add`, if there is no finished feature file.
     Interrupted
         On SIGINT, SIGTERM or SIGHUP; the rows so far are kept for `resume`.
     """
@@ -129,16 +131,20 @@ def extract_features(
         with seconds.measure("start"):
             table = as_image_list(images, options, stdin)
             refuse_inputs([output_path], image_files(table))
-            finished = None
+            finished, kept = None, None
             if options.retry_failed:
                 refuse_unfinished(output_path)
+            if options.retry_failed or options.add:
                 finished = stack.enter_context(open_features(output_path))
-            earlier = _earlier_run(output_path, options, finished)
+            if options.add:
+                assert finished is not None
+                kept = kept_in_addition(finished, table)
+            earlier = earlier_choices(output_path, options, finished)
             extractor = make_extractor(
                 options,
                 network,
                 engine=earlier.get("engine"),
-                batch_size=_size_of(earlier),
+                batch_size=batch_size_of(earlier),
             )
             stack.enter_context(extractor)
             is_open = options.value_range == AUTO
@@ -150,25 +156,13 @@ def extract_features(
             extractor.plan(source)
             contents = _contents(source, extractor, options, command)
         job = _Job(source, extractor, contents, options, seconds, progress)
-        done = job.extract(output_path) if finished is None else job.retry(finished)
+        if options.retry_failed:
+            assert finished is not None and extractor.batch_size is not None
+            kept = kept_in_retry(finished, extractor.batch_size)
+        done = job.extract(output_path) if kept is None else job.replace(kept)
         _warn_of_finetuning(len(done.tuned_on), table, extractor.network)
         elapsed = time.monotonic() - started
         return _report(output_path, job, done, elapsed)
-
-
-def _earlier_run(
-    output_path: str, options: ExtractOptions, finished: FeatureFile | None
-) -> dict[str, str]:
-    """Return what an earlier run chose, if this one goes on: engine, batch, range."""
-    if finished is not None:
-        told = finished.provenance
-        batch_size = told.get("batch_size", "0")
-        return {
-            "engine": told.get("engine", ""),
-            "range": finished.table.value_range,
-            _BATCH_SIZE: batch_size,
-        }
-    return unfinished_run(output_path) if options.resume else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,14 +190,11 @@ class _Job:
 
     def extract(self, output_path: str) -> _Done:
         """Take every row that is not in the file yet through the network."""
-        table = self.contents.table
-        most_failed = most_failures(self.options.max_failed, len(table))
-        with self._open_writer(output_path, self.options.overwrite) as writer:
+        how = {"overwrite": self.options.overwrite, "resume": self.options.resume}
+        with self._open_writer(output_path, **how) as writer:
             n_resumed = writer.rows_done
             try:
-                signum = self._run(self.source, writer, writer, most_failed)
-                if signum is None:
-                    refuse_too_many_failed(table, writer.failures, most_failed)
+                signum = self._run(self.source, writer, writer)
             except InputError:
                 if len(writer.failures) == writer.rows_done:
                     writer.discard()
@@ -217,29 +208,40 @@ class _Job:
                 )
             return self._finish(writer, n_resumed)
 
-    def retry(self, finished: FeatureFile) -> _Done:
-        """Take the failed rows of a finished file through the network once more."""
-        check_same_features(finished, self.contents, _SAME_FEATURES)
-        assert self.extractor.batch_size is not None  # planned
-        rows = rows_to_retry(finished, self.extractor.batch_size)
-        if not len(rows):
+    def replace(self, kept: KeptRows) -> _Done:
+        """Take the rows that are not kept of a finished file through the network."""
+        is_added, finished = self.options.add, kept.features
+        fields = _SAME_FEATURES if is_added else (*_SAME_FEATURES, "batch_size")
+        check_same_features(finished, self.contents, fields, with_images=not is_added)
+        if kept.is_all(self.contents):
             every = np.arange(finished.n_images)
             tuned_on = networks.rows_tuned_on(
                 finished.table, finished.provenance, every
             )
             return _Done({}, tuned_on, len(every))
-        source = replace(self.source, image_list=self.source.image_list.take(rows))
-        with self._open_writer(str(finished.path), overwrite=True) as writer:
-            sink = RetrySink(writer, finished, rows)
+        path = str(finished.path)
+        # What an interrupted addition has computed stays, for the next one.
+        goes_on = is_added and bool(unfinished_run(path))
+        try:
+            writer = self._open_writer(path, overwrite=not goes_on, resume=goes_on)
+        except ProvenanceError as error:
+            raise ProvenanceError(
+                f"{error}; or remove {path}.part, and `add` begins again"
+            ) from error
+        with writer:
+            sink = KeepingSink(writer, kept, is_committed=is_added)
+            left = self.contents.table.take(sink.rows)
+            source = replace(self.source, image_list=left)
             signum = self._run(source, sink, writer)
             if signum is not None:
+                sink.commit()
+                way_on = "goes on" if is_added else "begins again"
                 raise Interrupted(
-                    f"interrupted: {finished.path} is as it was; the same command "
-                    "begins again",
+                    f"interrupted: {path} is as it was; the same command {way_on}",
                     signum,
                 )
             sink.finish()
-            return self._finish(writer, finished.n_images - len(rows))
+            return self._finish(writer, len(self.contents.table) - len(left))
 
     def _finish(self, writer: FeatureWriter, n_resumed: int) -> _Done:
         """Finish the file; who has seen an image is known by its content, only now."""
@@ -248,7 +250,9 @@ class _Job:
         writer.finish(tuned_on)
         return _Done(writer.failures, tuned_on, n_resumed)
 
-    def _open_writer(self, path: str, overwrite: bool) -> FeatureWriter:
+    def _open_writer(
+        self, path: str, *, overwrite: bool, resume: bool
+    ) -> FeatureWriter:
         """Return the writer of the output, at the row where the run begins."""
         provenance = self.contents.provenance
         with self.seconds.measure("start"):
@@ -256,9 +260,9 @@ class _Job:
                 path,
                 self.contents,
                 overwrite=overwrite,
-                resume=self.options.resume,
+                resume=resume,
                 fingerprint={
-                    _BATCH_SIZE: str(self.extractor.batch_size),
+                    BATCH_SIZE: str(self.extractor.batch_size),
                     **{key: provenance[key] for key in _SAME_RUN},
                 },
             )
@@ -270,15 +274,18 @@ class _Job:
         source: extraction.ImageSource,
         sink: extraction.Sink,
         writer: FeatureWriter,
-        most_failed: int | None = None,
     ) -> int | None:
         """Fill the sink; return the signal that came before it was full."""
+        table = self.contents.table
+        most_failed = len(table)  # what fails once more is no news
+        if not self.options.retry_failed:
+            most_failed = most_failures(self.options.max_failed, len(table))
 
         def tell(batch: Batch) -> None:
             refuse_failures(batch, source.image_list, self.options)
-            if most_failed is not None and len(writer.failures) > most_failed:
+            if len(writer.failures) > most_failed:
                 failures = dict(writer.failures)  # another thread adds to them
-                refuse_too_many_failed(source.image_list, failures, most_failed)
+                refuse_too_many_failed(table, failures, most_failed)
             if self.progress:
                 self.progress(batch.stop, source.n_images, len(writer.failures))
 
@@ -291,13 +298,10 @@ class _Job:
                 done=tell,
                 is_stopped=stop.is_set,
             )
-            return stop.signum if sink.rows_done < source.n_images else None
-
-
-def _size_of(earlier: dict[str, str]) -> int | None:
-    """Return the batch size of an earlier part of the run, if it tells one."""
-    text = earlier.get(_BATCH_SIZE, "")
-    return int(text) or None if text.isdecimal() and len(text) < 9 else None
+            if sink.rows_done < source.n_images:
+                return stop.signum
+        refuse_too_many_failed(table, writer.failures, most_failed)
+        return None
 
 
 def _report(output_path: str, job: _Job, done: _Done, elapsed: float) -> ExtractReport:
@@ -332,7 +336,8 @@ def _check_output(
     check_suffix(output_path, FEATURES)
     most_failures(options.max_failed, 0)
     listed = () if isinstance(images, ImageTable) else sources_of(images)
-    may_exist = options.overwrite or options.resume or options.retry_failed
+    goes_on = options.resume or options.retry_failed or options.add
+    may_exist = options.overwrite or goes_on
     check_outputs([output_path], [options.weights, *listed], overwrite=may_exist)
 
 

@@ -6,8 +6,8 @@ together, and the fits of a grid start from one another, smallest C first.
 
 The scale of C follows that of the features: multiplying features by s equals
 multiplying C by s² (the trap that `mean-norm` is there for). The default grid takes the
-scale into account. Where its best C is the smallest or largest it grows, decade by
-decade, as long as each one is better by more than chance.
+scale into account. Where its best C is the smallest or largest it grows, as long as one
+decade more, or two, are better by more than chance.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
 
     The grid is tried in full. While its best is at an edge that can move, one value
     more is tried; it is taken if its fits converge within `QUICK_STEPS` and it is
-    better by more than chance (`_Trials.gain`). If not, it is the last.
+    better by more than chance (`_Trials.gain`). Accuracy may rise slowly: a gain that
+    may be chance gets one decade more, to be more than chance against the same edge.
+    Otherwise, and without a gain, the grid ends.
 
     Parameters
     ----------
@@ -171,13 +173,17 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
         at = f"any C from {grid.values[0]:g} to {grid.values[-1]:g}"
         raise DataError(not_finite(trials.name, at))
     best = middle_of_best(finite)
-    while wider := grid.beyond(best):
+    edge = best
+    while wider := grid.beyond(edge):
         C, grid = wider
         trials.run([C], quick=True)
         gain, chance = trials.gain(C, best)
-        if gain <= chance:
+        if gain > chance:
+            best = edge = max(C, edge, key=trials.scores.__getitem__)
+        elif gain > 0 and edge == best:
+            edge = C
+        else:
             break
-        best = C
     scores = tuple(trials.scores[C] for C in grid.values)
     return CChoice(best, grid.values, scores, trials.starts[best])
 

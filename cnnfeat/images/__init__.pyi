@@ -49,6 +49,7 @@ from ._pixel_store import (
     StoredImages as StoredImages,
 )
 from ._places import (
+    digest_images as digest_images,
     fingerprint_images as fingerprint_images,
     image_files as image_files,
     locate as locate,

@@ -8,13 +8,14 @@ table of a tar has a column `.span`.
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from cnnfeat.errors import ImageError
 from cnnfeat.image_table import ImageTable
-from cnnfeat.images._reading import Location
+from cnnfeat.images._reading import Location, content_digest
 
 SPAN = ".span"  # int64 (n_images, 2): offset and length in bytes inside the tar
 _PAGE = re.compile(r"#page=([1-9]\d{0,8})$")
@@ -129,6 +130,23 @@ def stamp_images(table: ImageTable) -> np.ndarray:
         text = "\0".join(told).encode()
         stamps += hashlib.blake2b(text, digest_size=8).digest()
     return np.frombuffer(bytes(stamps), dtype="<u8")
+
+
+def digest_images(table: ImageTable, max_bytes: int) -> Iterator[str]:
+    """Yield the digest of each image's bytes; "" where they cannot be read.
+
+    Parameters
+    ----------
+    table : ImageTable
+    max_bytes : int
+        Files that are larger are not read.
+    """
+    for row in range(len(table)):
+        location = locate(table, row)
+        try:
+            yield content_digest(location.read(max_bytes), location.page)
+        except ImageError:
+            yield ""
 
 
 def printable(name: str) -> str:

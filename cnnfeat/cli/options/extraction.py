@@ -152,6 +152,12 @@ retry_failed_opt = click.option(
     help="Try the failed images of a finished FEATURES.h5 again, all else as it was "
     "extracted; the other rows are kept.",
 )
+add_opt = click.option(
+    "--add",
+    is_flag=True,
+    help="Add to a finished FEATURES.h5 the listed images that it does not hold, all "
+    "else as it was extracted; the rows that are there are kept.",
+)
 on_error_opt = click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
@@ -169,7 +175,7 @@ max_failed_opt = click.option(
     "or this share of all.",
 )
 
-_EXCLUSIVE = ("resume", "overwrite", "retry_failed")
+_EXCLUSIVE = ("resume", "overwrite", "retry_failed", "add")
 
 
 def refuse_contradictions(chosen: dict[str, Any]) -> None:
