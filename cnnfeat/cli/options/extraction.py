@@ -58,8 +58,10 @@ network_layers_opt = click.option(
     shell_complete=complete_layers,
     metavar="NAME|GLOB[,...]",
     help="Layers of the network: names that `cnnfeat layers` lists, globs (* stays "
-    "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, or "
-    "all.  [default: the layer before the classifier]",
+    "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, "
+    "blocks and stages by number (block.11, block.-4..-1, stage.2), or all. After a "
+    "transformer's block :norm takes it through the final norm; after that norm :pre "
+    "leaves it out.  [default: the layer before the classifier]",
 )
 pool_opt = click.option(
     "--pool",
