@@ -40,7 +40,17 @@ weights_opt = click.option(
     default=ExtractOptions.weights,
     show_default=True,
     metavar="default|random|PATH",
-    help="The published ImageNet weights, random ones, or a .pth or .safetensors file.",
+    help="The published ImageNet weights, random ones, or a .pth or .safetensors file; "
+    "of several files the .index.json.",
+)
+allow_missing_opt = click.option(
+    "--allow-missing",
+    multiple=True,
+    callback=repeatable(parse_names),
+    metavar="GLOB[,...]",
+    help="Tensors that a file of --weights need not have as the network does: those "
+    "missing stay random, those too many or of another shape are left out. A "
+    "classifier may be missing anyway.  [default: none]",
 )
 weights_seed_opt = click.option(
     "--weights-seed",
