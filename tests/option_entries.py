@@ -174,6 +174,10 @@ EXTRACT_OPTIONS = {
     "--model": ("--model squeezenet1_0", says("report/model", "squeezenet1_0")),
     "--weights": ("--weights random", says("info/provenance/weights", "random")),
     "--weights-seed": ("--weights-seed 7", says("info/provenance/weights_seed", "7")),
+    "--allow-missing": (
+        "--weights {partial} --allow-missing features.12.*",
+        says("info/provenance/weights_allow_missing", "features.12.*"),
+    ),
     "--layer": ("--layer features.0", says("report/layers/features.0", [64])),
     "--pool": ("--pool max", says("info/layers/0/pool", "max")),
     "--crops": ("--crops ten", says("info/provenance/crops", "ten")),
@@ -277,6 +281,10 @@ FINETUNE_OPTIONS = {
     "--model": ("--model squeezenet1_1", trained("model", "squeezenet1_1")),
     "--weights": ("--weights random", trained("weights", "random")),
     "--weights-seed": ("--weights-seed 4", trained("weights_seed", 4)),
+    "--allow-missing": (
+        "--allow-missing features.*",
+        trained("allow_missing", ["features.*"]),
+    ),
     "--train": ("--train last:1", trained("train", "last:1")),
     "--init": (
         "--init {tiny_head}",

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from tiny import make_tiny_network
 
 from cnnfeat.cli.main import COMMANDS, cli
+from cnnfeat.networks import load_network
 
 pytestmark = pytest.mark.filterwarnings("ignore::cnnfeat.errors.CnnfeatWarning")
 
@@ -63,9 +64,18 @@ def inputs(tmp_path_factory, small_images):
     with tarfile.open(folder / "x.tar", "w") as tar:
         tar.add(small_images, "x")
     archive = folder / "x.tar"
+    names["partial"] = write_partial_weights(folder / "partial.safetensors")
     names |= {"head": head, "images_head": images_head, "archive": archive}
     names |= {"images_features": images_features}
     return names | write_tables(folder, small_images) | write_splits(folder)
+
+
+def write_partial_weights(path):
+    """Write the weights of a network without one of its blocks."""
+    module = load_network("squeezenet1_1", weights="random", device="cpu").module
+    state = module.state_dict()
+    save_file({k: v for k, v in state.items() if "features.12." not in k}, path)
+    return path
 
 
 def write_splits(folder):

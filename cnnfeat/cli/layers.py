@@ -27,7 +27,9 @@ def layers(
     Shape is of one image's activation; MACs are multiply-accumulates for one image;
     field and stride are in pixels of the network's input. Parameters and MACs are those
     since the row above, with PATTERN those of all inside. Stages are counted from the
-    end, as by `finetune --train last:N`: last:2 trains stages 2 and 1.
+    end, as by `finetune --train last:N`: last:2 trains stages 2 and 1. An alias is a
+    paper's name, or block.N or stage.N, counted from 0 in every network that repeats
+    blocks; `extract --layer` takes it.
 
     \b
     $ cnnfeat layers

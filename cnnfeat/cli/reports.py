@@ -32,7 +32,7 @@ _COMPARISON = (
 _LAYERS = (
     Column("name", "layer", whole=True),
     Column("alias", whole=True),
-    Column("kind"),
+    Column("kind", spare=True),
     Column("shape", whole=True),
     Column("parameters", "params", amount=True),
     Column("macs", "MACs", amount=True),
@@ -57,14 +57,28 @@ def echo_layers(
         echo_record({"layers": rows}, as_json=True)
         return
     shown = [
-        {**row, "name": f"{row['name']} *" if row["is_default"] else row["name"]}
+        {
+            **row,
+            "name": f"{row['name']} *" if row["is_default"] else row["name"],
+            "alias": row["alias"] or row["place"],
+        }
         for row in rows
     ]
-    caption = ""
+    caption = _told_of_tokens(rows)
     if short:
         shown = _without_runs(shown)
-        caption = f"{model}: * is the default layer; --all lists every module"
+        caption = f"* is the default layer; --all lists every module{caption}"
+    caption = f"{model}: {caption.removeprefix('; ')}" if caption else ""
     echo_table(shown, _LAYERS, as_json=False, key="layers", caption=caption)
+
+
+def _told_of_tokens(rows: list[dict[str, Any]]) -> str:
+    """Return what the tokens of a transformer are, "" for any other network."""
+    layouts = [(r["n_prefix_tokens"], *r["grid"]) for r in rows if r["grid"]]
+    if not layouts:
+        return ""
+    n_prefix, height, width = max(layouts)
+    return f"; tokens: {n_prefix} + {height}×{width} patches"
 
 
 def _without_runs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

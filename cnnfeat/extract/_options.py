@@ -23,16 +23,19 @@ class ExtractOptions(ManifestOptions):
     hand; `layers=()` is the layer before the classifier, and with it `pool="auto"`
     averages over space what that layer has not pooled (SqueezeNet's); layers that are
     named are kept as they are. With `tokens`, which go in place of `pool`, `()` is the
-    last layer that has tokens. `value_range` says which values of images with more than
-    8 bits are black and white, `pages` which of a file with several are read: see
-    `cnnfeat.images.settle_range` and `take_pages`. `max_failed` is a number of images,
-    or a share of all such as "5%". `retry_failed` tries the failed rows of a finished
-    file again; `add` puts the images that it does not hold yet into it.
+    last layer that has tokens. `allow_missing` are globs of tensors that a weights file
+    need not have as the network does: see `load_network`. `value_range` says which
+    values of images with more than 8 bits are black and white, `pages` which of a file
+    with several are read: see `cnnfeat.images.settle_range` and `take_pages`.
+    `max_failed` is a number of images, or a share of all such as "5%". `retry_failed`
+    tries the failed rows of a finished file again; `add` puts the images that it does
+    not hold yet into it.
     """
 
     model: str = "efficientnet_lite0"
     weights: str = "default"
     weights_seed: int = 0
+    allow_missing: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     pool: str = "auto"
     tokens: str | None = None

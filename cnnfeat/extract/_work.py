@@ -61,7 +61,11 @@ def make_extractor(
         Where the options leave the choice: what an earlier part of the run used.
     """
     request = networks.NetworkRequest(
-        options.model, options.weights, options.weights_seed, options.device
+        options.model,
+        options.weights,
+        options.weights_seed,
+        options.device,
+        options.allow_missing,
     )
     is_open = options.engine == "auto"
     return extraction.Extractor(

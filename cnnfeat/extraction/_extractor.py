@@ -28,7 +28,7 @@ from cnnfeat.layers import (
     resolve_layers,
     tapped_macs,
 )
-from cnnfeat.networks import Network, NetworkRequest
+from cnnfeat.networks import Network, NetworkRequest, WeightsRecord
 
 
 @dataclass
@@ -290,6 +290,7 @@ class Extractor:
             "weights": record.source,
             "weights_sha256": record.sha256,
             "weights_seed": "" if record.seed is None else str(record.seed),
+            **_told_of_match(record),
             "preprocessing": json.dumps(record.preprocessing.to_dict(), sort_keys=True),
             "crops": self.crops,
             # Earlier versions averaged over all tokens, and do not say so.
@@ -325,6 +326,15 @@ def _warn_of_unknown_tokens(taps: Sequence[Tap], pool: str) -> None:
                 CnnfeatWarning,
                 stacklevel=5,
             )
+
+
+def _told_of_match(record: WeightsRecord) -> dict[str, str]:
+    """Return what a file's names needed to fit the network, if anything."""
+    told = {
+        "weights_match": record.match,
+        "weights_allow_missing": ",".join(record.allow_missing),
+    }
+    return {key: text for key, text in told.items() if text}
 
 
 def _device_name(device: torch.device) -> str:

@@ -94,6 +94,7 @@ def read_material(
         weights=options.weights,
         seed=options.weights_seed,
         device=world.device,
+        allow_missing=options.allow_missing,
     )
     network.module.to(memory_format=torch.channels_last)
     # Both are refused before any image is decoded.

@@ -59,6 +59,7 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
     model: str = "efficientnet_lite0"
     weights: str = "default"
     weights_seed: int = 0
+    allow_missing: tuple[str, ...] = ()
     train: str = "all"
     init: str = "frozen"
     augment: str | None = None
@@ -106,7 +107,10 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
     def fingerprint(self) -> dict[str, Any]:
         """Return the options that decide the weights, as JSON types."""
         chosen = {k: v for k, v in asdict(self).items() if k not in _NO_EFFECT}
-        return {**chosen, "exclude_classes": list(self.exclude_classes)}
+        chosen["exclude_classes"] = list(self.exclude_classes)
+        # Earlier versions did not have it: what they began goes on.
+        allowed = list(chosen.pop("allow_missing"))
+        return {**chosen, **({"allow_missing": allowed} if allowed else {})}
 
 
 def check_logs(options: FinetuneOptions) -> None:

@@ -1,3 +1,7 @@
+from ._blocks import (
+    Blocks as Blocks,
+    blocks_of as blocks_of,
+)
 from ._classifier import (
     Classifier as Classifier,
     default_layer as default_layer,

@@ -41,6 +41,12 @@ class LayerInfo:
         No other module runs inside.
     is_default : bool
         It is the layer before the classifier, which is taken where none is named.
+    place : str or None
+        `block.N` or `stage.N`, where it is one of these.
+    grid : tuple of int or None
+        Rows and columns of patches, where the shape is of a transformer's tokens.
+    n_prefix_tokens : int or None
+        Tokens before the patches, likewise.
     """
 
     name: str
@@ -54,6 +60,9 @@ class LayerInfo:
     stage: int | None
     is_leaf: bool = True
     is_default: bool = False
+    place: str | None = None
+    grid: tuple[int, int] | None = None
+    n_prefix_tokens: int | None = None
 
     @property
     def module(self) -> str:
@@ -91,7 +100,7 @@ def matching_layers(rows: Sequence[LayerInfo], pattern: str) -> list[LayerInfo]:
     return [
         _with_inside(row, rows)
         for row in rows
-        if row.name != ROOT and (fits(row.name) or fits(row.alias))
+        if row.name != ROOT and any(map(fits, (row.name, row.alias, row.place)))
     ]
 
 

@@ -27,6 +27,7 @@ def known_layers(model: str) -> list[LayerInfo] | None:
 
 def _row(fields: list[Any], record: dict[str, Any]) -> LayerInfo:
     name, kind, shape, parameters, macs, field, stride, stage, is_leaf = fields
+    tokens = record["tokens"].get(name)
     return LayerInfo(
         name=name,
         alias=record["aliases"].get(name),
@@ -39,6 +40,9 @@ def _row(fields: list[Any], record: dict[str, Any]) -> LayerInfo:
         stage=stage,
         is_leaf=bool(is_leaf),
         is_default=name == record["default"],
+        place=record["places"].get(name),
+        grid=tuple(tokens[:2]) if tokens else None,
+        n_prefix_tokens=tokens[2] if tokens else None,
     )
 
 
@@ -47,6 +51,10 @@ def to_record(rows: list[LayerInfo]) -> dict[str, Any]:
     return {
         "default": next((row.name for row in rows if row.is_default), None),
         "aliases": {row.name: row.alias for row in rows if row.alias},
+        "places": {row.name: row.place for row in rows if row.place},
+        "tokens": {
+            row.name: [*row.grid, row.n_prefix_tokens] for row in rows if row.grid
+        },
         "calls": [
             [
                 *(row.name, row.kind, list(row.shape), row.parameters, row.macs),

@@ -1,9 +1,10 @@
-"""Layer names: dotted modules, globs, `all`, and the papers' names.
+"""Layer names: dotted modules, globs, `all`, numbered blocks, and the papers' names.
 
 A name is `MODULE`, then `#k` for the k-th of several calls, `[element]` for one of
-several outputs, and `:in` for the module's first input (or `:pre` after a paper's name
-for the activation before its non-linearity). A bare name is the last call's only
-output.
+several outputs, and `:in` for the module's first input. A bare name is the last call's
+only output. `:pre` after a paper's name is the activation before its non-linearity, and
+after the final norm of a transformer that before the norm; `:norm` is an activation
+taken through that norm.
 """
 
 import difflib
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, LayerError
+from cnnfeat.layers._blocks import final_norm, is_numbered, numbered_modules
 from cnnfeat.layers._classifier import default_layer
 from cnnfeat.layers._globs import compile_glob, is_glob
 from cnnfeat.layers._info import ROOT
@@ -24,7 +26,7 @@ from cnnfeat.networks import Network
 
 _NAME = re.compile(
     r"(?P<module>.+?)(?:#(?P<call>\d+))?(?:\[(?P<element>[^\]]+)\])?"
-    r"(?::(?P<side>in|pre))?"
+    r"(?::(?P<side>in|pre|norm))?"
 )
 
 
@@ -44,6 +46,8 @@ class Tap:
         Index or key where the module returns several tensors.
     side : str
         `out` for the module's output, `in` for its first input.
+    norm : str or None
+        The module (a final norm) that the activation is taken through.
     before_nonlinearity : bool
         A non-linearity reads this activation directly.
     shape : tuple of int
@@ -67,13 +71,15 @@ class Tap:
     channels_last: bool = False
     overwritten: bool = False
     tokens: Tokens | None = None
+    norm: str | None = None
 
     @property
     def address(self) -> str:
-        """The one spelling of what is tapped: `MODULE[#call][[element]][:in]`."""
+        """The one spelling of what is tapped: `MODULE[#call][[element]][:in|:norm]`."""
         call = f"#{self.call}" if self.call else ""
         element = f"[{self.element}]" if self.element else ""
-        return f"{self.module}{call}{element}{':in' if self.side == 'in' else ''}"
+        side = ":norm" if self.norm else ":in" if self.side == "in" else ""
+        return f"{self.module}{call}{element}{side}"
 
 
 def resolve_layers(network: Network, names: Sequence[str] = ()) -> list[Tap]:
@@ -85,8 +91,9 @@ def resolve_layers(network: Network, names: Sequence[str] = ()) -> list[Tap]:
         Traced once on first use.
     names : sequence of str, default=()
         Names, globs (network order within one; `*` stays within one level of dots, `**`
-        crosses levels), or `all` for every leaf module. None at all means the layer
-        before the classifier. A name that comes twice is kept once.
+        crosses levels), `all` for every leaf module, or blocks and stages by number:
+        `block.11`, `block.-1`, `block.-4..-1`, `stage.2`, `block.*`. None at all means
+        the layer before the classifier. A name that comes twice is kept once.
 
     Raises
     ------
@@ -157,14 +164,51 @@ def _resolve(network: Network, name: str) -> list[Tap]:
     stem, side = match["module"], match["side"] or ""
     if stem in aliases and not match["call"] and not match["element"]:
         return [_paper_tap(network, name, aliases[stem], side)]
+    if is_numbered(stem) and not _is_dotted(network, stem):
+        return _numbered_taps(network, name, match)
     if side == "pre":
-        raise LayerError(
-            f"layer {name!r}: ':pre' goes with a paper's name (conv1, fc6, …) of "
-            f"AlexNet or VGG; use MODULE:in for what a module of {network.name!r} reads"
-        )
+        return [_before_the_norm(network, name, match)]
     if is_glob(stem):
         return _resolve_glob(network, name, side)
     return [_named_tap(network, name, match)]
+
+
+def _is_dotted(network: Network, stem: str) -> bool:
+    """Tell whether modules are called so: their names come before numbers of blocks."""
+    return any(map(compile_glob(stem).fullmatch, trace_of(network).n_calls))
+
+
+def _numbered_taps(network: Network, name: str, match: re.Match[str]) -> list[Tap]:
+    suffix = name[len(match["module"]) :]
+    taps = []
+    for label, module in numbered_modules(network, match["module"]).items():
+        if match["side"] == "pre":
+            raise LayerError(
+                f"layer {name!r}: ':pre' goes with the final norm; {label} is the "
+                f"block's output, before that norm, and {label}:norm after it"
+            )
+        fields = _NAME.fullmatch(f"{module}{suffix}")
+        assert fields is not None  # as the name itself
+        taps.append(
+            replace(
+                _named_tap(network, f"{module}{suffix}", fields), name=label + suffix
+            )
+        )
+    return taps
+
+
+def _before_the_norm(network: Network, name: str, match: re.Match[str]) -> Tap:
+    """Return what the final norm reads."""
+    call = final_norm(network)
+    if call is not None and call.name == match["module"] and call.input is not None:
+        tap = Tap(name, call.name, side="in")
+        return _complete(network, tap, call.input)
+    norm = call.name if call else "the final norm of a transformer"
+    raise LayerError(
+        f"layer {name!r}: ':pre' goes with a paper's name (conv1, fc6, …) of AlexNet "
+        f"or VGG, or with {norm}; use MODULE:in for what a module of {network.name!r} "
+        "reads"
+    )
 
 
 def _resolve_glob(network: Network, name: str, side: str) -> list[Tap]:
@@ -254,6 +298,8 @@ def _paper_tap(network: Network, name: str, module: str, side: str) -> Tap:
 def _named_tap(network: Network, name: str, match: re.Match[str]) -> Tap:
     stem, side = match["module"], match["side"] or "out"
     number = int(match["call"]) if match["call"] else None
+    if side == "norm":
+        return _normed_tap(network, name, match)
     call = trace_of(network).find(stem, number)
     if call is None:
         raise _unknown(network, name, stem)
@@ -270,6 +316,25 @@ def _named_tap(network: Network, name: str, match: re.Match[str]) -> Tap:
             "for one image), so it has no row for each; tap the module around it"
         )
     return _complete(network, Tap(name, stem, number, element, side), tensor)
+
+
+def _normed_tap(network: Network, name: str, match: re.Match[str]) -> Tap:
+    """Return a tap whose activation goes through the final norm."""
+    bare = name.removesuffix(":norm")
+    fields = _NAME.fullmatch(bare)
+    assert fields is not None  # as the name itself
+    tap, call = _named_tap(network, bare, fields), final_norm(network)
+    width = tap.shape[-1] if len(tap.shape) == 2 or tap.channels_last else None
+    if call is None or call.outputs[""].shape[-1] != width:
+        found = "has no norm after its last block"
+        if call is not None:
+            found = f"has a final norm of width {call.outputs[''].shape[-1]}"
+        raise LayerError(
+            f"layer {name!r}: ':norm' takes tokens through the final norm, but "
+            f"{network.name!r} {found}, and {bare} has the shape {tap.shape}; leave "
+            "':norm' out"
+        )
+    return replace(tap, name=name, norm=call.name, before_nonlinearity=False)
 
 
 def _choose_output(

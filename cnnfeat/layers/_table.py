@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cnnfeat.layers._blocks import blocks_of
 from cnnfeat.layers._classifier import default_layer
 from cnnfeat.layers._info import LayerInfo, computing_layers
 from cnnfeat.layers._names import Tap, paper_names
 from cnnfeat.layers._stages import is_inside, network_stages
+from cnnfeat.layers._tokens import tokens_of
 from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
 
@@ -30,6 +32,7 @@ def all_layers(network: Network) -> list[LayerInfo]:
     for alias, module in paper_names(network).items():
         aliases.setdefault(module, alias)
     stages = _stages_from_the_end(network)
+    places = blocks_of(network).places()
     default = default_layer(network)
     rows = []
     for call in trace_of(network).calls:
@@ -37,7 +40,8 @@ def all_layers(network: Network) -> list[LayerInfo]:
         if call.input is not None and f"{call.name}:in" == default and row:
             rows.append(_input_row(row, default, call.input))
         if row:
-            rows.append(replace(row, is_default=row.name == default))
+            place = places.get(row.name)
+            rows.append(replace(row, is_default=row.name == default, place=place))
     return rows
 
 
@@ -54,6 +58,8 @@ def _input_row(row: LayerInfo, name: str, tensor: TracedTensor) -> LayerInfo:
         stride=tensor.grid.stride if tensor.grid else None,
         is_leaf=False,
         is_default=True,
+        grid=None,
+        n_prefix_tokens=None,
     )
 
 
@@ -76,6 +82,7 @@ def _row(
 ) -> LayerInfo:
     output = next(iter(call.outputs.values()))
     several = trace_of(network).n_calls[call.name] > 1
+    tokens = tokens_of(network, output.shape[1:])
     return LayerInfo(
         name=f"{call.name}#{call.call}" if several else call.name,
         alias=aliases.get(call.name),
@@ -87,4 +94,6 @@ def _row(
         stride=output.grid.stride if output.grid else None,
         stage=next((n for m, n in stages.items() if is_inside(call.name, m)), None),
         is_leaf=call.is_leaf,
+        grid=tokens.grid if tokens else None,
+        n_prefix_tokens=tokens.n_prefix if tokens else None,
     )

@@ -164,6 +164,10 @@ class Tapper:
                 f"layer {tap.name!r}: its first axis is not the images' "
                 f"(shape {tuple(activation.shape)})"
             )
+        if tap.norm is not None:
+            # Not by calling it: the hooks on it count the network's own calls.
+            norm = self._network.module.get_submodule(tap.norm)
+            activation = norm.forward(activation)
         kept = activation if self._reduce is None else self._reduce(tap, activation)
         changes = (tap.overwritten and _share(kept, activation)) or _share(kept, images)
         self._kept[tap.name] = kept.clone() if changes else kept

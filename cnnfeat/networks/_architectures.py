@@ -17,8 +17,9 @@ from torch import nn
 from cnnfeat.errors import NetworkError, WeightsError
 from cnnfeat.images import Preprocessing
 from cnnfeat.networks import _caches as caches, _downloads as downloads
+from cnnfeat.networks._fitting import match_by_order
 from cnnfeat.networks._known import EMBEDDED, TIMM_PREFIX, nearest_names
-from cnnfeat.networks._weights import StateDict, match_by_order
+from cnnfeat.networks._weights import StateDict
 
 # Read on first use: each takes a second or more, and a network needs one of them.
 timm: Any = lazy_loader.load("timm")

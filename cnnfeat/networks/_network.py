@@ -33,6 +33,10 @@ class WeightsRecord:
         The `cnnfeat` entry of a safetensors file that cnnfeat wrote; else empty.
     seed : int or None
         Of random weights; None for all others.
+    match : str
+        Of a file, where names had to be stripped or were not all there: what was.
+    allow_missing : tuple of str
+        Globs of the names that were allowed to be missing.
     """
 
     name: str
@@ -43,6 +47,8 @@ class WeightsRecord:
     published: dict[str, float] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    match: str = ""
+    allow_missing: tuple[str, ...] = ()
 
 
 class Network:

@@ -6,16 +6,17 @@ published file, a file of the user's, or a seed, and returns a frozen `Network`.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cnnfeat.errors import WeightsError
+from cnnfeat.errors import CnnfeatWarning, WeightsError
 from cnnfeat.images import Preprocessing
 from cnnfeat.machine import resolve_device
 from cnnfeat.networks import _weights as state_dicts
@@ -31,6 +32,12 @@ from cnnfeat.networks._architectures import (
     unknown_network,
 )
 from cnnfeat.networks._classifier import restore_classifier
+from cnnfeat.networks._fitting import (
+    class_count,
+    load_state_dict,
+    strip_prefix,
+    told_of_fit,
+)
 from cnnfeat.networks._known import (
     EMBEDDED,
     TIMM_PREFIX,
@@ -42,7 +49,12 @@ from cnnfeat.networks._pixels import PIXELS, load_pixels
 
 
 def load_network(
-    name: str, *, weights: str | Path = "default", seed: int = 0, device: str = "auto"
+    name: str,
+    *,
+    weights: str | Path = "default",
+    seed: int = 0,
+    device: str = "auto",
+    allow_missing: Sequence[str] = (),
 ) -> Network:
     """Return the network `name`, frozen, with its weights record.
 
@@ -53,11 +65,15 @@ def load_network(
         `pixels` (the image itself, for comparison).
     weights : str or Path, default="default"
         `default` for the published ImageNet weights, `random` for the architecture's
-        own initialisation, or the path of a `.pth` or `.safetensors` file.
+        own initialisation, or the path of a `.pth` or `.safetensors` file or of an
+        index of several (`.index.json`).
     seed : int, default=0
         Of the random weights. Torch's own generators are left as they were.
     device : str, default="auto"
         `auto`, `cpu`, `cuda` or `cuda:N`.
+    allow_missing : sequence of str, default=()
+        Globs of the names of tensors that a file may lack, or have too many, or with
+        another shape; the network's own then stay as they were drawn.
 
     Raises
     ------
@@ -67,6 +83,11 @@ def load_network(
         If the weights cannot be fetched or read, or belong to another architecture.
     DeviceError
         If the device is not there.
+
+    Warns
+    -----
+    CnnfeatWarning
+        If a file's names had a prefix, or were not all the network's: one line.
     """
     target = resolve_device(device)
     if name == PIXELS:
@@ -76,7 +97,7 @@ def load_network(
         return _load_random(architecture, seed, target)
     if weights == "default":
         return _load_default(architecture, target)
-    return _load_file(architecture, Path(weights), target)
+    return _load_file(architecture, Path(weights), target, tuple(allow_missing))
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,7 @@ class NetworkRequest:
     weights: str = "default"
     seed: int = 0
     device: str = "auto"
+    allow_missing: tuple[str, ...] = ()
 
     @classmethod
     def of_provenance(
@@ -110,12 +132,18 @@ class NetworkRequest:
                 f"with it; put it back, or run where that path leads to it"
             )
         seed = int(told.get("weights_seed") or 0)
-        return cls(model, source if is_there else "default", seed, device)
+        globs = told.get("weights_allow_missing", "")
+        allowed = tuple(globs.split(",")) if globs else ()
+        return cls(model, source if is_there else "default", seed, device, allowed)
 
     def load(self) -> Network:
         """Return the network; see `load_network`."""
         return load_network(
-            self.model, weights=self.weights, seed=self.seed, device=self.device
+            self.model,
+            weights=self.weights,
+            seed=self.seed,
+            device=self.device,
+            allow_missing=self.allow_missing,
         )
 
 
@@ -177,12 +205,18 @@ def _build_default(
             reason = " ".join(str(error).split())[:200]
             raise WeightsError(f"{where}: of another architecture: {reason}") from error
     module = architecture.build(None)
-    state_dicts.load_state_dict(module, architecture.adapt(state, module), where)
+    load_state_dict(module, architecture.adapt(state, module), where)
     return module
 
 
-def _load_file(architecture: Architecture, path: Path, device: torch.device) -> Network:
-    state, metadata = state_dicts.read_state_dict(path)
+def _load_file(
+    architecture: Architecture,
+    path: Path,
+    device: torch.device,
+    allow_missing: tuple[str, ...] = (),
+) -> Network:
+    stored = state_dicts.read_weights(path)
+    metadata = stored.metadata
     where = f"weights {str(path)!r} for {architecture.name!r}"
     if metadata.get("model", architecture.name) != architecture.name:
         raise WeightsError(
@@ -191,14 +225,22 @@ def _load_file(architecture: Architecture, path: Path, device: torch.device) -> 
         )
     with _seeded(0):
         module = architecture.build(None)
-        state = architecture.adapt(state, module)
-        n_classes = state_dicts.class_count(state, module)
+        stripped = strip_prefix(stored.state, module.state_dict(), where)
+        state = architecture.adapt(stripped.state, module)
+        n_classes = class_count(state, module)
         if n_classes is not None:
             module = architecture.build(n_classes)
-    state_dicts.load_state_dict(module, state, where)
+    fit = load_state_dict(module, state, where, allow_missing)
     restore_classifier(module, metadata, where)
     n_classes = architecture.n_classes if n_classes is None else n_classes
-    record = _file_record(architecture, path, metadata, n_classes, where)
+    record = _file_record(
+        architecture, path, metadata, n_classes if fit.has_classifier else 0, where
+    )
+    is_plain = not (stripped.prefix or fit.missing or fit.left_out or stored.others)
+    if not is_plain:
+        told = told_of_fit(fit, stripped, stored)
+        record = replace(record, match=told, allow_missing=allow_missing)
+        warnings.warn(f"{where}: {told}", CnnfeatWarning, stacklevel=3)
     return Network(architecture.name, module, record, device, n_classes)
 
 
@@ -211,9 +253,10 @@ def _file_record(
 ) -> WeightsRecord:
     """Return the record: the file's own word first, then the published weights'.
 
-    Published accuracies are kept only where the digest shows that it is that file.
+    Published accuracies are kept only where the digest shows that it is that file, and
+    class names only where the file has scores for them (`n_classes` is not 0).
     """
-    digest = state_dicts.file_digest(path)
+    digest = state_dicts.weights_digest(path)
     prefix = architecture.digest_prefix
     same_count = n_classes == architecture.n_classes
     try:

@@ -1,4 +1,4 @@
-"""State dicts: read safely, compared with a network, loaded, digested.
+"""State dicts: read safely from files, and digested.
 
 Nothing is ever unpickled beyond tensors: `.safetensors` holds no code, and every other
 file goes through `torch.load(weights_only=True)`.
@@ -8,12 +8,12 @@ import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from cnnfeat.errors import WeightsError
 from cnnfeat.machine import is_out_of_memory
@@ -44,8 +44,15 @@ _METADATA = Json(
         },
     )
 )
-_COUNTER = ".num_batches_tracked"
-_N_NAMED = 3  # differences quoted in a message
+N_NAMED = 3  # names quoted in a message
+# Where a training script's checkpoint keeps its network; the first that is there.
+STATE_KEYS = ("state_dict", "model", "model_ema", "teacher", "net")
+INDEX_SUFFIX = ".index.json"
+_SHARD = Text(
+    pattern=r"[^/\\]+\.(safetensors|bin|pth|pt)",
+    told="the name of a weights file beside the index",
+)
+_INDEX = Json(Record(required={"weight_map": Entries(_SHARD)}))
 
 
 def file_digest(path: Path) -> str:
@@ -64,26 +71,48 @@ def state_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class StoredWeights:
+    """The tensors of a weights file.
+
+    Attributes
+    ----------
+    state : dict of str to tensor, on the CPU
+    metadata : dict
+        The JSON under the key `cnnfeat` (safetensors metadata, or beside the state
+        dict of a `.pth`); empty where there is none.
+    keys : tuple of str
+        Where the state dict was found, from the outside: ("teacher", "state_dict").
+    others : tuple of str
+        Other state dicts that the file has beside it.
+    """
+
+    state: StateDict
+    metadata: dict[str, Any]
+    keys: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
 def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
+    """Return the tensors of a weights file and its metadata; see `read_weights`."""
+    stored = read_weights(path)
+    return stored.state, stored.metadata
+
+
+def read_weights(path: Path) -> StoredWeights:
     """Read a weights file without running anything in it.
 
     Parameters
     ----------
     path : Path
-        `.safetensors`, or a `torch.save` file of a state dict, bare or under
-        `state_dict` or `model`; a leading `module.` (DataParallel) is dropped.
-
-    Returns
-    -------
-    state : dict of str to tensor, on the CPU
-    metadata : dict
-        The JSON under the key `cnnfeat` (safetensors metadata, or beside the state
-        dict of a `.pth`); empty where there is none.
+        `.safetensors`; the `.index.json` of several files; or a `torch.save` file of a
+        state dict, bare or under one of `STATE_KEYS`.
 
     Raises
     ------
     WeightsError
-        If the file is missing, damaged, holds code, or holds no state dict.
+        If the file or one of several is missing, damaged, holds code, or holds no
+        state dict.
     """
     found = why_unreadable(path)
     if found is not None:
@@ -91,11 +120,57 @@ def read_state_dict(path: Path) -> tuple[StateDict, dict[str, Any]]:
             f"weights {str(path)!r}: {found}; expected 'default', 'random', or the "
             "path of a .pth or .safetensors file"
         )
+    if path.name.endswith(INDEX_SUFFIX):
+        return StoredWeights(_read_shards(path), {})
     if suffix_of(path) == SAFETENSORS:
-        return _read_safetensors(path)
+        return StoredWeights(*_read_safetensors(path))
     loaded = _load_tensors(path)
     text = loaded.get("cnnfeat", "{}") if isinstance(loaded, dict) else "{}"
-    return _state_dict_in(loaded, path), _our_metadata(text, path)
+    state, keys, others = _state_dict_in(loaded, path)
+    return StoredWeights(state, _our_metadata(text, path), keys, others)
+
+
+def weights_digest(path: Path) -> str:
+    """Return the sha256 hex digest of a weights file; of an index, with its files."""
+    if not path.name.endswith(INDEX_SUFFIX):
+        return file_digest(path)
+    files = sorted(set(_weight_map(path).values()))
+    told = [file_digest(one) for one in (path, *(path.parent / n for n in files))]
+    return hashlib.sha256("".join(told).encode()).hexdigest()
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    """Return which file beside the index holds each tensor."""
+    try:
+        index = _INDEX.check("index", path.read_text(encoding="utf-8"))
+    except (Malformed, UnicodeDecodeError) as error:
+        raise WeightsError(f"weights {str(path)!r}: damaged index: {error}") from error
+    names: dict[str, str] = index["weight_map"]
+    if not names:
+        raise WeightsError(f"weights {str(path)!r}: the index names no tensor")
+    return names
+
+
+def _read_shards(path: Path) -> StateDict:
+    """Return the tensors of all files that an index names."""
+    names = _weight_map(path)
+    files = sorted(set(names.values()))
+    missing = [name for name in files if not (path.parent / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"weights {str(path)!r}: {len(missing)} of its {len(files)} files are not "
+            f"beside it: {', '.join(missing[:N_NAMED])}; put them there"
+        )
+    state: StateDict = {}
+    for name in files:
+        state |= read_weights(path.parent / name).state
+    absent = [key for key in names if key not in state]
+    if absent:
+        raise WeightsError(
+            f"weights {str(path)!r}: {absent[0]} is not in {names[absent[0]]}, where "
+            f"the index says it is ({len(absent)} such tensors); fetch them again"
+        )
+    return {key: state[key] for key in names}
 
 
 def _load_tensors(path: Path) -> Any:
@@ -125,6 +200,12 @@ def _load_tensors(path: Path) -> Any:
     ) as error:  # what damaged bytes raise inside the unpickler
         if is_out_of_memory(error):
             raise
+        if "legacy .tar" in str(error):
+            raise WeightsError(
+                f"weights {str(path)!r}: refused, a tar as PyTorch wrote before 2017, "
+                "which it reads only by unpickling whatever is in it; where you trust "
+                "it, load it with torch.load and save the state dict again"
+            ) from error
         raise _damaged(path, error) from error
 
 
@@ -168,102 +249,39 @@ def _our_metadata(text: Any, path: Path) -> dict[str, Any]:
     return ours
 
 
-def _state_dict_in(loaded: Any, path: Path) -> StateDict:
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+def _state_dict_in(
+    loaded: Any, path: Path
+) -> tuple[StateDict, tuple[str, ...], tuple[str, ...]]:
+    """Return a state dict, the keys that lead to it, and those of others beside it."""
+    keys: list[str] = []
+    others: list[str] = []
+    while isinstance(loaded, dict) and not _is_state_dict(loaded):
+        inner = [key for key in STATE_KEYS if isinstance(loaded.get(key), dict)]
+        if not inner:
             break
-    if (
-        not isinstance(loaded, dict)
-        or not loaded
-        or not all(isinstance(key, str) for key in loaded)
-        or not all(isinstance(value, torch.Tensor) for value in loaded.values())
-    ):
+        keys.append(inner[0])
+        others += inner[1:]
+        loaded = loaded[inner[0]]
+    if not _is_state_dict(loaded):
         raise WeightsError(
             f"weights {str(path)!r}: no state dict in it; expected names mapped to "
-            f"tensors, found {type(loaded).__name__}"
+            f"tensors, bare or under {', '.join(STATE_KEYS)}; found {_kind_of(loaded)}"
         )
-    if all(key.startswith("module.") for key in loaded):
-        return {key.removeprefix("module."): t for key, t in loaded.items()}
-    return loaded
+    return loaded, tuple(keys), tuple(others)
 
 
-def match_by_order(state: StateDict, target: StateDict, where: str) -> StateDict:
-    """Rename the tensors of `state` to the names of `target`, in order.
-
-    Each pair must agree in shape and in the last part of its name (`weight`, `bias`,
-    `running_mean`, …).
-
-    Raises
-    ------
-    WeightsError
-        If the counts differ or a pair disagrees; the first such pair is named.
-    """
-    if len(state) != len(target):
-        raise WeightsError(
-            f"{where}: expected {len(target)} tensors, found {len(state)}"
-        )
-    for (old, tensor), (new, expected) in zip(
-        state.items(), target.items(), strict=True
-    ):
-        same_kind = old.rpartition(".")[2] == new.rpartition(".")[2]
-        if not same_kind or tensor.shape != expected.shape:
-            raise WeightsError(
-                f"{where}: expected {new} {tuple(expected.shape)}, "
-                f"found {old} {tuple(tensor.shape)}"
-            )
-    return dict(zip(target, state.values(), strict=True))
+def _is_state_dict(loaded: Any) -> bool:
+    return (
+        isinstance(loaded, dict)
+        and bool(loaded)
+        and all(isinstance(key, str) for key in loaded)
+        and all(isinstance(value, torch.Tensor) for value in loaded.values())
+    )
 
 
-def class_count(state: StateDict, module: nn.Module) -> int | None:
-    """Return the class count of `state` where its classifier differs from `module`'s.
-
-    The classifier is the last tensor of the network. None where the state dict has no
-    tensor of that name, or it differs in more than its first axis.
-    """
-    last, expected = list(module.state_dict().items())[-1]
-    found = state.get(last)
-    if found is None or found.ndim == 0 or found.shape[1:] != expected.shape[1:]:
-        return None
-    return None if found.shape == expected.shape else int(found.shape[0])
-
-
-def load_state_dict(module: nn.Module, state: StateDict, where: str) -> None:
-    """Load `state` into `module`; every tensor must be there and fit.
-
-    Missing batch-norm counters (files older than PyTorch 0.4.1) are filled in.
-
-    Raises
-    ------
-    WeightsError
-        If tensors are missing, unexpected or mis-shaped; the first few are named.
-    """
-    own = module.state_dict()
-    counters = {k: v for k, v in own.items() if k.endswith(_COUNTER)}
-    state = {**counters, **state}
-    problems = [
-        *_problem("missing", [k for k in own if k not in state]),
-        *_problem("unexpected", [k for k in state if k not in own]),
-        *_problem(
-            "mis-shaped",
-            [
-                f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-                for k in own
-                if k in state and state[k].shape != own[k].shape
-            ],
-        ),
-    ]
-    if problems:
-        raise WeightsError(f"{where}: of another architecture: {'; '.join(problems)}")
-    # Without the versions that the network itself writes, some modules (MNASNet)
-    # take a bare dict for a file of an old release and rebuild themselves.
-    versioned = type(own)((k, state[k]) for k in own)
-    versioned._metadata = own._metadata  # type: ignore[attr-defined]
-    module.load_state_dict(versioned)
-
-
-def _problem(kind: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
-    more = ", …" if len(names) > _N_NAMED else ""
-    return [f"{len(names)} {kind} ({', '.join(names[:_N_NAMED])}{more})"]
+def _kind_of(loaded: Any) -> str:
+    if not isinstance(loaded, dict) or not loaded:
+        return type(loaded).__name__
+    keys = [str(key) for key in loaded]
+    more = ", …" if len(keys) > N_NAMED else ""
+    return f"a dict of {', '.join(keys[:N_NAMED])}{more}"

@@ -40,7 +40,17 @@ weights_opt = click.option(
     default=ExtractOptions.weights,
     show_default=True,
     metavar="default|random|PATH",
-    help="The published ImageNet weights, random ones, or a .pth or .safetensors file.",
+    help="The published ImageNet weights, random ones, or a .pth or .safetensors file; "
+    "of several files the .index.json.",
+)
+allow_missing_opt = click.option(
+    "--allow-missing",
+    multiple=True,
+    callback=repeatable(parse_names),
+    metavar="GLOB[,...]",
+    help="Tensors that a file of --weights need not have as the network does: those "
+    "missing stay random, those too many or of another shape are left out. A "
+    "classifier may be missing anyway.  [default: none]",
 )
 weights_seed_opt = click.option(
     "--weights-seed",
@@ -58,8 +68,10 @@ network_layers_opt = click.option(
     shell_complete=complete_layers,
     metavar="NAME|GLOB[,...]",
     help="Layers of the network: names that `cnnfeat layers` lists, globs (* stays "
-    "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, or "
-    "all.  [default: the layer before the classifier]",
+    "within one level, ** crosses levels), papers' names such as fc6 or fc6:pre, "
+    "blocks and stages by number (block.11, block.-4..-1, stage.2), or all. After a "
+    "transformer's block :norm takes it through the final norm; after that norm :pre "
+    "leaves it out.  [default: the layer before the classifier]",
 )
 pool_opt = click.option(
     "--pool",

@@ -254,6 +254,7 @@ finetuning_opts = compose(
         extraction.model_opt,
         extraction.weights_opt,
         extraction.weights_seed_opt,
+        extraction.allow_missing_opt,
         trained_part_opt,
         init_opt,
         interpolate_opt,
