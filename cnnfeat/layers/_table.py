@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+from torch import nn
+
 from cnnfeat.layers._classifier import default_layer
 from cnnfeat.layers._info import LayerInfo, computing_layers
 from cnnfeat.layers._names import Tap, paper_names
@@ -88,3 +91,15 @@ def _row(
         stage=next((n for m, n in stages.items() if is_inside(call.name, m)), None),
         is_leaf=call.is_leaf,
     )
+
+
+def kernel_layers(network: Network) -> dict[str, torch.Tensor]:
+    """Return the kernels of convolutions (c_out, c_in, h, w) and linear layers (k, d).
+
+    By module name, in the order they run.
+    """
+    return {
+        call.name: call.module.weight
+        for call in trace_of(network).calls
+        if isinstance(call.module, (nn.Conv2d, nn.Linear))
+    }
