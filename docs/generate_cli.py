@@ -49,10 +49,12 @@ A flag means the same in every command. These few name different things of one k
 | `--output` | `splits` | the CSV of rows to write |
 | `--output` | `finetune` | the weights file to write |
 | `--output` | `predict` | the CSV of predictions; printed without it |
+| `--output` | {looks} | the picture to draw |
 | `--layer` | `extract` | layers of the network, by name or glob |
 | `--layer` | `train-svm`, `train-softmax` | a layer of the file; a+b joins several |
 | `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
-| `--model` | `extract`, `layers`, `finetune` | the network to load |
+| `--layer` | {looks} | the layer to look at |
+| `--model` | `extract`, `layers`, `finetune`, {looks} | the network to load |
 | `--model` | `evaluate`, `predict` | the network of a weights file that names none |
 | `--batch-size` | `evaluate`, `extract`, `predict` | images in one forward pass |
 | `--batch-size` | `finetune` | images in one training step |
@@ -63,8 +65,10 @@ A flag means the same in every command. These few name different things of one k
 
 def render() -> str:
     """Return the whole page."""
-    pages = [(), *((name,) for name in COMMANDS)]
-    return "\n".join([HEADER, *(_section(*words) for words in pages)])
+    pages = [(), *(tuple(name.split()) for name in COMMANDS)]
+    looks = ", ".join(f"`{name}`" for name in COMMANDS if name.startswith("visualize"))
+    header = HEADER.replace("{looks}", looks)
+    return "\n".join([header, *(_section(*words) for words in pages)])
 
 
 def _section(*words: str) -> str:

@@ -99,6 +99,13 @@ LINES = {
         ),
         ("p.csv",),
     ),
+    "visualize filters": Line(
+        (
+            *("visualize", "filters", "--model", "squeezenet1_1", "--weights"),
+            *("random", "-o", "{out}/look.png", "--html", "{out}"),
+        ),
+        ("look.png", "index.html"),
+    ),
     "download": Line(
         ("download", "caltech101", "{out}", "--quiet"), ("x",), locks=("caltech101",)
     ),

@@ -9,11 +9,12 @@ import shutil
 import tarfile
 
 import click
+import option_entries
 import pytest
+import visualize_entries
 from click.testing import CliRunner
 from made_commands import patch
 from made_features import write_features
-from option_entries import BASE, OPTIONS, OUTPUT
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -21,6 +22,10 @@ from tiny import make_tiny_network
 
 from cnnfeat.cli.main import COMMANDS, cli
 from cnnfeat.networks import load_network
+
+BASE = {**option_entries.BASE, **visualize_entries.BASE}
+OPTIONS = {**option_entries.OPTIONS, **visualize_entries.OPTIONS}
+OUTPUT = option_entries.OUTPUT
 
 pytestmark = pytest.mark.filterwarnings("ignore::cnnfeat.errors.CnnfeatWarning")
 
@@ -197,6 +202,7 @@ def write_nameless(folder, images):
 
 # What is there before --overwrite.
 OLD = {**OUTPUT, "evaluate": "p.csv", "predict": "p.csv", "benchmark": "table.md"}
+OLD |= dict.fromkeys(visualize_entries.BASE, "look.png")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +228,7 @@ def test_an_option_has_its_effect(
     given = [] if flag in ("--quiet", "--verbose") else ["--quiet"]
     given = [one for one in given if (name, one) in flags()]
     status = getattr(check, "status", 0)
-    result = invoke(name, *arguments, *given, "--json", status=status)
+    result = invoke(*name.split(), *arguments, *given, "--json", status=status)
     record = {"report": json.loads(result.stdout or "{}")}
     if name in OUTPUT and name != "splits" and not status:
         record["info"] = json.loads(invoke("info", out / OUTPUT[name], "--json").stdout)

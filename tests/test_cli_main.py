@@ -49,7 +49,7 @@ def _modules_after(arguments: list[str]) -> set[str]:
     "arguments",
     [
         *([[], ["--help"], ["--version"], ["evaluate", "--rows", "some", "a", "b"]]),
-        *([name, "--no-such-option"] for name in COMMANDS),
+        *([*name.split(), "--no-such-option"] for name in COMMANDS),
     ],
     ids=" ".join,
 )
@@ -77,7 +77,7 @@ def test_what_is_missing_is_told_before_torch_is_imported(arguments):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_a_transcript(name):
-    result = CliRunner().invoke(cli, [name, "--help"])
+    result = CliRunner().invoke(cli, [*name.split(), "--help"])
     assert result.exit_code == 0
     assert f"$ cnnfeat {name}" in result.stdout
     assert "--help" in result.stdout

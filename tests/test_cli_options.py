@@ -89,7 +89,7 @@ def commands_by_option():
 def documented_exceptions():
     """Return the (flag, commands) of each row of the table in docs/cli.md."""
     rows = re.findall(r"^\| `(--?\S+)` \| (.*?) \|", PAGE.read_text(), re.M)
-    return [(flag, frozenset(re.findall(r"`(\S+)`", where))) for flag, where in rows]
+    return [(flag, frozenset(re.findall(r"`([^`]+)`", where))) for flag, where in rows]
 
 
 PAGE = ROOT / "docs" / "cli.md"

@@ -38,7 +38,7 @@ ROOM_IMPORTS = {
 }
 VERBS = {
     *("extract", "train", "evaluate", "predict", "benchmark", "finetune"),
-    *("download", "describe"),
+    *("download", "describe", "visualize"),
 }
 # The verbs that call other verbs: baselines are extracted, images predicted.
 VERB_IMPORTS = {"benchmark": {"extract"}, "evaluate": {"predict"}}

@@ -12,10 +12,11 @@ from cnnfeat.cli import processes, streams
 from cnnfeat.cli.options.parsing import OTHER_OPTIONS, VERBOSE, group_of
 
 PREFIX = "CNNFEAT"
+_RUNNING = "cnnfeat.running"  # key of the context's `meta`
 # Parameters that name a place for results, beside stdout.
 _OUTPUTS = (
     *("output_path", "report_dir", "confusion_path", "predictions_path"),
-    *("show_augment_path", "folder"),
+    *("show_augment_path", "folder", "html_dir"),
 )
 # How the library writes an argument: `overwrite`, `pool=avg`.
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
@@ -30,6 +31,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse with the environment's defaults below what is typed."""
+        ctx.meta[_RUNNING] = self
         ctx.default_map = {**dict(self._from_environment()), **(ctx.default_map or {})}
         return super().parse_args(ctx, args)
 
@@ -84,11 +86,13 @@ def in_flags(ctx: click.Context, message: object) -> str:
     root = ctx.find_root()
     group = root.command
     assert isinstance(group, click.Group)
-    names = dict.fromkeys([root.invoked_subcommand or "", *group.list_commands(root)])
+
+    def commands() -> Iterator[click.Command | None]:
+        yield running_command(ctx)
+        yield from (group.get_command(root, name) for name in group.list_commands(root))
 
     def flag(found: re.Match[str]) -> str:
-        for name in names:
-            command = group.get_command(root, name)
+        for command in commands():
             for param in command.params if command else ():
                 if param.name == found[1] and isinstance(param, click.Option):
                     value = found[2] and f" {found[2]}"
@@ -98,7 +102,13 @@ def in_flags(ctx: click.Context, message: object) -> str:
     return _ARGUMENT.sub(flag, str(message))
 
 
+def running_command(ctx: click.Context) -> Command | None:
+    """Return the command whose words were parsed last; None before any was."""
+    found: Command | None = ctx.meta.get(_RUNNING)
+    return found
+
+
 def environment_name(command: click.Command, param: click.Parameter) -> str:
     """Return the variable that holds an option's default."""
     words = (PREFIX, command.name or "", flag_of(param).lstrip("-"))
-    return "_".join(words).replace("-", "_").upper()
+    return re.sub(r"[- ]", "_", "_".join(words)).upper()

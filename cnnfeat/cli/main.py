@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -20,7 +20,7 @@ import click
 
 from cnnfeat._version import __version__
 from cnnfeat.cli import processes, signals, streams
-from cnnfeat.cli.command import in_flags
+from cnnfeat.cli.command import in_flags, running_command
 from cnnfeat.cli.output import say
 from cnnfeat.errors import CnnfeatError, CnnfeatWarning, LeftAloneError, OptionError
 from cnnfeat.interrupts import Interrupted, Stopped
@@ -28,7 +28,8 @@ from cnnfeat.machine import is_out_of_memory
 from cnnfeat.outputs import system_reason
 from cnnfeat.shown import visible_text
 
-# Command name -> (module under cnnfeat.cli, one line for the list of commands).
+# Command name -> (module under cnnfeat.cli, one line for the list of commands). The
+# first of two words is a group of commands, each a function of one module.
 COMMANDS = {
     "extract": ("extract", "Extract features of images into an HDF5 file."),
     "layers": ("layers", "List the layers of a network that can be tapped."),
@@ -42,7 +43,11 @@ COMMANDS = {
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),
     "download": ("download", "Fetch, check and unpack a published data set."),
+    "visualize filters": ("visualize", "Draw the kernels of a layer."),
+    "visualize project": ("visualize", "Take an activation back to an image's pixels."),
 }
+
+_GROUPS = {"visualize": "Look inside a network, each as a picture, numbers and a page."}
 
 MAX_WIDTH = 88  # of the help; click leaves two columns of it free
 _EXIT_ERROR = 1
@@ -85,24 +90,28 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, list(map(_expand_home, args)))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of a day's work."""
+        """Return the names in the order of a day's work, those of two words whole."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command."""
+        """Import and return one command, or the group that a first word names."""
+        if cmd_name in _GROUPS:
+            return _CommandGroup(cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module_name, _ = COMMANDS[cmd_name]
         module = import_module(f"cnnfeat.cli.{module_name}")
-        command: click.Command = getattr(module, module_name)
+        function = cmd_name.split()[-1].replace("-", "_")
+        command: click.Command = getattr(module, function)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command named first, or offer the nearest name."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}{_did_you_mean(args[0])}")
+        names = (*self.list_commands(ctx), *_GROUPS)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}{_did_you_mean(args[0], names)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(
@@ -120,6 +129,43 @@ class LazyGroup(click.Group):
             warnings.simplefilter("always", CnnfeatWarning)
             warnings.showwarning = partial(_show_warning, ctx)
             return super().invoke(ctx)
+
+
+class _CommandGroup(click.Group):
+    """The commands whose first word is `name`; the group above tells their errors."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=_GROUPS[name])
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the second words."""
+        pairs = (name.split() for name in COMMANDS)
+        return [words[1] for words in pairs if words[0] == self.name and words[1:]]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        return cli.get_command(ctx, f"{self.name} {cmd_name}")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command named first, or offer the nearest name."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            nearest = _did_you_mean(args[0], names)
+            ctx.fail(f"no command '{self.name} {args[0]}'{nearest}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """List the commands without importing them."""
+        texts = [
+            (name, COMMANDS[f"{self.name} {name}"][1])
+            for name in self.list_commands(ctx)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(texts)
 
 
 @contextmanager
@@ -147,7 +193,7 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
 
 def _out_of_memory(ctx: click.Context) -> str:
     """Return that memory ran out, and what the command's options can do about it."""
-    command = cli.get_command(ctx, ctx.invoked_subcommand or "")
+    command = running_command(ctx)
     flags = {flag for one in command.params for flag in one.opts} if command else set()
     cures = [cure for flag, cure in _NEEDS_LESS.items() if flag in flags]
     return f"out of memory: {' or '.join(cures or [_ELSE_NEEDS_LESS])} would need less"
@@ -168,10 +214,10 @@ def _expand_home(argument: str) -> str:
     return f"{option}{equals}{os.path.expanduser(value)}"
 
 
-def _did_you_mean(name: str) -> str:
+def _did_you_mean(name: str, names: Sequence[str]) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(name, COMMANDS, n=1)
+    nearest = get_close_matches(name, names, n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 

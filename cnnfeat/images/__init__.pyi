@@ -14,6 +14,8 @@ from ._decode import (
 )
 from ._examples import (
     augmentation_examples as augmentation_examples,
+    cut_patch as cut_patch,
+    read_original as read_original,
     read_thumbnail as read_thumbnail,
     thumbnail_reader as thumbnail_reader,
 )

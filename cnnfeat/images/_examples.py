@@ -1,8 +1,10 @@
 """A few images for people to look at: small copies, and augmented ones."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 from cnnfeat.errors import ImageError, InputError
 from cnnfeat.image_table import ImageTable
@@ -21,6 +23,7 @@ from cnnfeat.value_range import read_range
 
 _THUMBNAIL_SIDE = 160  # pixels
 _N_IMAGES, _N_COPIES = 6, 7
+_OUTSIDE = 128  # grey: beyond the edge of an image
 
 
 def read_thumbnail(image_list: ImageTable, row: int) -> np.ndarray | None:
@@ -30,16 +33,56 @@ def read_thumbnail(image_list: ImageTable, row: int) -> np.ndarray | None:
     -------
     ndarray of shape (h, w, 3), dtype=uint8, or None
     """
-    location, value_range = locate(image_list, row), read_range(image_list.value_range)
     try:
-        image = decode_image(
-            location.read(DEFAULT_LIMITS.file_bytes),
-            reading=Reading(location.page, value_range),
-        )
+        image = Image.fromarray(read_original(image_list, row))
     except ImageError:
         return None
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return np.asarray(image)
+
+
+def read_original(image_list: ImageTable, row: int) -> np.ndarray:
+    """Return an image as it is in its file, upright, before it is resized or cropped.
+
+    Returns
+    -------
+    ndarray of shape (h, w, 3), dtype=uint8
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    """
+    location, value_range = locate(image_list, row), read_range(image_list.value_range)
+    data = location.read(DEFAULT_LIMITS.file_bytes)
+    return np.asarray(decode_image(data, reading=Reading(location.page, value_range)))
+
+
+def cut_patch(
+    original: np.ndarray, box: tuple[float, float, float, float], side: int
+) -> np.ndarray:
+    """Return a part of an image, resized to a square; grey where it is outside.
+
+    Parameters
+    ----------
+    original : ndarray of shape (h, w, 3), dtype=uint8
+    box : (left, upper, right, lower)
+        In pixels of the image, as from `Preprocessing.source_box`.
+    side : int
+        Pixels.
+
+    Returns
+    -------
+    ndarray of shape (side, side, 3), dtype=uint8
+    """
+    left, upper = (math.floor(value) for value in box[:2])
+    right, lower = (math.ceil(value) for value in box[2:])
+    patch = np.full((lower - upper, right - left, 3), _OUTSIDE, np.uint8)
+    there = original[max(upper, 0) : lower, max(left, 0) : right]
+    y, x = max(upper, 0) - upper, max(left, 0) - left
+    patch[y : y + there.shape[0], x : x + there.shape[1]] = there
+    resized = Image.fromarray(patch).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
 
 
 def thumbnail_reader(table: ImageTable) -> Callable[[int], np.ndarray | None]:

@@ -6,6 +6,7 @@ from ._classifier import (
     Classifier as Classifier,
     default_layer as default_layer,
     find_classifier as find_classifier,
+    last_maps as last_maps,
 )
 from ._info import (
     ROOT as ROOT,
@@ -24,19 +25,35 @@ from ._names import (
     resolve_layers as resolve_layers,
 )
 from ._pooling import (
+    PEAKS as PEAKS,
     SPATIAL_POOLS as SPATIAL_POOLS,
     TOKEN_POOLS as TOKEN_POOLS,
+    as_maps as as_maps,
     check_has_tokens as check_has_tokens,
     pool_activation as pool_activation,
     pooled_shape as pooled_shape,
 )
+from ._projection import (
+    CAMS as CAMS,
+    METHODS as METHODS,
+    Aim as Aim,
+    Projection as Projection,
+    check_unit as check_unit,
+    class_maps as class_maps,
+    is_rectified as is_rectified,
+    project as project,
+    strongest_units as strongest_units,
+)
+from ._receptive import Grid as Grid
 from ._stages import (
     Stage as Stage,
     is_inside as is_inside,
     network_stages as network_stages,
+    stages_below as stages_below,
 )
 from ._table import (
     all_layers as all_layers,
+    kernel_layers as kernel_layers,
     layer_table as layer_table,
     tapped_macs as tapped_macs,
 )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cnnfeat.errors import NetworkError
+from cnnfeat.errors import LayerError, NetworkError
 from cnnfeat.layers._info import ROOT, VIEW_KINDS
+from cnnfeat.layers._tokens import tokens_of
 from cnnfeat.layers._tracing import ModuleCall, TracedTensor, trace_of
 from cnnfeat.networks import Network
 
@@ -98,6 +99,35 @@ def default_layer(network: Network) -> str:
             break
         found = found.parent
     return found.name
+
+
+def last_maps(network: Network) -> str:
+    """Return the last module before the classifier that gives maps of the image.
+
+    Raises
+    ------
+    LayerError
+        If the network has none.
+    """
+    found = ""
+    classifier = _last_linear(network)
+    for call in trace_of(network).calls:
+        if classifier is not None and call.name == classifier.name:
+            break
+        output = call.outputs.get("")
+        if output is not None and call.name != ROOT and _has_maps(network, output):
+            found = call.name
+    if not found:
+        raise LayerError(f"{network.name!r} has no layer of maps: give `layer`")
+    return found
+
+
+def _has_maps(network: Network, output: TracedTensor) -> bool:
+    shape = output.shape[1:]
+    if len(shape) == 3:
+        positions = shape[:2] if output.channels_last else shape[1:]
+        return positions[0] * positions[1] > 1
+    return tokens_of(network, shape) is not None
 
 
 def _last_linear(network: Network) -> ModuleCall | None:

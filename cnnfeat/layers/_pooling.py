@@ -12,6 +12,9 @@ from cnnfeat.layers._names import Tap
 from cnnfeat.layers._tokens import Tokens
 
 SPATIAL_POOLS = ("none", "avg", "max", "pyramid")
+# For what looks inside: the maximum of each row of a map, then that of each column. The
+# place of the largest value is where both are largest; no file is written so.
+PEAKS = "peaks"
 # What `--tokens` offers, and how a file calls it. "all" and "mean" have names already.
 TOKEN_POOLS = {
     "cls": "cls",
@@ -45,7 +48,8 @@ def pool_activation(activation: torch.Tensor, pool: str, tap: Tap) -> torch.Tens
     Returns
     -------
     tensor of shape (n, c); (n, 21 c) for the pyramid, (n, 2 c) for `cls+mean`
-        `patches` (n, h, w, c), `registers` (n, r, c). The activation itself for `none`,
+        `peaks` (n, c, h + w). `patches` (n, h, w, c), `registers` (n, r, c). The
+        activation itself for `none`,
         and where it has no positions.
 
     Raises
@@ -64,6 +68,37 @@ def pool_activation(activation: torch.Tensor, pool: str, tap: Tap) -> torch.Tens
         return activation
     return _pool_map(
         activation.movedim(-1, 1) if tap.channels_last else activation, pool
+    )
+
+
+def as_maps(activation: torch.Tensor, tap: Tap) -> torch.Tensor:
+    """Return an activation as maps over the image.
+
+    Parameters
+    ----------
+    activation : tensor of shape (n, c, h, w), (n, h, w, c), (n, t, c) or (n, c)
+        As `tap` says.
+
+    Returns
+    -------
+    tensor of shape (n, c, h, w)
+        Of tokens the patches; h = w = 1 where there are no positions.
+
+    Raises
+    ------
+    LayerError
+        If it is not known which of its tokens are patches, or it has other axes.
+    """
+    if activation.ndim == 2:
+        return activation[:, :, None, None]
+    if activation.ndim == 4:
+        return activation.movedim(-1, 1) if tap.channels_last else activation
+    if activation.ndim == 3 and tap.tokens is not None:
+        patches = activation[:, tap.tokens.n_prefix :]
+        return patches.unflatten(1, tap.tokens.grid).movedim(-1, 1)
+    raise LayerError(
+        f"{tap.name}, an activation of shape {tuple(tap.shape)}, is not known to be "
+        "maps of the image; use a layer whose shape has a height and a width"
     )
 
 
@@ -88,6 +123,8 @@ def _pool_map(activation: torch.Tensor, pool: str) -> torch.Tensor:
         return activation.mean((2, 3))
     if pool == "max":
         return activation.amax((2, 3))
+    if pool == PEAKS:
+        return torch.cat([activation.amax(3), activation.amax(2)], dim=2)
     levels = [
         functional.adaptive_max_pool2d(activation, side).flatten(1)
         for side in _PYRAMID_SIDES
@@ -103,15 +140,17 @@ def pooled_shape(tap: Tap, pool: str) -> tuple[int, ...]:
     LayerError
         If there is no such pooling for an activation of this shape.
     """
-    known = (*SPATIAL_POOLS, *TOKEN_POOLS.values())
+    known = (*SPATIAL_POOLS, *TOKEN_POOLS.values(), PEAKS)
     if pool not in known:
         expected = ", ".join(dict.fromkeys(known))
         raise LayerError(f"unknown pooling {pool!r}: expected one of {expected}")
     shape = tap.shape
-    if pool not in SPATIAL_POOLS:
+    if pool not in (*SPATIAL_POOLS, PEAKS):
         return _token_shape(tap, pool)
     if pool == "none" or len(shape) == 1:
         return tuple(shape)
+    if pool == PEAKS:
+        return _peaks_shape(tap)
     n_channels = shape[-1] if tap.channels_last or len(shape) == 2 else shape[0]
     is_map = len(shape) == 3 or (len(shape) == 2 and tap.tokens is not None)
     if pool == "pyramid" and is_map:
@@ -123,6 +162,19 @@ def pooled_shape(tap: Tap, pool: str) -> tuple[int, ...]:
             "as well; use `pool=none`"
         )
     return (n_channels,)
+
+
+def _peaks_shape(tap: Tap) -> tuple[int, int]:
+    """Return the shape of the maxima over rows and columns."""
+    if tap.tokens is not None:
+        return tap.shape[-1], sum(tap.tokens.grid)
+    if len(tap.shape) != 3:
+        raise LayerError(
+            f"{tap.name}, an activation of shape {tuple(tap.shape)}, is not known to "
+            "be maps of the image; use a layer whose shape has a height and a width"
+        )
+    c, h, w = tap.shape[-1:] + tap.shape[:-1] if tap.channels_last else tap.shape
+    return c, h + w
 
 
 def _token_shape(tap: Tap, pool: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from cnnfeat.layers._names import Tap
 from cnnfeat.layers._tracing import trace_of
 from cnnfeat.networks import Network
 
@@ -46,6 +47,26 @@ def network_stages(network: Network) -> list[Stage]:
         else:
             stages.append(Stage(name, (name,)))
     return stages
+
+
+def stages_below(network: Network, tap: Tap, whole: bool = False) -> list[Stage]:
+    """Return the stages that a tapped activation depends on; with `whole`, all.
+
+    Stages that start to run before the tapped module ends count.
+    """
+    calls = trace_of(network).calls
+    first_run = _first_runs(network)
+    end = max(k for k, call in enumerate(calls) if call.name == tap.module)
+    return [
+        stage
+        for stage in network_stages(network)
+        if whole
+        or any(
+            at <= end and is_inside(leaf, module)
+            for leaf, at in first_run.items()
+            for module in stage.modules
+        )
+    ]
 
 
 def _first_runs(network: Network) -> dict[str, int]:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+from torch import nn
+
 from cnnfeat.layers._blocks import blocks_of
 from cnnfeat.layers._classifier import default_layer
 from cnnfeat.layers._info import LayerInfo, computing_layers
@@ -97,3 +100,15 @@ def _row(
         grid=tokens.grid if tokens else None,
         n_prefix_tokens=tokens.n_prefix if tokens else None,
     )
+
+
+def kernel_layers(network: Network) -> dict[str, torch.Tensor]:
+    """Return the kernels of convolutions (c_out, c_in, h, w) and linear layers (k, d).
+
+    By module name, in the order they run.
+    """
+    return {
+        call.name: call.module.weight
+        for call in trace_of(network).calls
+        if isinstance(call.module, (nn.Conv2d, nn.Linear))
+    }

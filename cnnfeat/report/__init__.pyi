@@ -30,6 +30,13 @@ from ._numbers import (
     format_percent as format_percent,
     format_range as format_range,
 )
+from ._panels import (
+    Panel as Panel,
+    heat_over as heat_over,
+    mosaic as mosaic,
+    plot_panels as plot_panels,
+    signed_image as signed_image,
+)
 from ._plots import (
     Series as Series,
     plot_accuracy_by_layer as plot_accuracy_by_layer,

@@ -9,4 +9,5 @@ from . import (
     parsing as parsing,
     predict as predict,
     rows as rows,
+    visualize as visualize,
 )

@@ -1,0 +1,112 @@
+"""What is looked at inside a network, and what is drawn."""
+
+import click
+
+from cnnfeat.cli.options.common import device_opt, output_opts, overwrite_opt
+from cnnfeat.cli.options.extraction import model_opt, weights_opt, weights_seed_opt
+from cnnfeat.cli.options.listing import complete_layers
+from cnnfeat.cli.options.parsing import compose, parse_names, repeatable
+from cnnfeat.visualize import FiltersOptions, ProjectOptions
+
+picture_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.png",
+    help="Draw the picture: .png, .svg or .pdf.  [default: only numbers]",
+)
+html_opt = click.option(
+    "--html",
+    "html_dir",
+    type=click.Path(),
+    default=None,
+    metavar="DIR",
+    help="Write a page, index.html, into this folder.",
+)
+outputs_opts = compose(picture_opt, html_opt)
+network_opts = compose(model_opt, weights_opt, weights_seed_opt)
+run_opts = compose(device_opt, overwrite_opt, output_opts)
+layer_opt = click.option(
+    "--layer",
+    "layer",
+    default=None,
+    shell_complete=complete_layers,
+    metavar="NAME",
+    help="The layer to look at.  [default: the last one with maps; for filters the "
+    "first convolution]",
+)
+way_opt = click.option(
+    "--as",
+    "way",
+    type=click.Choice(["auto", "colours", "norms", "slices"]),
+    default=FiltersOptions.way,
+    show_default=True,
+    help="Kernels in colour, the norm of each one's part on each input, or these "
+    "parts in grey; auto: colours where the layer reads R, G and B, else norms.",
+)
+scale_opt = click.option(
+    "--contrast",
+    "scale",
+    type=click.Choice(["own", "shared"]),
+    default=FiltersOptions.scale,
+    show_default=True,
+    help="Each kernel on its own scale, or all on one.",
+)
+sort_opt = click.option(
+    "--sort",
+    type=click.Choice(["none", "norm"]),
+    default=FiltersOptions.sort,
+    show_default=True,
+    help="Order of the kernels: as in the network, or the longest first.",
+)
+beside_opt = click.option(
+    "--beside",
+    multiple=True,
+    callback=repeatable(parse_names),
+    metavar="WEIGHTS[,...]",
+    help="Other weights of the same network, drawn beside.",
+)
+image_arg = click.argument("image", metavar="IMAGE", type=click.Path())
+unit_opt = click.option(
+    "--unit",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="N",
+    help="The unit of --layer, from 0.  [default: the strongest]",
+)
+position_opt = click.option(
+    "--position",
+    default=ProjectOptions.position,
+    show_default=True,
+    metavar="strongest|all|ROW,COLUMN",
+    help="Where in the unit's map, from 0,0; all: the whole map.",
+)
+class_opt = click.option(
+    "--class",
+    "class_name",
+    default=None,
+    metavar="NAME|N",
+    help="A class of the network, by name or number from 0.  [default: the most "
+    "probable]",
+)
+method_opt = click.option(
+    "--method",
+    type=click.Choice(
+        [
+            *("auto", "deconvnet", "guided", "gradient", "gradient-x-input"),
+            *("integrated", "grad-cam", "layer-cam"),
+        ]
+    ),
+    default=ProjectOptions.method,
+    show_default=True,
+    help="How the signal goes back; auto: deconvnet in a network of ReLUs, else "
+    "gradient.",
+)
+sanity_opt = click.option(
+    "--sanity",
+    is_flag=True,
+    help="Again with weights randomised from the top down, and the rank correlation "
+    "with each: a method that hardly depends on the weights shows the image alone.",
+)

@@ -1,0 +1,5 @@
+"""The verb that looks inside a network: one module for each thing that is seen."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,58 @@
+"""What each option of `cnnfeat visualize` is run with, and what must then be seen.
+
+As `option_entries`, where names in braces are the inputs of `test_cli_every_option`.
+"""
+
+from option_checks import file_begins, is_replaced, is_silent, says, tells, works
+
+NETWORK = "--model squeezenet1_1 --weights random"
+BASE = {
+    "visualize filters": NETWORK,
+    "visualize project": f"{{images}}/ant/0.png {NETWORK} --layer features.3",
+}
+COMMON = {
+    "--json": ("", works),
+    "--quiet": ("--quiet", is_silent),
+    "--verbose": ("--verbose", tells(r"\d s in all")),
+    "--device": ("--device cpu", works),
+    "--overwrite": ("-o {out}/look.png --overwrite", is_replaced),
+    "--output": ("-o {out}/look.pdf", file_begins("look.pdf", b"%PDF")),
+    "--html": ("--html {out}", file_begins("index.html", b"<!DOCTYPE html>")),
+    "--weights": ("--weights random", works),
+    "--weights-seed": ("--weights-seed 3", works),
+}
+OTHER = "=--model squeezenet1_0 --weights random"
+PROJECT = "={images}/ant/0.png --model squeezenet1_1 --weights random"
+OPTIONS = {
+    "visualize filters": {
+        **COMMON,
+        "--model": (OTHER, says("report/networks/0/shape", [96, 3, 7, 7])),
+        "--layer": (
+            "--layer features.3.expand3x3",
+            says("report/networks/0/shape", [64, 16, 3, 3]),
+        ),
+        "--as": ("--as norms", says("report/way", "norms")),
+        "--contrast": ("--contrast shared", works),
+        "--sort": ("--sort norm", works),
+        "--beside": (
+            "=--model squeezenet1_1 --weights {nameless} --beside {nameless}",
+            says("report/networks/1/layer", "features.0"),
+        ),
+    },
+    "visualize project": {
+        **COMMON,
+        "--model": (
+            "={images}/ant/0.png --model squeezenet1_0 --weights random",
+            says("report/model", "squeezenet1_0"),
+        ),
+        "--layer": ("--layer features.4", says("report/layer", "features.4")),
+        "--unit": ("--unit 5", says("report/unit", 5)),
+        "--position": ("--position 2,3", says("report/position", [2, 3])),
+        "--class": (f"{PROJECT} --class 7", says("report/class", "7")),
+        "--method": ("--method guided", says("report/method", "guided")),
+        "--sanity": (
+            "--sanity",
+            says("report/rank_correlation/0/from", "features.3"),
+        ),
+    },
+}
