@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnfeat import heads
+from cnnfeat.errors import OptionError
 from cnnfeat.images import LabelOptions, relabel
 from cnnfeat.outputs import check_suffix, claimed_outputs
 from cnnfeat.splits import (
@@ -28,10 +29,11 @@ from cnnfeat.suffixes import HEADS
 
 @dataclass(frozen=True)
 class TrainOptions(RowOptions, LabelOptions):
-    """How a head is trained; the defaults are those of `cnnfeat train-svm`.
+    """How a head is trained; the defaults are those of `cnnfeat train svm`.
 
-    Which rows it is trained on is what `RowOptions` says, and where their labels come
-    from what `LabelOptions` says. `C=None` tries a grid that suits the scaling.
+    `kind` is one of `cnnfeat.heads.HEAD_KINDS`. Which rows it is trained
+    on is what `RowOptions` says, and where their labels come from what `LabelOptions`
+    says. `C=None` tries a grid that suits the scaling.
     """
 
     kind: str = "svm"
@@ -45,12 +47,23 @@ class TrainOptions(RowOptions, LabelOptions):
     overwrite: bool = False
     verbose: bool = False
 
+    def check_head(self) -> None:
+        """Raise OptionError where an option is for other kinds of head."""
+        told = heads.HEAD_KINDS.get(self.kind)
+        if told is None:
+            return  # `HeadSettings` says so
+        for name, has in (("C", told.has_C), ("dropout", told.has_dropout)):
+            if getattr(self, name) and not has:
+                raise OptionError(f"a {self.kind} head has no `{name}`: leave it out")
+
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training did; `validation_accuracy` is per C, inside the training rows.
+    """What a training did; `validation_accuracy` is of each C, or k and temperature T.
 
-    `left_out` says why `n_left_out` images are neither trained on nor held out.
+    It is measured inside the training rows. `C` is None for a kind without, `k` and
+    `temperature` for all but nearest neighbours. `left_out` says why
+    `n_left_out` images are neither trained on nor held out.
     """
 
     output: str
@@ -62,7 +75,9 @@ class TrainReport:
     left_out: dict[str, int]
     n_classes: int
     n_features: int
-    C: float
+    C: float | None
+    k: int | None
+    temperature: float | None
     validation_accuracy: dict[str, float]
     solver: str
     n_iter: int
@@ -110,6 +125,7 @@ def train_head(
     options = options or TrainOptions()
     check_suffix(output_path, HEADS)
     options.check_rows()
+    options.check_head()
     given = (features_path, options.splits_file, options.labels_file)
     read = [path for path in given if path]
     started = time.monotonic()
@@ -136,7 +152,9 @@ def train_head(
         n_classes=len(head.class_names),
         n_features=head.n_features,
         C=fit.linear.C,
-        validation_accuracy=_validation(fit),
+        k=head.neighbours.k if head.neighbours else None,
+        temperature=head.neighbours.temperature if head.neighbours else None,
+        validation_accuracy=fit.tried,
         solver=fit.linear.side,
         n_iter=fit.linear.n_iter,
         seconds=round(time.monotonic() - started, 3),
@@ -160,23 +178,25 @@ def _fit(
     split: Split,
     options: TrainOptions,
 ) -> heads.HeadFit:
-    """Choose C inside the training rows, then fit to all of them."""
+    """Choose C or the like inside the training rows, then fit to all of them."""
     settings = head_settings(options)
     X = features.read(names, split.train)
     features.refuse_non_finite(X, split.train)
     folds: tuple[Split, ...] = ()
-    if settings.chooses_C:
+    if settings.needs_folds:
         folds = inner_positions(features.table, split.train, seed=options.seed)
+    groups = features.table.groups
+    own = None if groups is None else groups[split.train]
     (fit,) = heads.fit_splits(
         X,
         features.labels[split.train],
-        [heads.TrainingRows(np.arange(len(X)), folds, options.seed)],
+        [heads.TrainingRows(np.arange(len(X)), folds, options.seed, own)],
         settings,
         [features.layers[name].n_features for name in names],
     )
-    heads.warn_of_edges(
-        [(f"{options.kind} on {'+'.join(names)}", fit.linear.C, fit.grid)]
-    )
+    if fit.linear.C is not None:
+        name = f"{options.kind} on {'+'.join(names)}"
+        heads.warn_of_edges([(name, fit.linear.C, fit.grid)])
     return fit
 
 
@@ -191,14 +211,6 @@ def head_settings(options: TrainOptions) -> heads.HeadSettings:
         dropout=options.dropout,
         device=options.device,
     )
-
-
-def _validation(fit: heads.HeadFit) -> dict[str, float]:
-    """Return the mean per-class accuracy inside the training rows of each C."""
-    if fit.choice is None:
-        return {}
-    scores = zip(fit.choice.grid, fit.choice.scores, strict=True)
-    return {f"{C:g}": score for C, score in scores}
 
 
 def _to_head(
@@ -218,7 +230,7 @@ def _to_head(
         hyperparameters={
             **asdict(options),
             "C": fit.linear.C,
-            "validation_accuracy": _validation(fit),
+            "validation_accuracy": fit.tried,
             "solver": fit.linear.side,
             "n_iter": fit.linear.n_iter,
         },

@@ -45,20 +45,20 @@ A flag means the same in every command. These few name different things of one k
 | flag | in | stands for |
 |---|---|---|
 | `--output` | `extract` | the feature file to write |
-| `--output` | `train-svm`, `train-softmax` | the head file to write |
+| `--output` | `train`, `train-svm`, `train-softmax` | the head file to write |
 | `--output` | `splits` | the CSV of rows to write |
 | `--output` | `finetune` | the weights file to write |
 | `--output` | `predict` | the CSV of predictions; printed without it |
 | `--output` | {looks} | the picture to draw |
 | `--layer` | `extract` | layers of the network, by name or glob |
-| `--layer` | `train-svm`, `train-softmax` | a layer of the file; a+b joins several |
+| `--layer` | `train`, `train-svm`, `train-softmax` | a layer of the file or a+b |
 | `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
 | `--layer` | {looks} | the layer to look at |
 | `--model` | `extract`, `layers`, `finetune`, {looks} | the network to load |
 | `--model` | `evaluate`, `predict` | the network of a weights file that names none |
 | `--batch-size` | `evaluate`, `extract`, `predict` | images in one forward pass |
 | `--batch-size` | `finetune` | images in one training step |
-| `--dropout` | `train-svm`, `train-softmax`, `benchmark` | share of features left out |
+| `--dropout` | `train`, `train-svm`, `train-softmax`, `benchmark` | features left out |
 | `--dropout` | `finetune` | rate of the network's dropout layers |
 """
 

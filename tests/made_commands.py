@@ -53,6 +53,10 @@ LINES = {
         ("extract", "{images}", "-o", "{out}/f.h5", *FIRST_BLOCK),
         ("f.h5",),
     ),
+    "train": Line(
+        ("train", "knn", "{features}", "-o", "{out}/h.h5", "--layer", "layer10"),
+        ("h.h5",),
+    ),
     "train-svm": Line(
         ("train-svm", "{features}", "-o", "{out}/h.h5", "--C", "1"), ("h.h5",)
     ),

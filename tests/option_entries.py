@@ -29,6 +29,7 @@ BASE = {
     "layers": "--model squeezenet1_1",
     "models": "squeezenet*",
     "info": "{features}",
+    "train": "ridge {features} -o {out}/h.h5 --layer layer10 --C 1",
     "train-svm": "{features} -o {out}/h.h5 --layer layer10 --C 1",
     "train-softmax": "{features} -o {out}/h.h5 --layer layer10 --C 1",
     "evaluate": "{head} {features}",
@@ -40,7 +41,8 @@ BASE = {
     "download": "caltech101 {out}",
 }
 OUTPUT = {
-    **{"extract": "f.h5", "train-svm": "h.h5", "train-softmax": "h.h5"},
+    **{"extract": "f.h5", "train": "h.h5"},
+    **{"train-svm": "h.h5", "train-softmax": "h.h5"},
     **{"splits": "s.csv", "finetune": "w.pth"},
 }
 
@@ -53,6 +55,7 @@ LINES = {
     .replace("{images}", "{source}", 1)
     .replace("{source}_head", "{images_head}"),
     "finetune": BASE["finetune"].replace("{images}", "{source}"),
+    "train": "ncm {source} -o {out}/h.h5",
     "train-svm": "{source} -o {out}/h.h5 --C 1",
     "train-softmax": "{source} -o {out}/h.h5 --C 1",
     "evaluate": "{kind_head} {source} --rows all",
@@ -62,7 +65,7 @@ LINES = {
 OF_IMAGES = ("extract", "predict", "finetune")
 COUNTS = {
     **dict.fromkeys(
-        ("train-svm", "train-softmax"), ("report/n_train", "report/n_heldout")
+        ("train", "train-svm", "train-softmax"), ("report/n_train", "report/n_heldout")
     ),
     "benchmark": ("report/rows/0/n_train/0", "report/rows/0/n_test/0"),
     "splits": ("report/n_train/0", "report/n_test/0"),
@@ -220,7 +223,7 @@ BENCHMARK_OPTIONS = {
     ),
     "--protocol": (f"{MIT67} --layer layer10 --C 1", says("report/protocol", "mit67")),
     "--layer": ("--layer layer2", says("report/rows/1/layer", "layer2")),
-    "--head": ("--head softmax", says("report/rows/0/head", "softmax")),
+    "--head": ("--head knn,ncm", says("report/rows/1/head", "ncm")),
     "--splits": ("--splits 3", says("report/n_splits", 3)),
     "--seed": ("--seed 5", says("report/split_sets/0/splits/0/seed", 5)),
     "--lists": (
@@ -350,6 +353,16 @@ OPTIONS = {
             **file_options(name),
         }
         for name in ("train-svm", "train-softmax")
+    },
+    "train": {
+        **HEAD_OPTIONS,
+        **table_options("train"),
+        **row_options("train"),
+        **file_options("train"),
+        "--dropout": (
+            "=svm {features} -o {out}/h.h5 --layer layer10 --C 1 --dropout 0.3",
+            chose("dropout", 0.3),
+        ),
     },
     "evaluate": {
         **table_options("evaluate"),

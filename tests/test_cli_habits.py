@@ -199,7 +199,9 @@ def complete(words, *, n_typed):
 
 
 def test_commands_and_options_are_completed():
-    assert complete(["cnnfeat", "train"], n_typed=1) == ["train-svm", "train-softmax"]
+    assert complete(["cnnfeat", "train"], n_typed=1) == [
+        *("train", "train-svm", "train-softmax"),
+    ]
     assert "--signed-sqrt" in complete(["cnnfeat", "train-svm", "--si"], n_typed=2)
 
 

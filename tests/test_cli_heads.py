@@ -1,4 +1,4 @@
-"""`train-svm`, `train-softmax` and `evaluate` on a feature file, end to end."""
+"""`train`, its namesakes and `evaluate` on a feature file, end to end."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def fail(*arguments):
     return result.stderr
 
 
-@pytest.fixture(params=["svm", "softmax"])
+@pytest.fixture(params=["svm", "softmax", "ridge", "ncm", "knn"])
 def kind(request):
     return request.param
 
@@ -43,7 +43,7 @@ def kind(request):
 @pytest.fixture
 def head(colour_features, tmp_path, kind):
     path = tmp_path / f"{kind}.h5"
-    succeed(f"train-{kind}", colour_features, "-o", path, *DRAW)
+    succeed("train", kind, colour_features, "-o", path, *DRAW)
     return path
 
 
@@ -80,22 +80,52 @@ def test_stored_head_scores_as_the_file_says(head, colour_features, tmp_path):
         coef, intercept = file["coef"][:], file["intercept"][:]
         X = features["features/features.1"][:]
         paths = features["images/path"].asstr()[:].tolist()
-        classes = file["classes"].asstr()[:]
+        classes, votes = file["classes"].asstr()[:], np.arange(3)
+        shift = file["scaler/shift"][:]
+        if "neighbours" in file:
+            votes, (k, T) = (
+                file["neighbours/class"][:],
+                (file.attrs["k"], file.attrs["temperature"]),
+            )
+    X = X - shift
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
-    predicted = dict(
-        zip(paths, classes[(X @ coef.T + intercept).argmax(1)], strict=True)
-    )
+    scores = X @ coef.T + intercept
+    if len(votes) > 3:  # the k nearest rows count
+        weights = np.exp(scores / T) * (scores >= np.sort(scores)[:, [-k]])
+        scores = np.stack([weights[:, votes == c].sum(1) for c in range(3)], 1)
+    predicted = dict(zip(paths, classes[scores.argmax(1)], strict=True))
     with open(predictions, newline="") as text:
         for row in csv.DictReader(text):
             assert row["predicted"] == predicted[row["path"]]
 
 
-def test_C_is_chosen_inside_the_training_rows(colour_features, tmp_path, kind):
+@pytest.mark.parametrize("name", ["train-svm", "train-softmax", "train ridge"])
+def test_C_is_chosen_inside_the_training_rows(colour_features, tmp_path, name):
     options = ("-o", tmp_path / "h.h5", *DRAW, "--C", "0.001,1,100")
-    record = succeed(f"train-{kind}", colour_features, *options)
+    record = succeed(*name.split(), colour_features, *options)
     assert set(record["validation_accuracy"]) == {"0.001", "1", "100"}
     best = max(record["validation_accuracy"].values())
     assert record["validation_accuracy"][f"{record['C']:g}"] == best
+
+
+def test_kinds_without_C_or_dropout_refuse_them(colour_features, tmp_path):
+    path = tmp_path / "h.h5"
+    for kind, option in (("knn", "--C"), ("ncm", "--C"), ("ridge", "--dropout")):
+        line = ("train", kind, colour_features, "-o", path, option, "0.5")
+        result = run(*line)
+        assert result.exit_code == 2
+        assert f"a {kind} head has no {option}: leave it out" in result.stderr
+        result = run("benchmark", colour_features, "--head", kind, option, "0.5")
+        assert result.exit_code == 2 and option in result.stderr
+    assert not path.exists()
+
+
+def test_train_is_train_svm_under_another_name(colour_features, tmp_path):
+    one, other = tmp_path / "one.h5", tmp_path / "other.h5"
+    first = succeed("train", "svm", colour_features, "-o", one, *DRAW)
+    second = succeed("train-svm", colour_features, "-o", other, *DRAW)
+    assert first | {"output": "", "seconds": 0} == second | {"output": "", "seconds": 0}
+    np.testing.assert_array_equal(load_head(one).coef, load_head(other).coef)
 
 
 def test_a_head_of_nan_is_not_saved(colour_features, tmp_path):
@@ -151,7 +181,7 @@ def test_the_confusion_matrix_is_a_png(head, colour_features, tmp_path):
 
 
 def test_outputs_are_not_overwritten_unasked(head, colour_features, tmp_path, kind):
-    assert "exists" in fail(f"train-{kind}", colour_features, "-o", head, *DRAW)
+    assert "exists" in fail("train", kind, colour_features, "-o", head, *DRAW)
     taken = tmp_path / "p.csv"
     taken.write_text("mine")
     message = fail("evaluate", head, colour_features, "--predictions", taken)
@@ -161,26 +191,26 @@ def test_outputs_are_not_overwritten_unasked(head, colour_features, tmp_path, ki
 
 def test_too_few_images_names_the_classes(colour_features, tmp_path, kind):
     options = ("-o", tmp_path / "h.h5", "--train-per-class", 9)
-    message = fail(f"train-{kind}", colour_features, *options)
+    message = fail("train", kind, colour_features, *options)
     assert "blue" in message and "8" in message
     assert not (tmp_path / "h.h5").exists()
 
 
 def test_one_class_is_refused(colour_features, tmp_path, kind):
     options = ("--exclude", "red", "--exclude", "green", "-o", tmp_path / "h.h5")
-    assert "class" in fail(f"train-{kind}", colour_features, *options)
+    assert "class" in fail("train", kind, colour_features, *options)
 
 
 def test_an_excluded_class_that_is_not_there_is_named(colour_features, tmp_path, kind):
     options = ("--exclude", "rd", "-o", tmp_path / "h.h5")
-    message = fail(f"train-{kind}", colour_features, *options)
+    message = fail("train", kind, colour_features, *options)
     assert "rd" in message and "red" in message
 
 
 def test_no_labels_are_refused(colour_dir, tmp_path, kind):
     flat = tmp_path / "flat.h5"
     succeed("extract", colour_dir / "red", "-o", flat, *FIRST_BLOCK)
-    message = fail(f"train-{kind}", flat, "-o", tmp_path / "h.h5")
+    message = fail("train", kind, flat, "-o", tmp_path / "h.h5")
     assert "label" in message
 
 
@@ -188,8 +218,8 @@ def test_training_on_everything_leaves_nothing_to_score(
     colour_features, tmp_path, kind
 ):
     head = tmp_path / "h.h5"
-    all_rows = ("--C", 1, "--test-share", 0)
-    succeed(f"train-{kind}", colour_features, "-o", head, *all_rows)
+    all_rows = ("--test-share", 0)
+    succeed("train", kind, colour_features, "-o", head, *all_rows)
     assert "--train-per-class" in fail("evaluate", head, colour_features)
 
 
@@ -253,18 +283,15 @@ def test_a_head_on_principal_components_is_trained_evaluated_and_predicts(
 ):
     path, listed = tmp_path / "h.h5", tmp_path / "p.csv"
     options = (*DRAW, "--pca", 3, "--scale", scale)
-    trained = succeed(f"train-{kind}", colour_features, "-o", path, *options)
+    trained = succeed("train", kind, colour_features, "-o", path, *options)
     head = load_head(path)
-    assert head.coef.shape == (3, 3)
+    assert head.coef.shape == (15 if kind == "knn" else 3, 3)
     assert trained["n_features"] == succeed("info", path)["n_features"] == 64
     record = succeed("evaluate", path, colour_features, "--predictions", listed)
     assert record["n_images"] == 9 and record["accuracy"] == 1.0
     with h5py.File(colour_features) as file:
         X, paths = file["features/features.1"][:], file["images/path"].asstr()[:]
-    name, say = "score", head.scores
-    if kind == "softmax":
-        name, say = "probability", head.probabilities
-    scores = say(X)
+    name, scores = head.score, head.answers(X)
     best = {
         path: (row.argmax(), row.max()) for path, row in zip(paths, scores, strict=True)
     }
@@ -285,5 +312,5 @@ def test_more_components_than_training_rows_are_refused(
     colour_features, tmp_path, kind
 ):
     options = ("-o", tmp_path / "h.h5", *DRAW, "--pca", 15)
-    message = fail(f"train-{kind}", colour_features, *options)
+    message = fail("train", kind, colour_features, *options)
     assert "PCA with 15 components needs more than 15 training rows" in message

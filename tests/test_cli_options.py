@@ -26,6 +26,7 @@ class Asked(Exception):
 # Command line without options -> the verb it calls, and what that has to be handed.
 VERBS = {
     "extract i -o f.h5": ("cnnfeat.extract.extract_features", ExtractOptions()),
+    "train svm f.h5 -o h.h5": ("cnnfeat.train.train_head", TrainOptions()),
     "train-svm f.h5 -o h.h5": ("cnnfeat.train.train_head", TrainOptions()),
     "train-softmax f.h5 -o h.h5": (
         "cnnfeat.train.train_head",

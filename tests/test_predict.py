@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from cnnfeat.cli.main import cli
 from cnnfeat.errors import CnnfeatWarning, ProvenanceError, WeightsError
 from cnnfeat.finetune import FinetuneOptions, finetune_network
+from cnnfeat.heads import HEAD_KINDS
 from cnnfeat.networks import load_network, save_weights
 from cnnfeat.predict import PredictOptions, predict_images
 from cnnfeat.seen import SeenImages
@@ -115,9 +116,11 @@ def test_json_and_an_output_file(tuned, colour_dir, tmp_path):
 
 
 def test_heads_predict_as_they_are_evaluated(colour_dir, colour_features, tmp_path):
-    for command, score in (("train-svm", "score"), ("train-softmax", "probability")):
-        head, table = tmp_path / f"{command}.h5", tmp_path / f"{command}.csv"
-        trained = invoke(command, colour_features, "-o", head, "--train-per-class", 4)
+    for kind, told in HEAD_KINDS.items():
+        score = told.score
+        head, table = tmp_path / f"{kind}.h5", tmp_path / f"{kind}.csv"
+        line = ("train", kind, colour_features, "-o", head, "--train-per-class", 4)
+        trained = invoke(*line)
         assert trained.exit_code == 0, trained.output
         scored = invoke("evaluate", head, colour_features, "--predictions", table)
         assert scored.exit_code == 0, scored.output

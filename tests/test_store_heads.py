@@ -142,7 +142,7 @@ def heads(draw):
         factor=draw(hnp.arrays("float32", shape[1:], elements=floats)),
     )
     return make_head(
-        kind=draw(st.sampled_from(["svm", "softmax"])),
+        kind=draw(st.sampled_from(["svm", "softmax", "ridge", "ncm"])),
         coef=draw(hnp.arrays(dtype, shape, elements=floats)),
         intercept=draw(hnp.arrays(dtype, shape[:1], elements=floats)),
         class_names=classes,

@@ -8,9 +8,8 @@ import numpy as np
 
 from cnnfeat.benchmark._results import Cell
 from cnnfeat.benchmark._summary import BenchmarkReport
+from cnnfeat.heads import HEAD_KINDS
 from cnnfeat.report import format_percent
-
-_HEADS = {"svm": "an SVM", "softmax": "a softmax"}
 
 
 def answer(report: BenchmarkReport) -> str:
@@ -20,7 +19,7 @@ def answer(report: BenchmarkReport) -> str:
 
 def _words(cell: Cell) -> str:
     """Return a row as a sentence names it."""
-    head = _HEADS.get(cell.head, cell.head)
+    head = HEAD_KINDS[cell.head].words
     if cell.features == "raw pixels":
         return f"{head} on raw pixels"
     with_or_of = "with" if cell.features == "random weights" else "of"

@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnfeat.benchmark._results import Cell, TestedRows
 from cnnfeat.benchmark._summary import BenchmarkReport
+from cnnfeat.heads import HEAD_KINDS
 from cnnfeat.report import Predictions, Table
 
 NAMES = ("per_class.csv", "confusion.csv", "predictions.csv")
@@ -56,7 +57,7 @@ def predictions_of(
         y=tested.y,
         ranked=tested.ranked,
         scores=tested.scores,
-        score="probability" if cell.head == "softmax" else "score",
+        score=HEAD_KINDS[cell.head].score,
     )
 
 

@@ -83,7 +83,7 @@ def _line_figures(report: BenchmarkReport) -> dict[str, Drawn]:
         )
         caption = f"{words.capitalize()} by training images a class{spread}."
         drawn["learning_curve"] = Drawn(figure, caption)
-    if report.best.splits[0].validation:
+    if any(split.validation for cell in _main(report) for split in cell.splits):
         caption = (
             "Accuracy of each C on the rows that it was chosen on, inside the training "
             "rows; mean over the splits."
@@ -200,6 +200,8 @@ def _c_curve(report: BenchmarkReport) -> Figure:
     """Draw the best cell of each head, C as chosen most often."""
     best_of: dict[str, Cell] = {}
     for cell in _main(report):
+        if not cell.splits[0].validation:
+            continue
         known = best_of.get(cell.head)
         metric = report.protocol.metric
         if not known or cell.mean_std(metric).mean > known.mean_std(metric).mean:
@@ -212,7 +214,7 @@ def _c_curve(report: BenchmarkReport) -> Figure:
         spread = tried.std(0, ddof=1).filled(0)  # of one split there is none
         mean = tried.mean(0).filled(math.nan)
         series.append(Series(label, mean.tolist(), spread.tolist()))
-        picks = [split.C for split in cell.splits]
+        picks = [split.C for split in cell.splits if split.C is not None]
         chosen[label] = max(sorted(set(picks)), key=picks.count)
     return plot_c_curve(grid, series, chosen=chosen)
 

@@ -25,6 +25,7 @@ from cnnfeat.benchmark._options import BenchmarkOptions
 from cnnfeat.benchmark._origins import Origin
 from cnnfeat.benchmark._results import Cell, SplitResult, TableRow, TestedRows
 from cnnfeat.benchmark._rows import SplitSet, classes_of, used_rows
+from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, best_two, evaluate_scores
 from cnnfeat.store import FeatureFile
 
@@ -33,7 +34,10 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """The features of one layer; X[i] are those of row `rows[i]` of the first file."""
+    """The features of one layer; X[i] are those of row `rows[i]` of the first file.
+
+    `labels` and `groups` are of all its rows.
+    """
 
     name: str
     layers: tuple[str, ...]
@@ -41,6 +45,7 @@ class _Layer:
     rows: np.ndarray
     labels: np.ndarray
     X: np.ndarray | LayerRows
+    groups: np.ndarray | None
 
     @property
     def layer(self) -> str:
@@ -59,7 +64,7 @@ class _Layer:
 def measure_layer(
     origin: Origin,
     layers: tuple[str, ...],
-    labels: np.ndarray,
+    table: ImageTable,
     split_sets: Sequence[SplitSet],
     options: BenchmarkOptions,
     progress: Callable[[], None],
@@ -71,8 +76,8 @@ def measure_layer(
     origin : Origin
     layers : tuple of str
         As for `FeatureFile.read`.
-    labels : ndarray of shape (n_images,), dtype=int32
-        Of the rows of the first file, as the splits are.
+    table : ImageTable
+        Labels and groups of the rows of the first file, as the splits are.
     split_sets : sequence of SplitSet
         With folds, unless one value of C is given.
     options : BenchmarkOptions
@@ -87,10 +92,10 @@ def measure_layer(
     """
     name, features, rows = origin.name, origin.features, used_rows(split_sets)
     X = open_rows(features, layers, origin.row_of[rows], memory_budget(options))
-    if isinstance(X, LayerRows) and (options.n_components or options.dropout):
-        flag = "`n_components`" if options.n_components else "`dropout`"
-        refuse_streamed(features, layers, len(rows), flag)
-    read = _Layer(name, layers, features, rows, labels, X)
+    if isinstance(X, LayerRows):
+        for flag in _in_memory_alone(options):
+            refuse_streamed(features, layers, len(rows), flag)
+    read = _Layer(name, layers, features, rows, table.labels, X, table.groups)
     for kind in options.heads:
         for split_set in split_sets:
             row = TableRow(name, read.layer, kind, split_set.train_per_class)
@@ -100,13 +105,28 @@ def measure_layer(
             progress()
 
 
+def _in_memory_alone(options: BenchmarkOptions) -> Iterator[str]:
+    """Yield the options that are not for streamed features."""
+    if options.n_components:
+        yield "`n_components`"
+    if options.dropout:
+        yield "`dropout`"
+    for kind in options.heads:
+        if not heads.HEAD_KINDS[kind].streams:
+            yield f"`heads={kind}`"
+
+
 def _fit(
     read: _Layer, kind: str, split_set: SplitSet, options: BenchmarkOptions
 ) -> list[heads.HeadFit]:
     """Return one fit a split; positions in X stand for rows of the file."""
+    groups = read.groups
     rows = [
         heads.TrainingRows(
-            read.positions(split.train), split_set.fold_positions(number), seed
+            read.positions(split.train),
+            split_set.fold_positions(number),
+            seed,
+            None if groups is None else groups[split.train],
         )
         for number, (split, seed) in enumerate(
             zip(split_set.splits, split_set.seeds, strict=True)
@@ -128,7 +148,7 @@ def head_settings(kind: str, options: BenchmarkOptions) -> heads.HeadSettings:
         scale=options.scale,
         signed_sqrt=options.signed_sqrt,
         n_components=options.n_components,
-        C=options.C,
+        C=options.C if heads.HEAD_KINDS[kind].has_C else None,
         dropout=options.dropout,
         device=options.device,
         memory_budget=memory_budget(options),
@@ -152,7 +172,7 @@ def _cell(
         y = np.searchsorted(classes, labels[split.test])
         scores = _scores(fit, read.of(split.test), classes)
         scored = evaluate_scores(scores, y, len(classes))
-        said = heads.to_probabilities(scores) if kind == "softmax" else scores
+        said = heads.said(kind, scores)
         results.append(
             _result(fit, scored, len(split.train), split_set.seeds[len(results)])
         )
@@ -183,6 +203,7 @@ def _scores(
 
 
 def _result(fit: heads.HeadFit, scored: Scores, n_train: int, seed: int) -> SplitResult:
+    votes = fit.linear.neighbours
     return SplitResult(
         seed=seed,
         n_train=n_train,
@@ -195,4 +216,6 @@ def _result(fit: heads.HeadFit, scored: Scores, n_train: int, seed: int) -> Spli
         top_5_accuracy=scored.top_5_accuracy,
         solver=fit.linear.side,
         n_iter=fit.linear.n_iter,
+        k=votes.k if votes else None,
+        temperature=votes.temperature if votes else None,
     )

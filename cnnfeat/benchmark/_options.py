@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnfeat.errors import OptionError
+from cnnfeat.heads import HEAD_KINDS, HeadKind
 from cnnfeat.images import LabelOptions
 from cnnfeat.protocols import Draw
 
-HEADS = ("svm", "softmax")
+HEADS = tuple(HEAD_KINDS)
 BASELINES = ("pixels", "random")
 
 
@@ -58,6 +60,13 @@ class BenchmarkOptions:
     overwrite: bool = False
 
     @property
-    def chooses_C(self) -> bool:
-        """Whether there is more than one C to choose from."""
-        return self.C is None or len(self.C) > 1
+    def _kinds(self) -> list[HeadKind]:
+        return [HEAD_KINDS[kind] for kind in self.heads if kind in HEAD_KINDS]
+
+    def check_heads(self) -> None:
+        """Raise OptionError where an option is for kinds of head that are not asked."""
+        if self.C and not any(kind.has_C for kind in self._kinds):
+            raise OptionError(f"`C` is for none of the heads: {', '.join(self.heads)}")
+        if self.dropout and not all(kind.has_dropout for kind in self._kinds):
+            able = ", ".join(name for name, k in HEAD_KINDS.items() if k.has_dropout)
+            raise OptionError(f"`dropout` is for the heads {able} alone")

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnfeat.benchmark._answer import answer
 from cnnfeat.benchmark._figures import Drawn
-from cnnfeat.benchmark._summary import BenchmarkReport
+from cnnfeat.benchmark._summary import BenchmarkReport, chosen_of
 from cnnfeat.report import ConfusionSheet, ReportFigure, ReportPage
 from cnnfeat.splits import left_out_in_words
 from cnnfeat.store import FeatureFile
@@ -88,9 +88,11 @@ def _on_page(
 
 def _settings(report: BenchmarkReport) -> dict[str, Any]:
     """Return what decides a fit, as people read it."""
-    splits = report.best.splits
+    first = report.best.splits[0]
     seeds = ", ".join(str(seed) for seed in report.best.seeds)
     chosen = "chosen inside the training rows of each split"
+    if len(first.C_grid) == 1 and first.C is not None:
+        chosen = f"{first.C:g}, as given"
     settings = report.settings
     heads = {
         f"head {kind}": ", ".join(f"{key} {value}" for key, value in own.items())
@@ -100,7 +102,7 @@ def _settings(report: BenchmarkReport) -> dict[str, Any]:
         "protocol": report.protocol.name,
         "metric": report.protocol.metric.replace("_", " "),
         "seeds of the splits": seeds,
-        "C": chosen if len(splits[0].C_grid) > 1 else f"{splits[0].C:g}, as given",
+        chosen_of(report.cells): chosen,
         "scale": settings["scale"],
         "signed square roots": "yes" if settings["signed_sqrt"] else "no",
         "principal components": settings["n_components"] or "all",

@@ -10,8 +10,8 @@ from typing import Any
 
 from cnnfeat.benchmark._published import AsPrinted, published_beside
 from cnnfeat.benchmark._results import METRICS, Cell
-from cnnfeat.benchmark._summary import BenchmarkReport, span
-from cnnfeat.report import Column, MeanStd, Table, format_range
+from cnnfeat.benchmark._summary import BenchmarkReport, chosen_of, span
+from cnnfeat.report import Column, MeanStd, Table
 
 _TITLES = {
     "mean_per_class_accuracy": "mean per class",
@@ -46,7 +46,7 @@ def _of_one_head(report: BenchmarkReport) -> list[Table]:
         {
             **_key(cell),
             **{metric: cell.mean_std(metric) for metric in METRICS},
-            "C": format_range([split.C for split in cell.splits]),
+            "C": cell.chosen,
         }
         for cell in report.cells
     ]
@@ -55,7 +55,7 @@ def _of_one_head(report: BenchmarkReport) -> list[Table]:
     columns = [
         *_KEYS,
         *(Column(m, _TITLES[m], True, spare=m == METRICS[-1]) for m in METRICS),
-        Column("C", whole=True),
+        Column("C", chosen_of(report.cells), whole=True),
     ]
     return [_tidy(Table(rows, columns, f"{_caption(report)}; {report.cells[0].head}"))]
 
@@ -72,13 +72,10 @@ def _pivots(report: BenchmarkReport, heads: Sequence[str]) -> list[Table]:
             else cell.mean_std(metric)
         )
 
-    def penalty(cell: Cell) -> str:
-        return format_range([split.C for split in cell.splits])
-
     first = f"{_caption(report)}; {_TITLES[headline]} (%)"
     below = {
         f"{_TITLES[other]} (%)": accuracy(other),
-        "C, median over the splits (range)": penalty,
+        f"{chosen_of(report.cells)}, median over the splits (range)": _chosen,
     }
     return [
         _pivot(report.cells, heads, accuracy(headline), first),
@@ -88,6 +85,10 @@ def _pivots(report: BenchmarkReport, heads: Sequence[str]) -> list[Table]:
             for title, value in below.items()
         ),
     ]
+
+
+def _chosen(cell: Cell) -> str:
+    return cell.chosen
 
 
 def _pivot(

@@ -185,8 +185,10 @@ def _csv(report: BenchmarkReport) -> str:
             "top_5_accuracy": split.top_5_accuracy,
             "solver": split.solver,
             "n_iter": split.n_iter,
+            "k": split.k,
+            "temperature": split.temperature,
             **{key: report.settings[key] for key in _SETTINGS},
-            "dropout": report.settings["heads"][cell.head]["dropout"],
+            "dropout": report.settings["heads"][cell.head].get("dropout", 0.0),
         }
         for cell in report.cells
         for index, split in enumerate(cell.splits)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cnnfeat.metrics import mean_std
-from cnnfeat.report import MeanStd
+from cnnfeat.report import MeanStd, format_number, format_range
 
 _OF_EACH_SPLIT = (
     *("seed", "n_train", "n_test", "C", "C_grid", "validation", "solver", "n_iter"),
+    *("k", "temperature"),
 )
 METRICS = ("mean_per_class_accuracy", "accuracy", "top_5_accuracy")
 
@@ -21,14 +22,16 @@ class SplitResult:
     """One head on one split; accuracies are fractions.
 
     `C_grid` ascends; `validation` is the mean per-class accuracy of each of its values
-    on rows held out of the training rows, empty where one C was given. `seed` drew the
+    on rows held out of the training rows, empty where one C was given. A kind of head
+    without C has None and (). `k` and `temperature` are those of nearest neighbours.
+    `seed` drew the
     split, its folds and dropout; `n_train` and `n_test` count the rows used.
     """
 
     seed: int
     n_train: int
     n_test: int
-    C: float
+    C: float | None
     C_grid: tuple[float, ...]
     validation: tuple[float, ...]
     mean_per_class_accuracy: float
@@ -36,6 +39,17 @@ class SplitResult:
     top_5_accuracy: float
     solver: str
     n_iter: int
+    k: int | None = None
+    temperature: float | None = None
+
+    @property
+    def chosen(self) -> str:
+        """What was chosen inside the training rows, in words; "" where nothing was."""
+        if self.C is not None:
+            return f"C = {format_number(self.C)}"
+        if self.k is None or self.temperature is None:
+            return ""
+        return f"k = {self.k}, T = {format_number(self.temperature)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +57,8 @@ class TestedRows:
     """What was said of the test rows of one split.
 
     `rows` are of the (first) feature file, `y` their classes, (n,); `ranked` the best
-    class and the runner-up, `scores` theirs, (n, 2): probabilities of a softmax,
-    decision values of an SVM. Classes are positions in the benchmark's.
+    class and the runner-up, `scores` theirs, (n, 2): probabilities where the kind of
+    head gives them, else decision values. Classes are positions in the benchmark's.
     """
 
     rows: np.ndarray
@@ -101,6 +115,16 @@ class Cell(TableRow):
             )
             if true != predicted
         ]
+
+    @property
+    def chosen(self) -> str:
+        """What was chosen, C or k and temperature T: median (range) over the splits."""
+        parts = []
+        for name, key in (("", "C"), ("k ", "k"), ("T ", "temperature")):
+            values = [getattr(split, key) for split in self.splits]
+            if None not in values:
+                parts.append(name + format_range(values))
+        return ", ".join(parts)
 
     def values(self, metric: str) -> list[float]:
         """Return one of `METRICS` of every split."""

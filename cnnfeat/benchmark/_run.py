@@ -90,6 +90,7 @@ def run_benchmark(
         head did not converge, or the largest C was the best. The report keeps them.
     """
     options = options or BenchmarkOptions()
+    options.check_heads()
     paths = sources_of(features_path)
     get_protocol(options.draw.protocol)
     with ExitStack() as stack:
@@ -114,6 +115,7 @@ def run_benchmark(
                     (cell.name, one.C, one.C_grid)
                     for cell in cells
                     for one in cell.splits
+                    if one.C is not None
                 ]
             )
         used = classes_of(split_sets, features.labels)
@@ -212,7 +214,7 @@ def _draw(
     table = features.table
     usable = usable_rows(replace(table, ok=ok))
     split_sets = draw_split_sets(table, usable, options.draw)
-    if not options.chooses_C:
+    if not any(head_settings(kind, options).needs_folds for kind in options.heads):
         return split_sets
     protocol = get_protocol(options.draw.protocol)
     return [
@@ -242,7 +244,7 @@ def _measure(
     options: BenchmarkOptions,
     progress: Progress | None,
 ) -> list[Cell]:
-    labels = origins[0].features.labels
+    table = origins[0].features.table
     n_all = len(_rows(origins, split_sets, options))
     cells: list[Cell] = []
 
@@ -252,9 +254,7 @@ def _measure(
 
     for origin in origins:
         for layers in origin.layers:
-            for cell in measure_layer(
-                origin, layers, labels, split_sets, options, tell
-            ):
+            for cell in measure_layer(origin, layers, table, split_sets, options, tell):
                 cells.append(cell)
     return cells
 
@@ -299,14 +299,9 @@ def _made(command: str) -> dict[str, str]:
 
 def _settings(options: BenchmarkOptions) -> dict[str, Any]:
     """Return what decides a fit beside its rows; C and seed stand with each split."""
-    heads = {}
-    for kind in options.heads:
-        heads[kind] = head_settings(kind, options).estimator().get_params()
-        for own in ("C", "random_state"):
-            del heads[kind][own]
     return {
         "scale": options.scale,
         "signed_sqrt": options.signed_sqrt,
         "n_components": options.n_components,
-        "heads": heads,
+        "heads": {k: head_settings(k, options).to_dict() for k in options.heads},
     }

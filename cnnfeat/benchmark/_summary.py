@@ -15,7 +15,7 @@ from cnnfeat.benchmark._published import published_beside, published_rows
 from cnnfeat.benchmark._results import METRICS, Cell
 from cnnfeat.benchmark._rows import SplitSet
 from cnnfeat.protocols import Protocol
-from cnnfeat.report import Column, Table, format_range
+from cnnfeat.report import Column, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class BenchmarkReport:
                 "n_train": span([split.n_train for split in cell.splits]),
                 "n_test": span([split.n_test for split in cell.splits]),
                 **{metric: cell.mean_std(metric) for metric in METRICS},
-                "C": format_range([split.C for split in cell.splits]),
+                "C": cell.chosen,
             }
             for cell in self.cells
         ]
@@ -79,7 +79,7 @@ class BenchmarkReport:
             Column("mean_per_class_accuracy", "mean per class", percent=True),
             Column("accuracy", percent=True),
             Column("top_5_accuracy", "top-5", percent=True),
-            Column("C", "C, median (range)"),
+            Column("C", _heading(self.cells)),
         ]
         published = published_rows(self.protocol, self.cells)
         n_splits = len(self.cells[0].splits)
@@ -150,6 +150,17 @@ class BenchmarkReport:
             "other_provenances": self.others,
             "files": list(self.files),
         }
+
+
+def _heading(cells: Sequence[Cell]) -> str:
+    """Return what the column of what was chosen is called."""
+    return f"{chosen_of(cells)}, median (range)"
+
+
+def chosen_of(cells: Sequence[Cell]) -> str:
+    """Return what is chosen in some cells: C, or k and T, or either."""
+    names = {"k and T" if one.splits[0].k else "C" for one in cells if one.chosen}
+    return ", or ".join(sorted(names)) or "C"
 
 
 def span(counts: Sequence[int]) -> str:

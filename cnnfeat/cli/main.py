@@ -35,6 +35,7 @@ COMMANDS = {
     "layers": ("layers", "List the layers of a network that can be tapped."),
     "models": ("models", "List the networks that can be loaded."),
     "info": ("info", "Show what a feature, head or weights file holds."),
+    "train": ("train", "Train a head of any kind on extracted features."),
     "train-svm": ("train_svm", "Train a linear SVM on extracted features."),
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),

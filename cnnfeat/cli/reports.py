@@ -15,7 +15,7 @@ from cnnfeat.cli.output import (
 from cnnfeat.report import Column, format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
-    from cnnfeat.benchmark import BenchmarkReport
+    from cnnfeat.benchmark import BenchmarkReport, SplitResult
     from cnnfeat.evaluate import EvaluationReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
@@ -178,11 +178,17 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
     if verbose:
         click.echo(
             f"cnnfeat: {report.n_train} rows x {report.n_features} features, "
-            f"{report.n_classes} classes: solved on the {report.solver} side in "
-            f"{report.n_iter} Newton steps",
+            f"{report.n_classes} classes: {_solved(report)}",
             err=True,
         )
     echo_record(report.to_dict(), as_json=as_json)
+
+
+def _solved(fit: "TrainReport | SplitResult") -> str:
+    """Return how a head was solved, in words."""
+    if not fit.solver:
+        return "nothing to solve"
+    return f"solved on the {fit.solver} side in {fit.n_iter} Newton steps"
 
 
 def echo_evaluation(
@@ -195,8 +201,11 @@ def echo_evaluation(
     low, high = report.accuracy_interval
     reasons = (f"{n:,} {why.replace('_', ' ')}" for why, n in report.left_out.items())
     left_out = f"; left out: {', '.join(reasons)}" if report.n_left_out else ""
-    what = f"{report.kind} on {report.layer}, C "
-    what += format_number(report.C) if report.C else "not recorded"
+    what = f"{report.kind} on {report.layer}"
+    if report.C:
+        what += f", C {format_number(report.C)}"
+    if report.k and report.temperature:
+        what += f", k {report.k}, temperature {format_number(report.temperature)}"
     if not report.layer:
         what = "the whole network"
     classes = f"{report.n_classes:,} class{'es' * (report.n_classes != 1)}"
@@ -234,9 +243,8 @@ def echo_benchmark(report: "BenchmarkReport", *, verbose: bool, as_json: bool) -
     for cell in report.cells if verbose else ():
         for index, split in enumerate(cell.splits):
             echo_line(
-                f"cnnfeat: {cell.name}, split {index}: {split.n_train:,} rows, C = "
-                f"{format_number(split.C)}: solved on the {split.solver} side in "
-                f"{split.n_iter} Newton steps",
+                f"cnnfeat: {cell.name}, split {index}: {split.n_train:,} rows"
+                f"{split.chosen and f', {split.chosen}'}: {_solved(split)}",
                 err=True,
             )
     if as_json:

@@ -100,28 +100,24 @@ def _evaluate(
             raise DataError(_why_nothing(head_path, head, features, chosen))
         _warn_of_images_seen(head, features, chosen.rows)
         scores = score_rows(head, features, layers, chosen.rows)
-        if head.kind == "softmax":
-            scores = heads.to_probabilities(scores)
-        what = Scored(
-            head.kind, head.layer, head.hyperparameters.get("C"), head.class_names
-        )
+        what = Scored.by_head(head)
         return what.evaluate(scores, y, chosen, features.table)
 
 
 def score_rows(
     head: heads.Head, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
 ) -> np.ndarray:
-    """Return the head's scores of some rows, read block by block.
+    """Return the head's answers of some rows, read block by block.
 
     Returns
     -------
     ndarray of shape (n_rows, n_classes), dtype=float64
-        `scale(X) @ W.T + b`.
+        Probabilities where its kind gives them, else scores.
     """
     scores = np.empty((len(rows), len(head.class_names)))
     for block, X in features.blocks(layers, rows, _ROWS_PER_BLOCK):
         features.refuse_non_finite(X, rows[block])
-        scores[block] = head.scores(X)
+        scores[block] = head.answers(X)
     return scores
 
 

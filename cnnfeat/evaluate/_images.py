@@ -169,7 +169,8 @@ def _evaluate(
         raise DataError(_why_nothing(model_path, images, classifier, chosen))
     _warn_of_images_seen(model_path, classifier, part, chosen)
     y, scores = y[chosen.rows], scores[np.isin(known, chosen.rows)]
-    what = Scored(classifier.kind, classifier.layer, classifier.C, names)
+    head = classifier.head
+    what = Scored.by_head(head) if head else Scored(classifier.kind, "", None, names)
     return what.evaluate(scores, y, chosen, table)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnfeat import images, report, suffixes
+from cnnfeat import heads, images, report, suffixes
 from cnnfeat.image_table import ImageTable
 from cnnfeat.metrics import Scores, best_two, evaluate_scores, wilson_interval
 from cnnfeat.outputs import check_suffix, write_output
@@ -25,7 +25,7 @@ class EvaluationReport:
     the head knows. `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
     `left_out` says why `n_left_out` images are not scored; `rows` which ones are:
     "heldout", those not trained on, or "all" that can be. A fine-tuned network has no
-    `layer`, "", and no `C`, None.
+    `layer`, "", and no `C`, None; `k` and `temperature` are nearest neighbours'.
     """
 
     n_images: int
@@ -41,6 +41,8 @@ class EvaluationReport:
     kind: str
     layer: str
     C: float | None
+    k: int | None
+    temperature: float | None
     per_class_accuracy: dict[str, float]
     per_class_images: dict[str, int]
 
@@ -145,19 +147,36 @@ def class_indices(class_names: tuple[str, ...], table: ImageTable) -> np.ndarray
 
 @dataclass(frozen=True)
 class Scored:
-    """What is scored, as the report calls it."""
+    """What is scored, as the report calls it; `score` is what its scores are."""
 
     kind: str
     layer: str
     C: float | None
     class_names: tuple[str, ...]
+    score: str = "probability"
+    k: int | None = None
+    temperature: float | None = None
+
+    @classmethod
+    def by_head(cls, head: heads.Head) -> Scored:
+        """Return what a head answers."""
+        told = head.neighbours
+        return cls(
+            kind=head.kind,
+            layer=head.layer,
+            C=head.hyperparameters.get("C"),
+            class_names=head.class_names,
+            score=head.score,
+            k=told.k if told else None,
+            temperature=told.temperature if told else None,
+        )
 
     def evaluate(
         self, scores: np.ndarray, y: np.ndarray, chosen: Chosen, table: ImageTable
     ) -> Evaluated:
         """Return what the scores (m, k) say of the rows chosen, of classes y (m,).
 
-        Probabilities, or decision values of an SVM.
+        Probabilities, or decision values: see `score`.
         """
         result = evaluate_scores(scores, y, len(self.class_names))
         predictions = report.Predictions(
@@ -165,7 +184,7 @@ class Scored:
             self.class_names,
             y,
             *best_two(scores),
-            score="score" if self.kind == "svm" else "probability",
+            score=self.score,
         )
         read = images.thumbnail_reader(table)
 
@@ -199,6 +218,8 @@ def _make_report(what: Scored, result: Scores, chosen: Chosen) -> EvaluationRepo
         kind=what.kind,
         layer=what.layer,
         C=what.C,
+        k=what.k,
+        temperature=what.temperature,
         per_class_accuracy=per_class,
         per_class_images={
             name: int(count)

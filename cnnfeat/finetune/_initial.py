@@ -49,9 +49,15 @@ def init_from_head(
         If the head is of another network, other weights, another layer or other
         classes.
     DataError
-        If its scaler is neither affine nor the length of the row alone.
+        If its scaler is neither affine nor the length of the row alone, or its rows
+        are neighbours.
     """
     head = load_head(head_path)
+    if head.neighbours is not None:
+        raise DataError(
+            f"`init={head_path}`: a classifier has one row of weights for each class, "
+            f"and a head of kind {head.kind!r} has none: train one of another kind"
+        )
     _check_head(network, classifier, head, head_path)
     _check_classes(head, head_path, class_names)
     put_head(classifier, head, class_names, head_path)
@@ -180,8 +186,8 @@ def fold_scaler(head: Head, path: str) -> tuple[np.ndarray, np.ndarray]:
             return head.coef @ matrix.T, head.intercept + head.coef @ offset
     raise DataError(
         f"`init={path}`: the head takes roots of the features or the like, which the "
-        "classifier cannot do; train it without `signed_sqrt`, or without "
-        "`n_components`"
+        "classifier cannot do; train it without `signed_sqrt`, without `n_components`, "
+        "or as another kind"
     )
 
 

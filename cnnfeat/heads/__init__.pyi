@@ -2,6 +2,7 @@ from ._base import LinearHead as LinearHead
 from ._choices import (
     HEAD_KINDS as HEAD_KINDS,
     SCALES as SCALES,
+    HeadKind as HeadKind,
 )
 from ._fitting import (
     HeadFit as HeadFit,
@@ -12,6 +13,7 @@ from ._formulation import Formulation as Formulation
 from ._head import (
     Head as Head,
     ScalerValue as ScalerValue,
+    said as said,
     to_probabilities as to_probabilities,
 )
 from ._linear import LinearFit as LinearFit
@@ -36,3 +38,4 @@ from ._transform import (
     FeatureTransform as FeatureTransform,
     TransformedRows as TransformedRows,
 )
+from ._votes import Neighbours as Neighbours

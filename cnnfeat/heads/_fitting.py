@@ -7,19 +7,23 @@ folds and the last fit of a split share one problem, and all splits one Gram mat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads._head import Head
 from cnnfeat.heads._linear import LinearFit
+from cnnfeat.heads._neighbours import NeighbourChoice, fit_means, fit_neighbours
 from cnnfeat.heads._parallel import map_splits, splits_at_a_time
 from cnnfeat.heads._problem import TrainingProblem, block_of
+from cnnfeat.heads._ridge import fit_ridge
+from cnnfeat.heads._rows import RowSource
 from cnnfeat.heads._selection import (
     CChoice,
     CGrid,
@@ -29,7 +33,13 @@ from cnnfeat.heads._selection import (
 )
 from cnnfeat.heads._settings import HeadSettings
 from cnnfeat.heads._transform import FeatureTransform
-from cnnfeat.heads._validation import as_features, device_of
+from cnnfeat.heads._validation import (
+    as_features,
+    check_finite,
+    device_of,
+    refuse_one_class,
+)
+from cnnfeat.machine import resolve_device
 from cnnfeat.splits import Split
 
 
@@ -46,11 +56,14 @@ class TrainingRows:
         `cnnfeat.splits.inner_positions`.
     seed : int
         Draws the masks of dropout.
+    groups : ndarray of shape (n,), dtype=int64, optional
+        Rows that belong together, for what leaves out each row in turn.
     """
 
     rows: IntRows
     folds: tuple[Split, ...] = ()
     seed: int = 0
+    groups: IntRows | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +76,36 @@ class HeadFit:
         Weights (k, d) on transformed features.
     transform : FeatureTransform
         Fitted to the training rows.
-    choice : CChoice, optional
-        None where one C was given.
+    choice : CChoice or NeighbourChoice, optional
+        None where nothing was chosen.
     """
 
     linear: LinearFit
     transform: FeatureTransform
-    choice: CChoice | None
+    choice: CChoice | NeighbourChoice | None
 
     @property
     def grid(self) -> tuple[float, ...]:
-        """The values of C that were tried, ascending."""
-        return self.choice.grid if self.choice else (self.linear.C,)
+        """The values of C that were tried, ascending; () for a kind without C."""
+        if isinstance(self.choice, CChoice):
+            return self.choice.grid
+        return () if self.linear.C is None else (self.linear.C,)
 
     @property
     def validation(self) -> tuple[float, ...]:
-        """The score of each value on the held-out rows; () without a choice."""
-        return self.choice.scores if self.choice else ()
+        """The score of each C on the held-out rows; () without a choice of C."""
+        return self.choice.scores if isinstance(self.choice, CChoice) else ()
+
+    @property
+    def tried(self) -> dict[str, float]:
+        """The score of whatever was tried, by its name; {} without a choice."""
+        if isinstance(self.choice, NeighbourChoice):
+            scores = self.choice.scores.items()
+            return {f"k={k}, T={T:g}": score for (k, T), score in scores}
+        if self.choice is None:
+            return {}
+        scored = zip(self.choice.grid, self.choice.scores, strict=True)
+        return {f"{C:g}": score for C, score in scored}
 
     def to_head(self, class_names: Sequence[str], **told: Any) -> Head:
         """Return the head, a row of weights (k, d) for each class.
@@ -98,6 +124,7 @@ class HeadFit:
             intercept=intercept,
             class_names=tuple(class_names),
             scaler=self.transform.to_arrays(),
+            neighbours=self.linear.neighbours,
             **told,
         )
 
@@ -140,7 +167,7 @@ def fit_splits(
         If the parts do not add up to d.
     """
     # Moved and converted once, and not by each of the threads below.
-    X = as_features(X, device_of(settings.estimator().device, X))
+    X = as_features(X, device_of(str(resolve_device(settings.device)), X))
     y = np.asarray(y)
     shared = _SharedGram.of(X, y, splits, settings, part_widths)
 
@@ -164,25 +191,87 @@ def _fit_split(
 ) -> HeadFit:
     transform = settings.transform(part_widths).fit(X)
     Z = transform.transform(X)
-    formulation = settings.estimator(split.seed).formulation()
-    problem = TrainingProblem.of(Z, y, formulation, K=K)
+    check_finite(Z)
+    refuse_one_class(np.unique(y))
+    material = _Material(X, y, split, settings, part_widths, K, transform, Z)
+    linear, choice = _FITS[settings.kind](material)
+    return HeadFit(linear, transform, choice)
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What a fit of any kind is made from; Z are the transformed rows of X."""
+
+    X: Any
+    y: NDArray[Any]
+    split: TrainingRows
+    settings: HeadSettings
+    part_widths: Sequence[int]
+    K: Tensor | None
+    transform: FeatureTransform
+    Z: Any
+
+    @property
+    def grid(self) -> CGrid:
+        """The values of C to try."""
+        given = self.settings.C
+        return CGrid.for_features(self.Z) if given is None else CGrid(given)
+
+    @property
+    def in_memory(self) -> Tensor:
+        """The transformed rows; DataError where they are streamed."""
+        if isinstance(self.Z, RowSource):
+            raise DataError(
+                f"a {self.settings.kind} head needs the features in memory, not "
+                "streamed"
+            )
+        return torch.as_tensor(self.Z)
+
+
+_Fit = tuple[LinearFit, CChoice | NeighbourChoice | None]
+
+
+def _newton(own: _Material) -> _Fit:
+    grid, split = own.grid, own.split
+    formulation = own.settings.formulation(split.seed)
+    problem = TrainingProblem.of(own.Z, own.y, formulation, K=own.K)
     problem.share_gram()
-    given = settings.C
-    grid = CGrid.for_features(Z) if given is None else CGrid(given)
     if len(grid.values) == 1:
-        return HeadFit(problem.fit(grid.values[0]), transform, None)
+        return problem.fit(grid.values[0]), None
     if not split.folds:
         raise DataError(
             f"choosing C from {len(grid.values)} values needs rows to choose it on; "
             "draw them with cnnfeat.splits.inner_positions, or give one value"
         )
-    if transform.is_rowwise:
+    if own.transform.is_rowwise:
         parts: Iterable[FoldedProblem] = [FoldedProblem(problem, split.folds)]
     else:
-        parts = _RefittedFolds(X, y, split, settings, part_widths)
+        parts = _RefittedFolds(own.X, own.y, split, own.settings, own.part_widths)
     choice = select_C(parts, grid)
-    start = choice.start if transform.is_rowwise else None
-    return HeadFit(problem.fit(choice.C, start=start), transform, choice)
+    start = choice.start if own.transform.is_rowwise else None
+    return problem.fit(choice.C, start=start), choice
+
+
+def _ridge(own: _Material) -> _Fit:
+    return fit_ridge(own.in_memory, own.y, own.grid, own.split.groups)
+
+
+def _means(own: _Material) -> _Fit:
+    return fit_means(own.Z, own.y), None
+
+
+def _neighbours(own: _Material) -> _Fit:
+    return fit_neighbours(own.in_memory, own.y, own.split.folds)
+
+
+# What each of `HEAD_KINDS` is fitted by.
+_FITS: dict[str, Callable[[_Material], _Fit]] = {
+    "svm": _newton,
+    "softmax": _newton,
+    "ridge": _ridge,
+    "ncm": _means,
+    "knn": _neighbours,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +288,7 @@ class _RefittedFolds:
     part_widths: Sequence[int]
 
     def __iter__(self) -> Iterator[FoldedProblem]:
-        formulation = self.settings.estimator(self.split.seed).formulation()
+        formulation = self.settings.formulation(self.split.seed)
         for fold in self.split.folds:
             own = self.settings.with_rows(len(fold.train)).transform(self.part_widths)
             Z = own.fit(self.X[fold.train]).transform(self.X)
@@ -227,6 +316,8 @@ class _SharedGram:
         # What a transform learns from a split's rows makes a K of its own.
         if len(splits) < 2 or settings.dropout or not transform.is_rowwise:
             return None
+        if _FITS[settings.kind] is not _newton:
+            return None
         rows = np.unique(np.concatenate([split.rows for split in splits]))
         n_bytes, budget = 16 * len(rows) ** 2, settings.memory_budget
         separate = sum(len(split.rows) ** 2 for split in splits)
@@ -234,7 +325,7 @@ class _SharedGram:
             return None
         Z = X[rows]
         Z = transform.fit(Z).transform(Z)
-        formulation = settings.estimator().formulation()
+        formulation = settings.formulation()
         K = TrainingProblem.of(Z, y[rows], formulation).share_gram()
         return None if K is None else cls(rows, K)
 

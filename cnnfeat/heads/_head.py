@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cnnfeat._version import __version__
 from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.heads._choices import HEAD_KINDS
+from cnnfeat.heads._votes import Neighbours
 from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.seen import SeenImages
 
@@ -29,11 +31,14 @@ class Head:
 
     Parameters
     ----------
-    kind : {"svm", "softmax"}
+    kind : str
+        One of `HEAD_KINDS`.
     coef : ndarray of shape (n_classes, n_transformed), floating
         Applies to features that the scaler has transformed: as wide as those stored,
-        or as the principal components that it keeps.
+        or as the principal components that it keeps. Of a `knn` head the transformed
+        training rows (n_training, n_transformed).
     intercept : ndarray of shape (n_classes,), floating
+        Of a `knn` head −½‖row‖², (n_training,).
     class_names : tuple of n_classes str
     scaler : dict of str to ndarray or scalar
         What `FeatureTransform.to_arrays` returned, fitted on the training rows.
@@ -53,6 +58,8 @@ class Head:
     root : str
         Folder that the paths are relative to.
     command, created_by : str
+    neighbours : Neighbours, optional
+        Of a `knn` head, and of no other.
 
     Raises
     ------
@@ -75,9 +82,16 @@ class Head:
     root: str = ""
     command: str = ""
     created_by: str = field(default=f"cnnfeat {__version__}")
+    neighbours: Neighbours | None = None
 
     def __post_init__(self) -> None:
+        if (self.kind == "knn") != (self.neighbours is not None):
+            raise ShapeError(
+                f"a {self.kind} head has {'no ' * (self.kind == 'knn')}neighbours"
+            )
         k, stored = len(self.class_names), self.n_features
+        if self.neighbours is not None:
+            k = len(self.neighbours.labels)
         components = self.scaler.get("components")
         width, told = stored, f"{stored} features"
         if isinstance(components, np.ndarray) and components.ndim == 2:
@@ -89,7 +103,8 @@ class Head:
                 )
         if self.coef.shape != (k, width) or self.intercept.shape != (k,):
             raise ShapeError(
-                f"a head of {k} classes on {told} has coef {self.coef.shape} and "
+                f"a head of {k} {'rows' if self.neighbours else 'classes'} on {told} "
+                f"has coef {self.coef.shape} and "
                 f"intercept {self.intercept.shape}"
             )
 
@@ -123,6 +138,9 @@ class Head:
     def scores(self, X: NDArray[Any]) -> NDArray[np.floating]:
         """Return the scores of features as they are stored: `scale(X) @ W.T + b`.
 
+        Those of nearest neighbours are log-probabilities, −inf for a class that none
+        of the k votes for.
+
         Parameters
         ----------
         X : ndarray of shape (n_images, n_features), floating
@@ -131,14 +149,44 @@ class Head:
         Returns
         -------
         ndarray of shape (n_images, n_classes), floating
-            Decision values of an SVM, logits of a softmax; columns as `class_names`.
+            Logits of a softmax, decision values of others; columns as `class_names`.
 
         Raises
         ------
         ShapeError
             If the rows are not `n_features` wide.
         """
-        return self.transform.transform(X) @ self.coef.T + self.intercept
+        Z = self.transform.transform(X)
+        if self.neighbours is not None:
+            # Loaded here for the same reason as the transform.
+            from cnnfeat.heads._nearest import neighbour_scores
+
+            return neighbour_scores(Z, self.coef, self.intercept, self.neighbours)
+        return Z @ self.coef.T + self.intercept
+
+    @property
+    def score(self) -> str:
+        """What `answers` gives: "probability", or "score" for decision values."""
+        return HEAD_KINDS[self.kind].score
+
+    def answers(self, X: NDArray[Any]) -> NDArray[np.floating]:
+        """Return probabilities where the kind gives them, else scores.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_images, n_features), floating
+            As for `scores`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_classes), floating
+
+        Raises
+        ------
+        ShapeError
+            If the rows are not `n_features` wide.
+        """
+        return said(self.kind, self.scores(X))
 
     def probabilities(self, X: NDArray[Any]) -> NDArray[np.floating]:
         """Return the class probabilities of features as they are stored.
@@ -156,16 +204,30 @@ class Head:
         Raises
         ------
         DataError
-            If the head is an SVM, whose scores are no probabilities.
+            If the head is of a kind whose scores are no probabilities, as an SVM.
         ShapeError
             If the rows are not `n_features` wide.
         """
-        if self.kind != "softmax":
+        if self.score != "probability":
             raise DataError(
                 f"the head is of kind {self.kind!r}, whose scores are no "
                 "probabilities; train one with train-softmax"
             )
         return to_probabilities(self.scores(X))
+
+
+def said(kind: str, scores: NDArray[Any]) -> NDArray[np.floating]:
+    """Return what a kind of head says by its scores: probabilities, or themselves.
+
+    Parameters
+    ----------
+    kind : str
+        One of `HEAD_KINDS`.
+    scores : ndarray of shape (n_images, n_classes), floating
+    """
+    if HEAD_KINDS[kind].gives_probabilities:
+        return to_probabilities(scores)
+    return scores
 
 
 def to_probabilities(scores: NDArray[Any]) -> NDArray[np.floating]:

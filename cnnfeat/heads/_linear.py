@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnnfeat.heads._rows import RowSource
 from cnnfeat.heads._validation import as_features, check_finite
+from cnnfeat.heads._votes import Neighbours
 
 _ROWS_AT_ONCE = 1024
 
@@ -23,31 +24,48 @@ class LinearFit:
 
     Attributes
     ----------
-    kind : {"svm", "softmax"}
-    C : float
+    kind : str
+        One of `HEAD_KINDS`.
+    C : float or None
+        None where a kind has none.
     classes : ndarray of shape (k,)
     coef : ndarray of shape (k, d), or (1, d) with two classes, float32 or float64
-        In the dtype that was solved in.
+        In the dtype that was solved in. Of nearest neighbours the rows (n, d).
     intercept : ndarray of shape (k,) or (1,), floating
     n_iter : int
-        Newton steps.
-    side : {"primal", "gram"}
+        Newton steps; 0 where nothing is solved.
+    side : {"primal", "gram", ""}
         The side it was solved on.
     objective : float
         Sum of the objectives over the classes.
-    start : Tensor of shape (p, k) or (p, 1)
+    start : Tensor of shape (p, k) or (p, 1), optional
         Where a fit to the same rows at another C may start.
+    neighbours : Neighbours, optional
+        What the rows of nearest neighbours vote for.
     """
 
     kind: str
-    C: float
+    C: float | None
     classes: NDArray[Any]
     coef: NDArray[Any]
     intercept: NDArray[Any]
     n_iter: int
     side: str
     objective: float
-    start: Tensor = field(repr=False)
+    start: Tensor | None = field(default=None, repr=False)
+    neighbours: Neighbours | None = None
+
+    @classmethod
+    def of_rows(
+        cls,
+        kind: str,
+        classes: NDArray[Any],
+        rows: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        neighbours: Neighbours | None = None,
+    ) -> LinearFit:
+        """Return what scores by nearness to some rows (n, d); nothing is solved."""
+        return cls(kind, None, classes, rows, offset, 0, "", 0.0, None, neighbours)
 
     @property
     def is_finite(self) -> bool:
@@ -63,15 +81,17 @@ class LinearFit:
 
     def predict(self, X: Tensor | RowSource) -> NDArray[Any]:
         """Return the classes (n,) of features X (n, d), as they are in `classes`."""
-        device = self.start.device  # the one that was solved on
+        # The one that was solved on.
+        device = torch.device("cpu") if self.start is None else self.start.device
         scores = linear_scores(X, self.coef, self.intercept, device)
         return best_classes(scores, self.classes)
 
     def per_class(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return `coef` (k, d) and `intercept` (k,), float32, a row for each class.
 
-        Two classes have one row w. A softmax becomes (−w/2, w/2), whose probabilities
-        are the same; an SVM (−w, w), whose scores are the two one-vs-rest decisions.
+        Of nearest neighbours a row for each of them. Two classes have one row w. A
+        softmax becomes (−w/2, w/2), whose probabilities are the same; an SVM (−w, w),
+        whose scores are the two one-vs-rest decisions.
         """
         coef, intercept = self.coef, self.intercept
         if len(self.classes) == 2 and len(coef) == 1:

@@ -35,6 +35,7 @@ from cnnfeat.heads._validation import (
     check_labels,
     check_weights,
     device_of,
+    refuse_one_class,
     working_dtype,
 )
 from cnnfeat.splits import Split
@@ -80,12 +81,7 @@ class TrainingProblem:
         self.classes, self.index = np.unique(self.y, return_inverse=True)
         if not (self.weights > 0).any():
             raise DataError("every sample weight is zero; no row is left to fit to")
-        present = np.unique(self.index[self.weights > 0])
-        if len(present) < 2:
-            raise DataError(
-                "a head needs rows of at least two classes; found one class or none "
-                f"with weight above 0: {self.classes[present].tolist()}"
-            )
+        refuse_one_class(self.classes[np.unique(self.index[self.weights > 0])])
 
     @classmethod
     def of(

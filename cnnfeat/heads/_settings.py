@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cnnfeat.errors import DataError
 from cnnfeat.heads._base import LinearHead
-from cnnfeat.heads._choices import HEAD_KINDS
+from cnnfeat.heads._choices import HEAD_KINDS, HeadKind
+from cnnfeat.heads._formulation import Formulation
 from cnnfeat.heads._softmax import Softmax
 from cnnfeat.heads._svm import LinearSVM
 from cnnfeat.heads._transform import FeatureTransform
 from cnnfeat.machine import resolve_device
 
-_ESTIMATORS: tuple[type[LinearHead], ...] = (LinearSVM, Softmax)
-KINDS = dict(zip(HEAD_KINDS, _ESTIMATORS, strict=True))
+# The kinds that Newton's method solves.
+_ESTIMATORS: dict[str, type[LinearHead]] = {"svm": LinearSVM, "softmax": Softmax}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class HeadSettings:
 
     Parameters
     ----------
-    kind : {"svm", "softmax"}
+    kind : str
+        One of `HEAD_KINDS`.
     scale : {"mean-norm", "l2", "standard", "none"}
     signed_sqrt : bool
     n_components : int, optional
@@ -41,7 +44,7 @@ class HeadSettings:
     Raises
     ------
     DataError
-        For a kind that there is not.
+        For a kind that there is not, or dropout of one that has none.
     """
 
     kind: str = "svm"
@@ -54,13 +57,26 @@ class HeadSettings:
     memory_budget: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise DataError(f"a head is one of {', '.join(KINDS)}; found {self.kind!r}")
+        if self.kind not in HEAD_KINDS:
+            kinds = ", ".join(HEAD_KINDS)
+            raise DataError(f"a head is one of {kinds}; found {self.kind!r}")
+        if self.dropout and not self.told.has_dropout:
+            raise DataError(f"a {self.kind} head has no `dropout`")
+
+    @property
+    def told(self) -> HeadKind:
+        """What is known of the kind."""
+        return HEAD_KINDS[self.kind]
 
     @property
     def chooses_C(self) -> bool:
         """Whether there is more than one C to choose from."""
-        return self.C is None or len(self.C) > 1
+        return self.told.has_C and (self.C is None or len(self.C) > 1)
+
+    @property
+    def needs_folds(self) -> bool:
+        """Whether something is chosen on rows held out of the training rows."""
+        return self.told.needs_folds and (self.chooses_C or not self.told.has_C)
 
     def with_rows(self, n: int) -> HeadSettings:
         """Return the settings for n rows, which have n − 1 components at most."""
@@ -75,11 +91,22 @@ class HeadSettings:
             signed_sqrt=self.signed_sqrt,
             n_components=self.n_components,
             part_widths=part_widths,
+            centre=self.told.centres,
         )
 
-    def estimator(self, seed: int = 0) -> LinearHead:
-        """Return the estimator, not yet fitted; `seed` draws its dropout."""
-        return KINDS[self.kind](
+    def formulation(self, seed: int = 0) -> Formulation:
+        """Return what Newton's method solves; `seed` draws its dropout."""
+        return self._estimator(seed).formulation()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what decides a fit beside rows, transform, C and seed: JSON types."""
+        if self.kind not in _ESTIMATORS:
+            return {}
+        params = self._estimator().get_params()
+        return {k: v for k, v in params.items() if k not in ("C", "random_state")}
+
+    def _estimator(self, seed: int = 0) -> LinearHead:
+        return _ESTIMATORS[self.kind](
             dropout=self.dropout,
             random_state=seed,
             device=str(resolve_device(self.device)),

@@ -59,6 +59,8 @@ class FeatureTransform:
         in memory.
     part_widths : sequence of int, optional
         Widths of the concatenated layers; their sum is d.
+    centre : bool, default False
+        Take the mean of the training rows off before the scale, as SimpleShot does.
 
     Attributes
     ----------
@@ -78,6 +80,7 @@ class FeatureTransform:
         signed_sqrt: bool = False,
         n_components: int | None = None,
         part_widths: Sequence[int] | None = None,
+        centre: bool = False,
     ):
         if scale not in SCALES:
             raise DataError(
@@ -89,11 +92,13 @@ class FeatureTransform:
         self.signed_sqrt = signed_sqrt
         self.n_components = n_components
         self.part_widths = tuple(int(w) for w in part_widths or ())
+        self.centre = centre
 
     @property
     def is_rowwise(self) -> bool:
         """Whether each row is transformed by itself, so that nothing is fitted."""
-        return self.n_components is None and self.scale in ("none", "l2")
+        is_scaled_by_itself = self.scale in ("none", "l2") and not self.centre
+        return self.n_components is None and is_scaled_by_itself
 
     def fit(self, X: Any) -> Self:
         """Learn from the training rows and return self.
@@ -129,6 +134,8 @@ class FeatureTransform:
             self._fit_mean_norm(X, n)
         elif self.scale == "standard":
             self._fit_standard(X, n)
+        if self.centre:
+            self.shift_ = self._mean(X, n).float().numpy()
         return self
 
     def _parts(self, width: int) -> Iterator[slice]:
@@ -148,13 +155,15 @@ class FeatureTransform:
             if total > 0:
                 self.factor_[part] = MEAN_NORM * n / total
 
-    def _fit_standard(self, X: Any, n: int) -> None:
-        width = len(self.factor_)
-        total = torch.zeros(width, dtype=torch.float64)
+    def _mean(self, X: Any, n: int) -> Tensor:
+        total = torch.zeros(len(self.factor_), dtype=torch.float64)
         for _, block in row_blocks(X):
             total += self._before_scale(block).double().sum(0).cpu()
-        mean = total / n
-        square = torch.zeros_like(total)
+        return total / n
+
+    def _fit_standard(self, X: Any, n: int) -> None:
+        mean = self._mean(X, n)
+        square = torch.zeros_like(mean)
         for _, block in row_blocks(X):
             values = self._before_scale(block).double().cpu()
             square += (values - mean).square_().sum(0)
@@ -203,6 +212,8 @@ class FeatureTransform:
 
     def _apply(self, block: Tensor) -> Tensor:
         values = self._before_scale(block)
+        if self.shift_.any():
+            values -= torch.as_tensor(self.shift_, device=values.device)
         if self.scale == "l2":
             for part in self._parts(values.shape[1]):
                 norms = values[:, part].double().norm(dim=1, keepdim=True)
@@ -210,7 +221,6 @@ class FeatureTransform:
             return values
         if self.scale == "none":
             return values
-        values -= torch.as_tensor(self.shift_, device=values.device)
         return values.mul_(torch.as_tensor(self.factor_, device=values.device))
 
     def transform(self, X: Any) -> Any:

@@ -144,6 +144,15 @@ def check_labels(y: ArrayLike | Tensor | None, n: int, name: str) -> NDArray[Any
     return np.asarray(labels)
 
 
+def refuse_one_class(classes: NDArray[Any]) -> None:
+    """Raise DataError unless rows with weight are of two classes or more."""
+    if len(classes) < 2:
+        raise DataError(
+            "a head needs rows of at least two classes; found one class or none "
+            f"with weight above 0: {classes.tolist()}"
+        )
+
+
 def check_weights(weights: ArrayLike | Tensor | None, n: int) -> NDArray[np.float64]:
     """Return sample weights (n,) in float64; None is ones, a number so many of it.
 

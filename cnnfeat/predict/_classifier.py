@@ -24,8 +24,8 @@ class Classifier:
     """What turns images into class scores: an extractor, and what follows it.
 
     `layers` are the extractor's, in the order of the columns of (m, d) features, which
-    `scores` turns into (m, k); `seen` are the images it was trained on. `layer` and `C`
-    are a head's.
+    `scores` turns into (m, k); `seen` are the images it was trained on. `head` is the
+    head, where it is one.
     """
 
     extractor: extraction.Extractor
@@ -37,8 +37,7 @@ class Classifier:
     seen: SeenImages
     decoder: str = "pil"
     value_range: str = AUTO
-    layer: str = ""
-    C: float | None = None
+    head: heads.Head | None = None
     trained_engine: str = ""
 
 
@@ -105,14 +104,13 @@ def _read_head(path: str, options: PredictOptions) -> Classifier:
         extractor=extractor,
         layers=names,
         class_names=head.class_names,
-        scores=head.probabilities if head.kind == "softmax" else head.scores,
+        scores=head.answers,
         kind=head.kind,
-        score="probability" if head.kind == "softmax" else "score",
+        score=head.score,
         seen=head.seen | SeenImages.of_weights(network.weights.metadata),
         decoder=told.get("decoder", "pil"),
         value_range=told.get("range", FULL),
-        layer=head.layer,
-        C=head.hyperparameters.get("C"),
+        head=head,
         trained_engine=told.get("engine", ""),
     )
 

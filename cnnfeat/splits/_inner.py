@@ -229,7 +229,7 @@ def _checked(folds: list[Split]) -> tuple[Split, ...]:
     if not any(len(fold.test) for fold in folds):
         raise SplitError(
             "C cannot be chosen inside the training rows: no class has two of them "
-            "(with groups: in two groups); give one value of `C`, or more training "
-            "images a class"
+            "(with groups: in two groups); give one value of `C`, a head that needs no "
+            "such choice (ncm), or more training images a class"
         )
     return tuple(folds)

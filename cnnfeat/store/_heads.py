@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnnfeat.heads import HEAD_KINDS, SCALES, Head
+from cnnfeat.heads import HEAD_KINDS, SCALES, Head, Neighbours
 from cnnfeat.layer_spec import DTYPES, LayerSpec
 from cnnfeat.outputs import atomic_output
 from cnnfeat.readback import (
@@ -21,6 +21,7 @@ from cnnfeat.readback import (
     Json,
     Malformed,
     Number,
+    OrNothing,
     Record,
     Text,
     Truth,
@@ -46,10 +47,11 @@ SCHEMA = Schema(
         "/": Record(
             {
                 **dict.fromkeys(_TOLD, Text()),
-                "kind": Text(HEAD_KINDS),
+                "kind": Text(tuple(HEAD_KINDS)),
                 "layers": Json(_LAYERS),
-                "hyperparameters": Json(Record({}, {"C": Number(0)})),
-            }
+                "hyperparameters": Json(Record({}, {"C": OrNothing(Number(0))})),
+            },
+            optional={"k": Number(1, whole=True), "temperature": Number(0)},
         ),
         "/provenance": PROVENANCE,
         "/scaler": Record(
@@ -62,8 +64,11 @@ SCHEMA = Schema(
     },
     arrays={
         "/classes": Array(TEXT, ("n_classes",), unique=True, at_least=1),
-        "/coef": Array("f", ("n_classes", "width")),
-        "/intercept": Array("f", ("n_classes",)),
+        "/coef": Array("f", ("n_rows", "width")),
+        "/intercept": Array("f", ("n_rows",)),
+        "/neighbours/class": Array(
+            "iu", ("n_rows",), lowest=0, below="n_classes", optional=True, read_as="i8"
+        ),
         "/scaler/part_widths": Array("iu", ("n_parts",), lowest=1),
         "/scaler/shift": Array("f", ("width",), read_as=_FLOAT32),
         "/scaler/factor": Array("f", ("width",), read_as=_FLOAT32),
@@ -113,6 +118,10 @@ def _write_head(file: h5py.File, head: Head) -> None:
             scaler[key] = value
         else:
             scaler.attrs[key] = value
+    if head.neighbours is not None:
+        file["neighbours/class"] = head.neighbours.labels
+        file.attrs["k"] = head.neighbours.k
+        file.attrs["temperature"] = head.neighbours.temperature
     provenance = file.create_group("provenance")
     for key, text in head.provenance.items():
         provenance.attrs[key] = text
@@ -156,6 +165,7 @@ def _to_head(found: dict[str, Any]) -> Head:
         layer_specs=tuple(map(LayerSpec.from_dict, told["layers"])),
         hyperparameters=told["hyperparameters"],
         provenance=found["/provenance"],
+        neighbours=_neighbours(found),
     )
     fitted, parts = found["/scaler"]["n_features_in"], found["/scaler/part_widths"]
     for where, n_features in (
@@ -165,6 +175,18 @@ def _to_head(found: dict[str, Any]) -> Head:
         if n_features != head.n_features:
             fail(where, f"{head.n_features} features as in layers", n_features)
     return head
+
+
+def _neighbours(found: dict[str, Any]) -> Neighbours | None:
+    """Return how the rows of a file vote, where they do."""
+    labels, told = found.get("/neighbours/class"), found["/"]
+    if labels is None:
+        return None
+    for name in ("k", "temperature"):
+        if name not in told:
+            raise Malformed(f"/{name} is missing")
+    n_classes = len(found["/classes"])
+    return Neighbours(labels, n_classes, told["k"], told["temperature"])
 
 
 def _below(group: str, found: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ HEAD_FORMAT = "cnnfeat-head"
 _KINDS = {FEATURES_FORMAT: "a feature file", HEAD_FORMAT: "a head file"}
 _MADE_BY = {
     FEATURES_FORMAT: "`cnnfeat extract`",
-    HEAD_FORMAT: "`cnnfeat train-svm` or `cnnfeat train-softmax`",
+    HEAD_FORMAT: "`cnnfeat train`",
 }
 _DAMAGE = (
     OSError,

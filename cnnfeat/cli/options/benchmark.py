@@ -36,7 +36,7 @@ heads_opt = click.option(
     callback=repeatable(parse_heads),
     default=BenchmarkOptions.heads,
     show_default=True,
-    metavar="svm,softmax",
+    metavar="svm,softmax,ridge,ncm,knn",
     help="Kinds of head to train on each layer.",
 )
 baselines_opt = click.option(

@@ -2,9 +2,11 @@
 
 import click
 
+from cnnfeat.benchmark import HEADS
 from cnnfeat.cli.options import common, images, rows
 from cnnfeat.cli.options.parsing import compose, parse_C, repeatable
 
+kind_arg = click.argument("kind", metavar="KIND", type=click.Choice(HEADS))
 head_output_opt = click.option(
     "-o",
     "--output",
@@ -27,7 +29,8 @@ C_opt = click.option(
     multiple=True,
     callback=repeatable(parse_C),
     metavar="VALUE[,VALUE...]",
-    help="Penalty C; of several, the best inside the training rows is chosen.  "
+    help="Penalty C; of several, the best inside the training rows is chosen. For ncm "
+    "and knn there is none.  "
     "[default: powers of ten that suit --scale, more of them while the best is at an "
     "edge]",
 )
@@ -55,7 +58,8 @@ feature_dropout_opt = click.option(
     default=0.0,
     show_default=True,
     metavar="P",
-    help="Share of the features dropped at random while a head is trained (DeCAF).",
+    help="Share of the features dropped at random while a head is trained (DeCAF); svm "
+    "and softmax.",
 )
 
 scored_rows_opt = click.option(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cnnfeat.benchmark import HEADS
 from cnnfeat.errors import DataError, OptionError
 from cnnfeat.extract import most_failures
 from cnnfeat.machine import most_workers
@@ -66,7 +67,7 @@ def parse_names(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
 
 def parse_heads(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
     """Turn `svm,softmax` into kinds of head."""
-    return _choices(parse_names(ctx, param, value), ("svm", "softmax"))
+    return _choices(parse_names(ctx, param, value), HEADS)
 
 
 def _choices(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
