@@ -1,107 +1,98 @@
-"""LinearSVM and Softmax beside scikit-learn's, in one run, on the same data.
+"""LinearSVM and Softmax beside scikit-learn's, whole runs on the same rows.
 
-    python benchmarks/heads.py [FEATURES.npz|FEATURES.h5] [--quick] [--rows fit,grid]
+    python benchmarks/heads.py FEATURES.h5 [--wide FEATURES.h5] [--rows fit,grid,wide]
 
-Prints a markdown table of wall-time ratios with their range over repeats, the relative
-difference of the objectives (ours over the peer's, minus 1; float64), the share of
-training rows predicted alike, and the peak memory that our fit added. Without a file,
-features are made: class means and noise with a power-law spectrum, rectified, rows of
-unit norm. Where the peer would take too long it is timed on a few classes, one against
-the rest, and multiplied up; the table says so.
+Prints a markdown table: seconds of the wall clock and, in brackets, of all threads on
+the processor; how many times faster ours is by the wall clock, with the range over
+repeats; the same per core, which is the ratio of processor seconds (LIBLINEAR has one
+thread); the relative difference of the objectives (ours over the peer's, minus 1; both
+in float64, from the weights as stored); the share of *held-out* rows predicted alike;
+what the peer warned of; and the peak memory that our fit added.
+
+The peer's runs are never parts multiplied up. Each is timed whole, once, and kept in
+`peer_runs.json` (see `peer_runs.py`); `--again` redoes them. Of a feature file 30
+images a class are fitted to and at most 50 others held out (`caltech101`); rows have
+unit length. Without a file, features are made: class means and noise with a power-law
+spectrum, rectified, rows of unit norm.
 """
 
 import argparse
 import time
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from head_data import load_features, made_features
+from peer_runs import peer_run
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from cnnfeat.heads import (
-    FeatureTransform,
     HeadSettings,
     LinearSVM,
     Softmax,
     TrainingRows,
     fit_splits,
 )
+from cnnfeat.heads._selection import middle_of_best
 from cnnfeat.image_table import ImageTable
+from cnnfeat.metrics import mean_per_class_accuracy
 from cnnfeat.splits import inner_positions
 
 GRID = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-PEER_CLASSES = 3  # of a row that is multiplied up
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-clock = CLOCKS["wall"]
+N_SPLITS = 5
 
 
 @dataclass
 class Row:
+    """One line of the table; of the peer nothing where its time is not of here."""
+
     work: str
-    ours: list[float]  # seconds, one a repeat
-    peer: list[float]
+    wall: list[float]  # seconds of ours, one a repeat
+    cpu: list[float]
+    peer_wall: float = float("nan")
+    peer_cpu: float = float("nan")
     target: str = "–"
     objective: float = float("nan")
-    agreement: float = float("nan")
+    alike: float = float("nan")
+    n_warnings: str = "–"
     memory: str = "–"
     note: str = ""
 
     def cells(self):
-        ratios = np.array(self.peer)[:, None] / np.array(self.ours)
         return (
             self.work,
-            f"{np.median(self.ours):.2f} s",
-            f"{np.median(self.peer):.1f} s",
-            f"{np.median(ratios):.1f} ({ratios.min():.1f}–{ratios.max():.1f})",
+            f"{np.median(self.wall):.2f} ({np.median(self.cpu):.2f})",
+            f"{self.peer_wall:.1f} ({self.peer_cpu:.1f})",
+            times(self.peer_wall, self.wall),
+            times(self.peer_cpu, self.cpu),
             self.target,
             f"{self.objective:+.1e}",
-            f"{100 * self.agreement:.2f} %",
+            f"{100 * self.alike:.2f} %",
+            self.n_warnings,
             self.memory,
             self.note,
         )
 
 
-def made_features(n_per_class, n_classes, d, seed=0):
-    """Return float32 rows of unit norm and labels; spectrum i^-1, as deep features."""
-    rng = np.random.default_rng(seed)
-    spectrum = np.arange(1, d + 1, dtype=np.float32) ** -0.5
-    y = np.repeat(np.arange(n_classes), n_per_class)
-    means = rng.standard_normal((n_classes, d), np.float32)
-    X = rng.standard_normal((len(y), d), np.float32)
-    X += means[y]
-    X *= spectrum
-    X += 0.5 * spectrum.mean()
-    np.maximum(X, 0, out=X)
-    X /= np.linalg.norm(X, axis=1, keepdims=True)
-    return X, y
-
-
-def load_features(path, layer):
-    if path.endswith(".npz"):
-        data = np.load(path)
-        return data["X"], data["y"]
-    import h5py
-
-    with h5py.File(path) as file:
-        layer = layer or next(iter(file["features"]))
-        ok, y = file["images/ok"][:], file["images/label"][:]
-        X = file["features"][layer][:]
-    keep = ok & (y >= 0)
-    return X.reshape(len(X), -1)[keep].astype(np.float32), y[keep]
+def times(peer, ours):
+    if np.isnan(peer):
+        return "not measured"
+    ratios = peer / np.array(ours)
+    return f"{np.median(ratios):.1f} ({ratios.min():.1f}–{ratios.max():.1f})"
 
 
 def timed(fit, repeats):
-    seconds = []
+    wall, cpu = [], []
     for _ in range(repeats):
-        start = clock()
+        started, used = time.perf_counter(), time.process_time()
         result = fit()
-        seconds.append(clock() - start)
-    return seconds, result
+        wall.append(time.perf_counter() - started)
+        cpu.append(time.process_time() - used)
+    return wall, cpu, result
 
 
 def _status_mib(field):
@@ -123,241 +114,221 @@ def added_memory(fit, X):
     return f"{added:.0f} MiB (X {X.nbytes / 2**20:.0f}, Gram {gram:.0f})"
 
 
-def svm_objective(head, X, y, C):
-    total = 0.5 * (head.coef_.astype(float) ** 2).sum()
-    total += 0.5 * (head.intercept_.astype(float) ** 2).sum()
-    for start in range(0, len(X), 1024):
-        scores = X[start : start + 1024].astype(float) @ head.coef_.T + head.intercept_
-        signs = np.where(y[start : start + 1024, None] == head.classes_, 1, -1)
-        total += C * (np.maximum(0, 1 - signs * scores) ** 2).sum()
+def svm_objective(coef, intercept, rows, C):
+    """Return LIBLINEAR's objective over all classes, in float64; labels are 0 … k-1."""
+    coef, intercept = np.asarray(coef, float), np.asarray(intercept, float)
+    total = 0.5 * ((coef**2).sum() + (intercept**2).sum())
+    for start in range(0, len(rows.X), 1024):
+        scores = rows.X[start : start + 1024].astype(float) @ coef.T + intercept
+        of_class = rows.y[start : start + 1024, None] == np.arange(len(coef))
+        total += C * (np.maximum(0, 1 - np.where(of_class, 1, -1) * scores) ** 2).sum()
     return total
 
 
-def softmax_objective(head, X, y, C):
-    log_p = log_softmax(X.astype(float) @ head.coef_.T + head.intercept_, 1)
-    index = np.searchsorted(head.classes_, y)
-    return 0.5 * (head.coef_**2).sum() - C * log_p[np.arange(len(y)), index].sum()
+def softmax_objective(coef, intercept, rows, C):
+    coef, intercept = np.asarray(coef, float), np.asarray(intercept, float)
+    log_p = log_softmax(rows.X.astype(float) @ coef.T + intercept, 1)
+    return 0.5 * (coef**2).sum() - C * log_p[np.arange(len(rows.y)), rows.y].sum()
 
 
-def compare(work, ours, peer, X, y, objective, options, target="–"):
-    seconds, head = timed(lambda: ours.fit(X, y), options.repeats)
-    peer_seconds, peer_head = timed(lambda: peer.fit(X, y), 1)
-    return Row(
-        work,
-        seconds,
-        peer_seconds,
-        target,
-        objective(head, X, y, ours.C) / objective(peer_head, X, y, ours.C) - 1,
-        (head.predict(X) == peer_head.predict(X)).mean(),
-        added_memory(lambda: ours.fit(X, y), X),
-        head.solver_,
+def compare(work, ours, peer, rows, objective, options, target="–"):
+    """One fit of ours against one whole run of the peer's, with the same C."""
+
+    def measure(meter):
+        found = meter.fit(peer, rows.X, rows.y)
+        value = objective(found.coef_, found.intercept_, rows, ours.C)
+        return meter.run(f"{work}, {rows}", value, found.predict(rows.held_out))
+
+    digest = rows.digest(type(peer).__name__, sorted(peer.get_params().items()))
+    told, kept = peer_run(digest, measure, **options.peer)
+    wall, cpu, head = timed(lambda: ours.fit(rows.X, rows.y), options.repeats)
+    return row_of(
+        Row(f"{work}, {rows}", wall, cpu, target=target, note=head.solver_),
+        [told],
+        [kept],
+        objective(head.coef_, head.intercept_, rows, ours.C) / told.objective - 1,
+        (head.predict(rows.held_out) == told.predictions()).mean(),
+        added_memory(lambda: ours.fit(rows.X, rows.y), rows.X),
     )
 
 
-def shape_name(X, y):
-    return f"{len(X):,} x {X.shape[1]:,}, {len(np.unique(y))} classes"
+def row_of(row, told, kept, objective, alike, memory):
+    """Fill in what the peer's runs say, in as far as they are of here."""
+    if all(run.is_of_here for run in told):
+        row.peer_wall = sum(run.wall_s for run in told)
+        row.peer_cpu = sum(run.cpu_s for run in told)
+    else:
+        row.note += "; the peer's time is kept from another machine or version"
+    row.objective, row.alike, row.memory = objective, alike, memory
+    n_warnings, n_fits = (
+        sum(getattr(r, f) for r in told) for f in ("n_warnings", "n_fits")
+    )
+    row.n_warnings = f"{n_warnings} in {n_fits} fits"
+    row.note += "; peer kept" if all(kept) else "; peer timed now"
+    return row
 
 
-def fit_rows(X, y, options):
+def svm_row(data, C, options, target="–"):
+    ours = LinearSVM(C=C, device=options.device)
+    peer = LinearSVC(C=C, random_state=0)
+    return compare(
+        f"SVM, C = {C:g}", ours, peer, data.rows(), svm_objective, options, target
+    )
+
+
+def fit_rows(data, options):
     """One fit at C = 0.1, 1, 10, and their mean."""
-    rows = [
-        compare(
-            f"SVM, C = {C:g}, {shape_name(X, y)}",
-            LinearSVM(C=C, device=options.device),
-            LinearSVC(C=C),
-            X,
-            y,
-            svm_objective,
-            options,
-        )
-        for C in (0.1, 1.0, 10.0)
-    ]
+    rows = [svm_row(data, C, options) for C in (0.1, 1.0, 10.0)]
     mean = Row(
         "SVM, mean over the three",
-        list(np.mean([row.ours for row in rows], 0)),
-        list(np.mean([row.peer for row in rows], 0)),
-        "10 x",
+        list(np.mean([row.wall for row in rows], 0)),
+        list(np.mean([row.cpu for row in rows], 0)),
+        np.mean([row.peer_wall for row in rows]),
+        np.mean([row.peer_cpu for row in rows]),
+        "12 x",
         max(row.objective for row in rows),
-        min(row.agreement for row in rows),
+        min(row.alike for row in rows),
     )
     return [*rows, mean]
 
 
-def softmax_rows(X, y, options):
-    """One multinomial fit at C = 1 and 10."""
+def softmax_rows(data, options):
+    """One multinomial fit at C = 0.1 to 100."""
     return [
         compare(
-            f"softmax, C = {C:g}, {shape_name(X, y)}",
+            f"softmax, C = {C:g}",
             Softmax(C=C, device=options.device),
             LogisticRegression(C=C, max_iter=1000, tol=1e-5),
-            X,
-            y,
+            data.rows(),
             softmax_objective,
             options,
+            "5 x",
         )
-        for C in (1.0, 10.0)
+        for C in (0.1, 1.0, 10.0, 100.0)
     ]
 
 
-def device_of(options):
-    """Return where arrays are fitted: an estimator's "auto" leaves them on the CPU."""
-    return "cpu" if options.device == "auto" else options.device
+def peer_choice(meter, rows, folds):
+    """Choose C as ours is chosen, with LinearSVC's fits; return C and the last fit."""
+    scores = {}
+    for C in GRID:
+        right, labels = [], []
+        for fold in folds:
+            fitted = meter.fit(
+                LinearSVC(C=C, random_state=0), rows.X[fold.train], rows.y[fold.train]
+            )
+            labels.append(rows.y[fold.test])
+            right.append(fitted.predict(rows.X[fold.test]) == labels[-1])
+        y = np.concatenate(labels)
+        scores[C] = mean_per_class_accuracy(y, np.concatenate(right), y.max() + 1)
+    best = middle_of_best(scores)
+    return best, meter.fit(LinearSVC(C=best, random_state=0), rows.X, rows.y)
 
 
-def training_rows(rows, y):
-    table = ImageTable.from_labels(y[rows])
-    return TrainingRows(rows, inner_positions(table, np.arange(len(rows))))
+def grid_row(data, options):
+    """Seven C x five splits, chosen inside the training rows, last fit included."""
+    splits = []
+    for split in data.splits:
+        table = ImageTable.from_labels(data.y[split.train])
+        folds = inner_positions(table, np.arange(len(split.train)))
+        splits.append(TrainingRows(split.train, folds))
+    device = "cpu" if options.device == "auto" else options.device
+    settings = HeadSettings(scale="none", C=GRID, device=device)
+
+    def fit():
+        return fit_splits(data.X, data.y, splits, settings)
+
+    wall, cpu, fits = timed(fit, options.repeats)
+    told, kept, objectives, alike = [], [], [], []
+    for number, (split, ours) in enumerate(zip(splits, fits, strict=True)):
+        rows, linear = data.rows(number), ours.linear
+
+        def measure(meter, rows=rows, folds=split.folds):
+            C, found = peer_choice(meter, rows, folds)
+            value = svm_objective(found.coef_, found.intercept_, rows, C)
+            return meter.run(
+                f"choice of C, {rows}", value, found.predict(rows.held_out), C
+            )
+
+        places = [part for fold in split.folds for part in (fold.train, fold.test)]
+        digest = rows.digest("choice of C", GRID, *places)
+        run, was_kept = peer_run(digest, measure, **options.peer)
+        told.append(run)
+        kept.append(was_kept)
+        if run.chosen == linear.C:
+            mine = svm_objective(linear.coef, linear.intercept, rows, linear.C)
+            objectives.append(mine / run.objective - 1)
+        scores = rows.held_out @ linear.coef.T + linear.intercept
+        alike.append((scores.argmax(1) == run.predictions()).mean())
+    ours_C, peer_C = [f.linear.C for f in fits], [run.chosen for run in told]
+    note = f"C: ours {words(ours_C)}; peer {words(peer_C)}"
+    work = f"SVM, {len(GRID)} C x {len(splits)} splits, {data.rows()}"
+    row = Row(work, wall, cpu, target="45 x", note=note)
+    memory = added_memory(fit, data.X[splits[0].rows])
+    worst = max(objectives, default=float("nan"))
+    return row_of(row, told, kept, worst, min(alike), memory)
 
 
-def grid_rows(X, y, options):
-    """Seven C x five splits, selection inside the training rows, last fit included."""
-    n_splits, timed_splits = 5, 1
-    rng = np.random.default_rng(0)
-    size = int(0.9 * np.bincount(np.unique(y, return_inverse=True)[1]).min())
-    splits = [
-        training_rows(
-            np.concatenate(
-                [rng.permutation(np.flatnonzero(y == k))[:size] for k in set(y)]
-            ),
-            y,
-        )
-        for _ in range(n_splits)
-    ]
-    settings = HeadSettings(scale="none", C=GRID, device=device_of(options))
-    seconds, fits = timed(lambda: fit_splits(X, y, splits, settings), options.repeats)
-    start = clock()
-    for split, fit in zip(splits[:timed_splits], fits, strict=False):
-        rows = split.rows
-        for fold in split.folds:
-            inner = rows[fold.train]
-            for C in GRID:
-                LinearSVC(C=C).fit(X[inner], y[inner])
-        peer = LinearSVC(C=fit.choice.C).fit(X[rows], y[rows])
-    peer_seconds = (clock() - start) * n_splits / timed_splits
-    fitted = fits[timed_splits - 1].linear
-    best, ours = fitted.C, LinearSVM(C=fitted.C)
-    ours.classes_, ours.coef_ = fitted.classes, fitted.coef
-    ours.intercept_, ours.n_features_in_ = fitted.intercept, X.shape[1]
-    Z, labels = X[splits[timed_splits - 1].rows], y[splits[timed_splits - 1].rows]
-    return [
-        Row(
-            f"SVM, 7 C x 5 splits, {len(Z):,} x {X.shape[1]:,}",
-            seconds,
-            [peer_seconds],
-            "40 x",
-            svm_objective(ours, Z, labels, best) / svm_objective(peer, Z, labels, best)
-            - 1,
-            (ours.predict(Z) == peer.predict(Z)).mean(),
-            note=f"peer: {timed_splits} split timed, x {n_splits // timed_splits}",
-        )
-    ]
-
-
-def part_row(X, y, C, options, target):
-    """One fit of all classes against a few of the peer's, multiplied up."""
-    ours = LinearSVM(C=C, device=options.device)
-    seconds, head = timed(lambda: ours.fit(X, y), 1 if options.quick else 2)
-    names = np.unique(y)
-    picked = np.linspace(0, len(names) - 1, PEER_CLASSES).astype(int)
-    start = clock()
-    peers = [LinearSVC(C=C).fit(X, y == names[k]) for k in picked]
-    peer_seconds = (clock() - start) * len(names) / len(picked)
-    worst, alike = -np.inf, []
-    for k, peer in zip(picked, peers, strict=True):
-        one = LinearSVM(C=C)
-        one.classes_, one.coef_ = np.array([names[k]]), head.coef_[k : k + 1]
-        one.intercept_ = head.intercept_[k : k + 1]
-        best = svm_objective_of_one(peer, X, y == names[k], C)
-        worst = max(worst, svm_objective_of_one(one, X, y == names[k], C) / best - 1)
-        scores = X @ head.coef_[k] + head.intercept_[k]
-        alike.append(((scores > 0) == peer.predict(X)).mean())
-    return Row(
-        f"SVM, C = {C:g}, {shape_name(X, y)}",
-        seconds,
-        [peer_seconds],
-        target,
-        worst,
-        min(alike),
-        added_memory(lambda: ours.fit(X, y), X),
-        f"{head.solver_}; peer: {len(picked)} of {len(names)} classes, multiplied up",
-    )
-
-
-def svm_objective_of_one(head, X, y, C):
-    scores = X @ head.coef_[0].astype(X.dtype) + float(head.intercept_[0])
-    loss = (np.maximum(0, 1 - np.where(y, 1, -1) * scores.astype(float)) ** 2).sum()
-    norms = (head.coef_.astype(float) ** 2).sum() + float(head.intercept_[0]) ** 2
-    return 0.5 * norms + C * loss
+def words(values):
+    return " ".join(f"{value:g}" for value in values)
 
 
 def growth_rows(options):
     """How a fit's time grows with rows, features and classes; no peer."""
     rows = []
     for n, k, d in [(10, 50, 512), (20, 50, 512), (20, 50, 2048), (10, 100, 512)]:
-        X, y = made_features(n, k, d)
+        made = made_features(n, k, d).rows()
         head = LinearSVM(device=options.device)
-        seconds, head = timed(lambda h=head, X=X, y=y: h.fit(X, y), options.repeats)
-        rows.append((shape_name(X, y), f"{np.median(seconds):.2f} s", head.solver_))
+        wall, cpu, head = timed(lambda h=head, m=made: h.fit(m.X, m.y), options.repeats)
+        seconds = f"{np.median(wall):.2f} s ({np.median(cpu):.2f})"
+        rows.append((str(made), seconds, head.solver_))
     return rows
-
-
-def wide_features(options):
-    if options.wide:
-        return load_features(options.wide, None)
-    return made_features(30, 101, 8_652 if options.quick else 86_528)
-
-
-def large_features(options):
-    if options.quick:
-        return made_features(10, 200, 1024)
-    return made_features(50, 397, 4096)
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("features", nargs="?", help=".npz with X and y, or .h5")
-    parser.add_argument("--layer", help="layer of the .h5 (default: the first)")
-    parser.add_argument("--wide", help=".npz or .h5 for the row of many features")
-    parser.add_argument("--quick", action="store_true", help="smaller, under a minute")
+    parser.add_argument("features", nargs="?", help="a feature file")
+    parser.add_argument("--layer", help="of the feature file (default: the only one)")
+    parser.add_argument("--wide", help="a feature file for the row of many features")
+    parser.add_argument("--quick", action="store_true", help="made data, small")
+    parser.add_argument("--again", action="store_true", help="redo the peer's runs")
     parser.add_argument("--repeats", type=int, help="of our fits (default 3; quick 2)")
     parser.add_argument("--threads", type=int, help="of torch (default: all cores)")
-    parser.add_argument(
-        "--clock",
-        choices=CLOCKS,
-        default="wall",
-        help="cpu: processor seconds of all threads, for a machine that others use; "
-        "take it with --threads 1",
-    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--rows", default="fit,grid,wide,large,softmax,growth")
+    parser.add_argument("--rows", default="fit,grid,softmax,wide,large,growth")
     options = parser.parse_args()
     options.repeats = options.repeats or (2 if options.quick else 3)
     options.rows = options.rows.split(",")
+    options.peer = {"again": options.again, "keep": not options.quick}
     return options
+
+
+def narrow_features(options):
+    if options.features:
+        return load_features(options.features, options.layer, N_SPLITS)
+    return made_features(*((12, 40, 256) if options.quick else (30, 101, 1280)))
 
 
 def measure(options):
     """Yield the rows of the table as they are measured."""
     if {"fit", "grid", "softmax"} & set(options.rows):
-        if options.features:
-            X, y = load_features(options.features, options.layer)
-            X = FeatureTransform("l2").fit(X).transform(X)
-        else:
-            X, y = made_features(*((12, 40, 256) if options.quick else (30, 101, 1280)))
-        for name, rows_of in (
-            ("fit", fit_rows),
-            ("softmax", softmax_rows),
-            ("grid", grid_rows),
-        ):
-            if name in options.rows:
-                yield from rows_of(X, y, options)
+        data = narrow_features(options)
+        if "fit" in options.rows:
+            yield from fit_rows(data, options)
+        if "softmax" in options.rows:
+            yield from softmax_rows(data, options)
+        if "grid" in options.rows:
+            yield grid_row(data, options)
     if "wide" in options.rows:
-        X, y = wide_features(options)
-        X = FeatureTransform("l2").fit(X).transform(X)
-        yield part_row(X, y, 1.0, options, "50 x")
-        del X
+        if options.wide:
+            data = load_features(options.wide, None, 1)
+        else:
+            data = made_features(30, 101, 8_652 if options.quick else 86_528)
+        yield svm_row(data, 1.0, options)
+        del data
     if "large" in options.rows:
-        yield part_row(*large_features(options), 1.0, options, "20 x")
+        large = (10, 200, 1024) if options.quick else (50, 397, 4096)
+        yield svm_row(made_features(*large), 1.0, options)
 
 
 def print_table(head, rows):
@@ -368,25 +339,25 @@ def print_table(head, rows):
 
 
 def main():
-    global clock
     options = parse()
-    clock = CLOCKS[options.clock]
-    warnings.simplefilter("ignore")  # the peer warns that it did not converge
     if options.threads:
         torch.set_num_threads(options.threads)
     kind = options.features or "made"
-    print(f"Features: {kind}; torch threads: {torch.get_num_threads()}; ", end="")
     print(
-        f"{options.clock} clock; device: {options.device}; "
-        f"our fits repeated {options.repeats} times.\n"
+        f"Features: {kind}; torch threads: {torch.get_num_threads()}; device: ", end=""
     )
-    made_head = "work|ours|scikit-learn|ratio (range)|target|objective|alike|added|note"
+    print(f"{options.device}; our fits repeated {options.repeats} times.\n")
+    names = (
+        "work|ours, s (CPU)|scikit-learn, s (CPU)|times faster (range)|per core|target"
+        "|objective|alike, held out|its warnings|added|note"
+    )
     # Warm up thread pools and the first allocation outside the measurements.
-    LinearSVM(device=options.device).fit(*made_features(6, 5, 20))
-    print_table(made_head.split("|"), (row.cells() for row in measure(options)))
+    warm = made_features(6, 5, 20).rows()
+    LinearSVM(device=options.device).fit(warm.X, warm.y)
+    print_table(names.split("|"), (row.cells() for row in measure(options)))
     if "growth" in options.rows:
         print()
-        print_table(["growth", "time", "side"], growth_rows(options))
+        print_table(["growth", "time (CPU)", "side"], growth_rows(options))
 
 
 if __name__ == "__main__":
