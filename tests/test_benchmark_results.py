@@ -270,12 +270,12 @@ def test_a_row_that_is_not_clear_is_refused(features_path, pair, match):
 def test_convergence_warnings_reach_the_json_and_the_page(
     features_path, tmp_path, monkeypatch
 ):
-    estimator = HeadSettings.estimator
+    estimator = HeadSettings._estimator
 
     def hurried(*arguments):
         return estimator(*arguments).set_params(max_iter=1, tol=1e-14)
 
-    monkeypatch.setattr(HeadSettings, "estimator", hurried)
+    monkeypatch.setattr(HeadSettings, "_estimator", hurried)
     folder = tmp_path / "report"
     asked = options(report_dir=str(folder), layers=("layer2",), C=(100.0,))
     with pytest.warns(ConvergenceWarning, match="made layer2, svm, 6 a class: "):

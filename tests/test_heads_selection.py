@@ -61,12 +61,12 @@ def make_problem(X, y, head=None, **more):
 @pytest.fixture
 def tight(monkeypatch):
     """Every head is fitted closer than it would be, so that weights can be compared."""
-    estimator = HeadSettings.estimator
+    estimator = HeadSettings._estimator
 
     def closer(settings, seed=0):
         return estimator(settings, seed).set_params(tol=1e-10)
 
-    monkeypatch.setattr(HeadSettings, "estimator", closer)
+    monkeypatch.setattr(HeadSettings, "_estimator", closer)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_head_of_a_fit_scores_as_its_estimator(kind, k):
     (fitted,) = fit_splits(X, y, [TrainingRows(np.arange(len(y)))], settings)
     head = fitted.to_head([f"class {name}" for name in fitted.linear.classes])
     Z = settings.transform().fit(X).transform(X)
-    estimator = settings.estimator().set_params(C=0.1).fit(Z, y)
+    estimator = settings._estimator().set_params(C=0.1).fit(Z, y)
     scores = estimator.decision_function(Z)
     if k == 2 and kind == "svm":
         scores = np.stack([-scores, scores], axis=1)
@@ -220,7 +220,7 @@ def test_a_class_with_one_row_is_trained_on_and_not_chosen_on():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(DataError, match="one of svm, softmax; found 'tree'"):
+    with pytest.raises(DataError, match="one of svm, softmax, ridge, ncm, knn; found 'tree'"):
         HeadSettings("tree")
 
 
