@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from made_features import options, write_features
 
-from cnnfeat.benchmark import Cell, SplitResult, run_benchmark
+from cnnfeat.benchmark import (
+    BenchmarkOptions,
+    Cell,
+    DrawOptions,
+    SplitResult,
+    printed_tables,
+    run_benchmark,
+)
 from cnnfeat.benchmark._answer import answer
 from cnnfeat.benchmark._figures import report_figures
 from cnnfeat.store import open_features
@@ -147,6 +154,33 @@ def test_the_page_is_named_after_the_data_and_says_how_it_was_made(
     assert made["command"] == "cnnfeat benchmark f.h5 '&'"
     for name in ("date", "cnnfeat", "python", "torch", "scikit-learn", "numpy"):
         assert f"<dt>{name}</dt><dd>{made[name]}</dd>" in page
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("folder", "the splits of mine.csv: "),
+        ("caltech101", "caltech101, the splits of mine.csv: "),
+    ],
+)
+def test_splits_of_a_file_are_said_to_be_its_own(
+    features_path, tmp_path, protocol, expected
+):
+    drawn, given = tmp_path / "drawn", tmp_path / "given"
+    run_benchmark(features_path, options(C=(1.0,), report_dir=str(drawn)))
+    mine = (drawn / "splits.csv").rename(tmp_path / "mine.csv")
+    draw = DrawOptions(protocol=protocol, splits_file=str(mine))
+    asked = BenchmarkOptions(C=(1.0,), draw=draw, report_dir=str(given))
+    report = run_benchmark(features_path, asked)
+    for table in (report.table(), printed_tables(report)[0]):
+        assert table.caption.startswith(expected)
+    page = (given / "index.html").read_text()
+    assert expected in page and str(mine) in page
+    assert json.loads((given / "results.json").read_text())["splits_file"] == str(mine)
+    assert (
+        "Any folder" not in page
+        and "the splits of" not in (drawn / "index.html").read_text()
+    )
 
 
 def test_every_figure_is_there_in_three_formats_and_the_page_names_them(

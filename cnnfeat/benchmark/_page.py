@@ -65,7 +65,7 @@ def _subtitle(report: BenchmarkReport) -> str:
     )
     n_splits = len(best.splits)
     return (
-        f"{report.protocol.title}: {len(report.class_names)} classes{size}, {n_splits} "
+        f"{report.title}: {len(report.class_names)} classes{size}, {n_splits} "
         f"split{'s' * (n_splits > 1)}"
     )
 
@@ -101,7 +101,7 @@ def _settings(report: BenchmarkReport) -> dict[str, Any]:
     return {
         "protocol": report.protocol.name,
         "metric": report.protocol.metric.replace("_", " "),
-        "seeds of the splits": seeds,
+        "splits": report.splits_file or f"drawn, with seeds {seeds}",
         chosen_of(report.cells): chosen,
         "scale": settings["scale"],
         "signed square roots": "yes" if settings["signed_sqrt"] else "no",

@@ -158,7 +158,7 @@ def _caption(report: BenchmarkReport) -> str:
         span([s.n_test for s in splits]),
     )
     return (
-        f"{report.protocol.title}: {over}; {n_train} training and {n_test} test "
+        f"{report.title}: {over}; {n_train} training and {n_test} test "
         "images; * the best"
     )
 

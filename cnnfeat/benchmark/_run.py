@@ -135,6 +135,7 @@ def run_benchmark(
             asked=tuple(pairs),
             warnings=tuple(told),
             made=_made(command),
+            splits_file=options.draw.splits_file,
         )
         return publish(report, features, options)
 

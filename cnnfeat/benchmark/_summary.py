@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cnnfeat.benchmark._compare import (
@@ -11,6 +12,7 @@ from cnnfeat.benchmark._compare import (
     compare_family,
     comparison_table,
 )
+from cnnfeat.benchmark._options import DrawOptions
 from cnnfeat.benchmark._published import published_beside, published_rows
 from cnnfeat.benchmark._results import METRICS, Cell
 from cnnfeat.benchmark._rows import SplitSet
@@ -22,6 +24,7 @@ from cnnfeat.report import Column, Table
 class BenchmarkReport:
     """All cells of a benchmark, and what is needed to read them and to redo one.
 
+    `splits_file` is where the splits come from, if the protocol has not drawn them.
     `sources` are the feature files by the name that rows call them; `settings` is
     whatever decides a fit beside its rows; `asked` are the pairs of rows that the user
     wants to see compared. `left_out` says why images stand in no split. `made` are
@@ -41,6 +44,17 @@ class BenchmarkReport:
     files: tuple[str, ...] = ()
     made: dict[str, str] = field(default_factory=dict)
     others: dict[str, dict[str, str]] = field(default_factory=dict)
+    splits_file: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The protocol in a few words, or where the splits come from."""
+        if self.splits_file is None:
+            return self.protocol.title
+        splits = f"the splits of {Path(self.splits_file).name}"
+        if self.protocol.name == DrawOptions.protocol:
+            return splits
+        return f"{self.protocol.name}, {splits}"  # its title tells of its own draw
 
     @property
     def n_left_out(self) -> int:
@@ -83,7 +97,7 @@ class BenchmarkReport:
         ]
         published = published_rows(self.protocol, self.cells)
         n_splits = len(self.cells[0].splits)
-        caption = f"{self.protocol.title}: mean ± std over {n_splits} splits"
+        caption = f"{self.title}: mean ± std over {n_splits} splits"
         if published:
             caption += "; below ours the papers' numbers, as printed"
         return Table([*rows, *published], columns, caption)
@@ -131,6 +145,7 @@ class BenchmarkReport:
         return {
             "protocol": self.protocol.name,
             "metric": self.protocol.metric,
+            "splits_file": self.splits_file,
             "n_splits": len(self.cells[0].splits),
             "n_classes": len(self.class_names),
             "n_left_out": self.n_left_out,
