@@ -103,6 +103,7 @@ def _settings(report: BenchmarkReport) -> dict[str, Any]:
         "C": chosen if len(splits[0].C_grid) > 1 else f"{splits[0].C:g}, as given",
         "scale": settings["scale"],
         "signed square roots": "yes" if settings["signed_sqrt"] else "no",
+        "signed power": settings["power"],
         "principal components": settings["n_components"] or "all",
         **heads,
     }

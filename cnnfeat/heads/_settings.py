@@ -10,7 +10,7 @@ from cnnfeat.heads._base import LinearHead
 from cnnfeat.heads._choices import HEAD_KINDS
 from cnnfeat.heads._softmax import Softmax
 from cnnfeat.heads._svm import LinearSVM
-from cnnfeat.heads._transform import FeatureTransform
+from cnnfeat.heads._transform import FeatureTransform, check_power
 from cnnfeat.machine import resolve_device
 
 _ESTIMATORS: tuple[type[LinearHead], ...] = (LinearSVM, Softmax)
@@ -26,8 +26,9 @@ class HeadSettings:
     kind : {"svm", "softmax"}
     scale : {"mean-norm", "l2", "standard", "none"}
     signed_sqrt : bool
+    power : float
     n_components : int, optional
-        These three as in `FeatureTransform`.
+        These four as in `FeatureTransform`.
     C : tuple of float, optional
         Values to choose from; one is taken as it is. None is the default `CGrid` of the
         training rows, once transformed, which grows where its edge is clearly the best.
@@ -42,11 +43,14 @@ class HeadSettings:
     ------
     DataError
         For a kind that there is not.
+    OptionError
+        For a power that is not above 0, or beside `signed_sqrt`.
     """
 
     kind: str = "svm"
     scale: str = "l2"
     signed_sqrt: bool = False
+    power: float = 1.0
     n_components: int | None = None
     C: tuple[float, ...] | None = None
     dropout: float = 0.0
@@ -56,6 +60,7 @@ class HeadSettings:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise DataError(f"a head is one of {', '.join(KINDS)}; found {self.kind!r}")
+        check_power(self.power, self.signed_sqrt)
 
     @property
     def chooses_C(self) -> bool:
@@ -73,6 +78,7 @@ class HeadSettings:
         return FeatureTransform(
             self.scale,
             signed_sqrt=self.signed_sqrt,
+            power=self.power,
             n_components=self.n_components,
             part_widths=part_widths,
         )
