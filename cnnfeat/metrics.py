@@ -204,8 +204,53 @@ def wilson_interval(
     """
     if n_images < 1 or not 0 <= n_correct <= n_images:
         raise DataError(f"{n_correct} correct of {n_images} is no accuracy")
+    return _wilson(n_correct / n_images, n_images, confidence)
+
+
+def mean_per_class_interval(
+    fractions: np.ndarray, counts: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval in which the mean per-class accuracy of one split lies.
+
+    Classes are strata that were drawn from one by one. The variance of their mean is
+    estimated without bias, and Wilson's interval is taken of as many images as would
+    have it if they were drawn from one class. Classes are those at hand: it says
+    nothing of others.
+
+    Parameters
+    ----------
+    fractions : ndarray of shape (n_classes,), floating
+        `per_class_accuracy`; NaN for a class without rows.
+    counts : ndarray of shape (n_classes,), dtype=int
+        Rows of each class.
+    confidence : float, default=0.95
+
+    Raises
+    ------
+    DataError
+        If no class has rows.
+
+    References
+    ----------
+    Franco, Little, Louis and Slud, "Comparative study of confidence intervals for
+    proportions in complex sample surveys", Journal of Survey Statistics and Methodology
+    7, 2019. A class of one row, whose variance nobody can estimate, gets that of the
+    mean.
+    """
+    p, n = fractions[counts > 0], counts[counts > 0].astype(float)
+    if not len(p):
+        raise DataError("no class has rows")
+    mean = float(p.mean())
+    spread = np.where(n > 1, p * (1 - p) / np.maximum(n - 1, 1), mean * (1 - mean))
+    variance = float(spread.sum()) / len(p) ** 2
+    # Where no row is wrong, or all are, as if each class were alike.
+    alike = len(p) ** 2 / float((1 / n).sum())
+    n_images = mean * (1 - mean) / variance if variance else alike
+    return _wilson(mean, n_images, confidence)
+
+
+def _wilson(p: float, n: float, confidence: float) -> tuple[float, float]:
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, n = n_correct / n_images, n_images
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, centre - half), min(1.0, centre + half)

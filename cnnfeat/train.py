@@ -41,6 +41,7 @@ class TrainOptions(RowOptions, LabelOptions):
     C: tuple[float, ...] | None = None
     scale: str = "l2"
     signed_sqrt: bool = False
+    power: float = 1.0
     n_components: int | None = None
     dropout: float = 0.0
     device: str = "auto"
@@ -206,6 +207,7 @@ def head_settings(options: TrainOptions) -> heads.HeadSettings:
         kind=options.kind,
         scale=options.scale,
         signed_sqrt=options.signed_sqrt,
+        power=options.power,
         n_components=options.n_components,
         C=options.C,
         dropout=options.dropout,

@@ -1,9 +1,9 @@
 """What each option of each command is run with, and what must then be seen.
 
 An entry of `OPTIONS` is a command's flag: what is added to the command line of `BASE`,
-or "=" and a line of its own, and a check of the record of the run. The record joins
-what the command prints with `--json` and what `cnnfeat info` says of its output.
-Names in braces are the inputs that `test_cli_every_option` makes.
+or "=" and a line of its own, and a check of the record of the run: what the command
+prints with `--json` and what `cnnfeat info` says of its output. Names in braces are the
+inputs that `test_cli_every_option` makes.
 """
 
 from option_checks import (
@@ -156,6 +156,7 @@ COMMON = {
     "--overwrite": ("--overwrite", is_replaced),
 }
 HEAD_OPTIONS = {
+    **COMMON,
     "--output": ("", says("info/kind", "head")),
     "--layer": ("--layer layer2", says("report/layer", "layer2")),
     "--C": ("--C 0.5", says("report/C", 0.5)),
@@ -163,11 +164,10 @@ HEAD_OPTIONS = {
     "--seed": ("--seed 3 --train-per-class 2", chose("seed", 3)),
     "--scale": ("--scale standard", chose("scale", "standard")),
     "--signed-sqrt": ("--signed-sqrt", chose("signed_sqrt", True)),
+    "--power": ("--power 2", chose("power", 2.0)),
     "--pca": ("--pca 3", chose("n_components", 3)),
     "--dropout": ("--dropout 0.3", chose("dropout", 0.3)),
     "--device": ("--device cpu", chose("device", "cpu")),
-    "--overwrite": COMMON["--overwrite"],
-    **TALK,
     "--verbose": ("--verbose", tells("solved on the .* side in")),
 }
 EXTRACT_OPTIONS = {
@@ -241,6 +241,7 @@ BENCHMARK_OPTIONS = {
     "--C": ("--C 0.25", says("report/rows/0/C/0", 0.25)),
     "--scale": ("--scale none", says("report/settings/scale", "none")),
     "--signed-sqrt": ("--signed-sqrt", says("report/settings/signed_sqrt", True)),
+    "--power": ("--power 2", says("report/settings/power", 2.0)),
     "--pca": ("--pca 3", says("report/settings/n_components", 3)),
     "--dropout": ("--dropout 0.3", says("report/settings/heads/svm/dropout", 0.3)),
     "--baseline": (

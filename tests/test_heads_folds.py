@@ -151,6 +151,7 @@ class MadeProblem:
         self.y = self.index = np.arange(n) % 2
         self.classes = np.arange(2)
         self.formulation = LinearSVM().formulation()
+        self.row_norms = np.ones(n)
 
     def fit_folds(self, C, folds, *, start, tol, quick=False):
         self.tried.append(C)

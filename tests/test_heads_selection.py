@@ -220,7 +220,9 @@ def test_a_class_with_one_row_is_trained_on_and_not_chosen_on():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(DataError, match="one of svm, softmax, ridge, ncm, knn; found 'tree'"):
+    with pytest.raises(
+        DataError, match="one of svm, softmax, ridge, ncm, knn; found 'tree'"
+    ):
         HeadSettings("tree")
 
 

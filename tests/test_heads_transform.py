@@ -6,8 +6,13 @@ import torch
 from row_source import ListSource
 from sklearn.decomposition import PCA
 
-from cnnfeat.errors import DataError, ShapeError
-from cnnfeat.heads import FeatureTransform, RowSource, TransformedRows
+from cnnfeat.errors import DataError, OptionError, ShapeError
+from cnnfeat.heads import (
+    FeatureTransform,
+    HeadSettings,
+    RowSource,
+    TransformedRows,
+)
 
 
 @pytest.fixture
@@ -95,3 +100,36 @@ def test_the_input_is_left_as_it_was(X):
         Z = FeatureTransform(scale).fit(X).transform(X)
         assert not np.shares_memory(X, Z)
     np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize("power", [0.5, 2.0, 3.0])
+def test_a_signed_power_keeps_signs_and_comes_back_from_a_head_file(power):
+    X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    transform = FeatureTransform("l2", power=power).fit(X)
+    expected = np.sign(X) * np.abs(X) ** power
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(transform.transform(X), expected, rtol=1e-5)
+    again = FeatureTransform.from_arrays(transform.to_arrays())
+    np.testing.assert_array_equal(again.transform(X), transform.transform(X))
+
+
+def test_the_signed_square_root_is_the_power_of_one_half():
+    X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    root = FeatureTransform(signed_sqrt=True).fit(X)
+    half = FeatureTransform(power=0.5).fit(X)
+    np.testing.assert_allclose(root.transform(X), half.transform(X), rtol=1e-6)
+    stored = root.to_arrays()
+    del stored["power"]  # as heads of earlier versions are
+    earlier = FeatureTransform.from_arrays(stored)
+    np.testing.assert_array_equal(earlier.transform(X), root.transform(X))
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_power_that_is_none_is_refused(power):
+    with pytest.raises(OptionError, match="finite number above 0"):
+        HeadSettings(power=power)
+
+
+def test_a_power_beside_the_square_root_is_refused():
+    with pytest.raises(OptionError, match="`signed_sqrt` is `power="):
+        HeadSettings(power=2.0, signed_sqrt=True)

@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 from cnnfeat.errors import DataError, ShapeError
 from cnnfeat.metrics import (
     evaluate_scores,
+    mean_per_class_interval,
     mean_std,
     wilson_interval,
 )
@@ -110,3 +111,35 @@ def test_wilson_interval_against_published_and_solved_values():
         assert abs(z) == pytest.approx(1.959964, rel=1e-5)
     with pytest.raises(DataError, match="3 correct of 2"):
         wilson_interval(3, 2)
+
+
+def test_the_interval_of_the_mean_per_class_covers_it_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    for low, n_classes, most in ((0.3, 5, 60), (0.6, 40, 8), (0.9, 100, 50)):
+        p, n = rng.uniform(low, 1, n_classes), rng.integers(2, most, n_classes)
+        n_covered = 0
+        for _ in range(1000):
+            found = rng.binomial(n, p) / n
+            least, most_likely = mean_per_class_interval(found, n)
+            n_covered += least <= p.mean() <= most_likely
+        # Two standard errors of 1,000 trials are 1.4 points.
+        assert 0.93 < n_covered / 1000 < 0.975
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 200), st.integers(0, 200))
+def test_with_one_class_or_none_wrong_the_interval_is_wilsons(n, n_correct):
+    n_correct = min(n, n_correct)
+    one = mean_per_class_interval(np.array([n_correct / n]), np.array([n]))
+    if n_correct in (0, n):
+        assert one == pytest.approx(wilson_interval(n_correct, n))
+    counts = np.array([n, 0, n])
+    both = mean_per_class_interval(np.array([1.0, np.nan, 1.0]), counts)
+    assert both == pytest.approx(wilson_interval(2 * n, 2 * n))
+    low, high = one
+    assert 0 <= low <= n_correct / n + 1e-9 and n_correct / n - 1e-9 <= high <= 1
+
+
+def test_an_interval_of_no_rows_is_refused():
+    with pytest.raises(DataError, match="no class has rows"):
+        mean_per_class_interval(np.array([np.nan]), np.array([0]))

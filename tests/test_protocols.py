@@ -61,6 +61,9 @@ def test_the_table_of_the_design():
         "sun397",
         "mit67",
         "cub200",
+        "flowers102",
+        "office31",
+        "office31-dslr",
         "scene15",
         "folder",
     ]
@@ -95,6 +98,9 @@ def test_the_table_of_the_design():
         ("sun397", "6", "softmax", "40.94 ± 0.3", 0.4094, 0.003),
         ("mit67", "first fully connected", "svm", "58.44", 0.5844, None),
         ("cub200", "6", "softmax", "58.75", 0.5875, None),
+        ("flowers102", "first fully connected", "svm", "74.7", 0.747, None),
+        ("office31", "6", "svm", "80.66 ± 2.3", 0.8066, 0.023),
+        ("office31-dslr", "7", "softmax", "91.91 ± 2.0", 0.9191, 0.02),
     ],
 )
 def test_published_numbers(protocol, layer, head, percent, accuracy, std):

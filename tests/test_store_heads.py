@@ -42,6 +42,7 @@ def scaler_of(d, n_components=None, **changes):
     scaler = {
         "scale": "mean-norm",
         "signed_sqrt": False,
+        "power": 1.0,
         "part_widths": np.array([], np.int64),
         "shift": np.zeros(width, np.float32),
         "factor": np.full(width, 0.5, np.float32),

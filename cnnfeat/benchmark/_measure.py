@@ -147,6 +147,7 @@ def head_settings(kind: str, options: BenchmarkOptions) -> heads.HeadSettings:
         kind=kind,
         scale=options.scale,
         signed_sqrt=options.signed_sqrt,
+        power=options.power,
         n_components=options.n_components,
         C=options.C if heads.HEAD_KINDS[kind].has_C else None,
         dropout=options.dropout,
@@ -204,10 +205,13 @@ def _scores(
 
 def _result(fit: heads.HeadFit, scored: Scores, n_train: int, seed: int) -> SplitResult:
     votes = fit.linear.neighbours
+    counts = scored.confusion.sum(axis=1)
     return SplitResult(
         seed=seed,
         n_train=n_train,
         n_test=scored.n_images,
+        n_classes=int(np.count_nonzero(counts)),
+        least_n_test=int(counts[counts > 0].min()),
         C=fit.linear.C,
         C_grid=fit.grid,
         validation=fit.validation,

@@ -52,6 +52,7 @@ class BenchmarkOptions:
     C: tuple[float, ...] | None = None
     scale: str = "l2"
     signed_sqrt: bool = False
+    power: float = 1.0
     n_components: int | None = None
     dropout: float = 0.0
     device: str = "auto"

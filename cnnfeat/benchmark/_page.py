@@ -105,6 +105,7 @@ def _settings(report: BenchmarkReport) -> dict[str, Any]:
         chosen_of(report.cells): chosen,
         "scale": settings["scale"],
         "signed square roots": "yes" if settings["signed_sqrt"] else "no",
+        "signed power": settings["power"],
         "principal components": settings["n_components"] or "all",
         **heads,
     }

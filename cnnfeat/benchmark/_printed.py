@@ -157,9 +157,11 @@ def _caption(report: BenchmarkReport) -> str:
         span([s.n_train for s in splits]),
         span([s.n_test for s in splits]),
     )
+    n_classes = span([s.n_classes for s in splits])
+    least = min(s.least_n_test for s in splits)
     return (
         f"{report.title}: {over}; {n_train} training and {n_test} test "
-        "images; * the best"
+        f"images of {n_classes} classes, at least {least:,} of each; * the best"
     )
 
 

@@ -40,7 +40,7 @@ _SPLITS_NAME = re.compile(r"splits(-\d+)?\.csv")
 # What the results.json of every report has, and hardly another program's.
 _OWN_FIELDS = ("protocol", "metric", "rows", "split_sets", "provenance")
 _RESULTS = Record({**dict.fromkeys(_OWN_FIELDS, Anything()), "files": Items(Text())})
-_SETTINGS = ("scale", "signed_sqrt", "n_components")
+_SETTINGS = ("scale", "signed_sqrt", "power", "n_components")
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from cnnfeat.metrics import mean_std
 from cnnfeat.report import MeanStd, format_number, format_range
 
 _OF_EACH_SPLIT = (
-    *("seed", "n_train", "n_test", "C", "C_grid", "validation", "solver", "n_iter"),
-    *("k", "temperature"),
+    *("seed", "n_train", "n_test", "n_classes", "least_n_test", "C", "C_grid"),
+    *("validation", "solver", "n_iter", "k", "temperature"),
 )
 METRICS = ("mean_per_class_accuracy", "accuracy", "top_5_accuracy")
 
@@ -24,13 +24,16 @@ class SplitResult:
     `C_grid` ascends; `validation` is the mean per-class accuracy of each of its values
     on rows held out of the training rows, empty where one C was given. A kind of head
     without C has None and (). `k` and `temperature` are those of nearest neighbours.
-    `seed` drew the
-    split, its folds and dropout; `n_train` and `n_test` count the rows used.
+    `seed` drew the split, its folds and dropout; `n_train` and `n_test` count the rows
+    used, `n_classes` the classes that are tested, and `least_n_test` the test rows of
+    the one that has the fewest.
     """
 
     seed: int
     n_train: int
     n_test: int
+    n_classes: int
+    least_n_test: int
     C: float | None
     C_grid: tuple[float, ...]
     validation: tuple[float, ...]

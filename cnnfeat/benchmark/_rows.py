@@ -27,6 +27,7 @@ from cnnfeat.splits import (
     read_splits,
     refuse_beside,
     refuse_shared_groups,
+    smaller_split,
     split_seed,
     splits_to_csv,
     usable_rows,
@@ -93,7 +94,8 @@ class SplitSet:
 class SplitsReport:
     """What `write_splits` wrote; `n_train` and `n_test` are per split.
 
-    `left_out` says why `n_left_out` images stand in no split.
+    `least_n_test` counts the test images of the class that has the fewest. `left_out`
+    says why `n_left_out` images stand in no split.
     """
 
     output: str
@@ -102,6 +104,7 @@ class SplitsReport:
     n_classes: int
     n_train: list[int]
     n_test: list[int]
+    least_n_test: list[int]
     n_left_out: int
     left_out: dict[str, int]
 
@@ -114,6 +117,9 @@ def draw_split_sets(
     table: ImageTable, usable: np.ndarray, draw: DrawOptions
 ) -> list[SplitSet]:
     """Return the splits of each training size, the smallest size first.
+
+    All sizes have the test rows of the largest, and the training rows of a smaller one
+    are among those of a larger.
 
     Parameters
     ----------
@@ -144,20 +150,23 @@ def draw_split_sets(
         raise OptionError(
             "published lists have one size: `train_sizes` excludes `lists_dir`"
         )
-    sizes: list[int | None] = [*sorted(set(draw.train_sizes))]
-    return [
-        _checked(
-            table,
-            protocol_splits(
-                get_protocol(draw.protocol),
-                table,
-                replace(draw, train_per_class=size),
-                usable=usable,
-            ),
-            draw.seed,
-        )
-        for size in sizes or [draw.train_per_class]
+    sizes = sorted(set(draw.train_sizes))
+    largest = sizes[-1] if sizes else draw.train_per_class
+    splits = protocol_splits(
+        get_protocol(draw.protocol),
+        table,
+        replace(draw, train_per_class=largest),
+        usable=usable,
+    )
+    # A learning curve has one test set, that of its largest size.
+    smaller = [
+        [
+            smaller_split(table, split, size, split_seed(draw.seed, index))
+            for index, split in enumerate(splits)
+        ]
+        for size in sizes[:-1]
     ]
+    return [_checked(table, drawn, draw.seed) for drawn in (*smaller, splits)]
 
 
 def _from_file(draw: DrawOptions, table: ImageTable, usable: np.ndarray) -> SplitSet:
@@ -266,6 +275,10 @@ def _write_splits(
         n_classes=len(classes_of([split_set], table.labels)),
         n_train=[len(split.train) for split in split_set.splits],
         n_test=[len(split.test) for split in split_set.splits],
+        least_n_test=[
+            int(np.unique(table.labels[split.test], return_counts=True)[1].min())
+            for split in split_set.splits
+        ],
         n_left_out=sum(left_out.values()),
         left_out=left_out,
     )

@@ -303,6 +303,7 @@ def _settings(options: BenchmarkOptions) -> dict[str, Any]:
     return {
         "scale": options.scale,
         "signed_sqrt": options.signed_sqrt,
+        "power": options.power,
         "n_components": options.n_components,
         "heads": {k: head_settings(k, options).to_dict() for k in options.heads},
     }

@@ -21,6 +21,7 @@ from cnnfeat.cli.reports import echo_benchmark
 @options.heads.C_opt
 @options.heads.scale_opt
 @options.heads.sqrt_opt
+@options.heads.power_opt
 @options.heads.pca_opt
 @options.heads.feature_dropout_opt
 @options.benchmark.baselines_opt

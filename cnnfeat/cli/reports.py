@@ -198,7 +198,6 @@ def echo_evaluation(
     if as_json:
         echo_record(report.to_dict(), as_json=True)
         return
-    low, high = report.accuracy_interval
     reasons = (f"{n:,} {why.replace('_', ' ')}" for why, n in report.left_out.items())
     left_out = f"; left out: {', '.join(reasons)}" if report.n_left_out else ""
     what = f"{report.kind} on {report.layer}"
@@ -209,14 +208,20 @@ def echo_evaluation(
     if not report.layer:
         what = "the whole network"
     classes = f"{report.n_classes:,} class{'es' * (report.n_classes != 1)}"
-    echo_line(f"{report.n_images:,} images of {classes}, {what}")
+    least = f"at least {report.least_class_images:,} of each"
+    echo_line(f"{report.n_images:,} images of {classes} ({least}), {what}")
     echo_line(f"rows {report.rows}{left_out}")
     rows = [
-        ("mean per class", report.mean_per_class_accuracy, ""),
-        ("accuracy", report.accuracy, f"95 % interval {_percents(low, high)}"),
-        ("top-5 accuracy", report.top_5_accuracy, ""),
+        (
+            "mean per class",
+            report.mean_per_class_accuracy,
+            report.mean_per_class_interval,
+        ),
+        ("accuracy", report.accuracy, report.accuracy_interval),
+        ("top-5 accuracy", report.top_5_accuracy, None),
     ]
-    for title, value, more in rows:
+    for title, value, interval in rows:
+        more = f"95 % interval {_percents(*interval)}" if interval else ""
         click.echo(f"{title:<14}  {format_percent(value):>5} %  {more}".rstrip())
     worst = sorted(report.per_class_accuracy.items(), key=lambda item: item[1])
     caption = ""

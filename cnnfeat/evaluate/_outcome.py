@@ -13,7 +13,13 @@ import numpy as np
 
 from cnnfeat import heads, images, report, suffixes
 from cnnfeat.image_table import ImageTable
-from cnnfeat.metrics import Scores, best_two, evaluate_scores, wilson_interval
+from cnnfeat.metrics import (
+    Scores,
+    best_two,
+    evaluate_scores,
+    mean_per_class_interval,
+    wilson_interval,
+)
 from cnnfeat.outputs import check_suffix, write_output
 
 
@@ -22,10 +28,12 @@ class EvaluationReport:
     """How good a head is on some rows; accuracies are fractions.
 
     `n_classes` counts the classes of the images scored, `n_known_classes` those that
-    the head knows. `accuracy_interval` is Wilson's 95 % interval of `accuracy`.
-    `left_out` says why `n_left_out` images are not scored; `rows` which ones are:
-    "heldout", those not trained on, or "all" that can be. A fine-tuned network has no
-    `layer`, "", and no `C`, None; `k` and `temperature` are nearest neighbours'.
+    the head knows, and `least_class_images` the images of the class that has the
+    fewest. `accuracy_interval` is Wilson's 95 % interval of `accuracy`, and
+    `mean_per_class_interval` one of the mean over these classes. `left_out` says why
+    `n_left_out` images are not scored; `rows` which ones are: "heldout", those not
+    trained on, or "all" that can be. A fine-tuned network has no `layer`, "", and no
+    `C`, None; `k` and `temperature` are nearest neighbours'.
     """
 
     n_images: int
@@ -35,6 +43,8 @@ class EvaluationReport:
     accuracy_interval: tuple[float, float]
     top_5_accuracy: float
     mean_per_class_accuracy: float
+    mean_per_class_interval: tuple[float, float]
+    least_class_images: int
     n_left_out: int
     left_out: dict[str, int]
     rows: str
@@ -198,6 +208,7 @@ class Scored:
 def _make_report(what: Scored, result: Scores, chosen: Chosen) -> EvaluationReport:
     """Return the report of what was scored on which images."""
     n_correct = int(np.trace(result.confusion))
+    counts = result.confusion.sum(axis=1)
     names = what.class_names
     per_class = {
         name: value
@@ -212,6 +223,10 @@ def _make_report(what: Scored, result: Scores, chosen: Chosen) -> EvaluationRepo
         accuracy_interval=wilson_interval(n_correct, result.n_images),
         top_5_accuracy=result.top_5_accuracy,
         mean_per_class_accuracy=result.mean_per_class_accuracy,
+        mean_per_class_interval=mean_per_class_interval(
+            result.per_class_accuracy, counts
+        ),
+        least_class_images=int(counts[counts > 0].min()),
         n_left_out=sum(chosen.left_out.values()),
         left_out=chosen.left_out,
         rows=chosen.which,
@@ -223,7 +238,7 @@ def _make_report(what: Scored, result: Scores, chosen: Chosen) -> EvaluationRepo
         per_class_accuracy=per_class,
         per_class_images={
             name: int(count)
-            for name, count in zip(names, result.confusion.sum(axis=1), strict=True)
+            for name, count in zip(names, counts, strict=True)
             if name in per_class
         },
     )

@@ -16,9 +16,9 @@ from ._head import (
     said as said,
     to_probabilities as to_probabilities,
 )
+from ._held_out import FoldFits as FoldFits
 from ._linear import LinearFit as LinearFit
 from ._problem import (
-    FoldFits as FoldFits,
     HeadConvergenceWarning as HeadConvergenceWarning,
     TrainingProblem as TrainingProblem,
 )

@@ -23,11 +23,18 @@ from cnnfeat.errors import ConvergenceWarning, DataError
 from cnnfeat.heads._design import Design, plan_solver
 from cnnfeat.heads._dropout import drop_features
 from cnnfeat.heads._formulation import Formulation
+from cnnfeat.heads._held_out import FoldFits
 from cnnfeat.heads._linear import LinearFit
 from cnnfeat.heads._losses import Loss
 from cnnfeat.heads._newton import Solution, Stopping
 from cnnfeat.heads._rows import BLOCK_BYTES, Rows, RowSource
-from cnnfeat.heads._solve import Optimum, solve, solve_loosely, weights_of
+from cnnfeat.heads._solve import (
+    Optimum,
+    refine,
+    solve,
+    solve_loosely,
+    weights_of,
+)
 from cnnfeat.heads._validation import (
     as_features,
     check_C,
@@ -205,12 +212,9 @@ class TrainingProblem:
             If the Newton steps did not suffice.
         """
         max_iter = self.formulation.max_iter
-        members = torch.zeros(len(self.y), len(folds), dtype=torch.bool)
-        for number, fold in enumerate(folds):
-            members[torch.as_tensor(fold.train), number] = True
         found = solve_loosely(
             self._design,
-            self._loss(C, members),
+            self._folds_loss(C, folds),
             self._n_columns * len(folds),
             Stopping(tol, min(max_iter, QUICK_STEPS) if quick else max_iter),
             start,
@@ -221,11 +225,44 @@ class TrainingProblem:
             if quick:
                 return None
             self._warn(found, tol)
-        F = found.F
+        return self._scored(found, len(folds))
+
+    def refine_folds(
+        self, C: float, folds: Sequence[Split], weights: Tensor, tol: float
+    ) -> FoldFits:
+        """Go on from `FoldFits.weights` of these folds at this C, in float64.
+
+        It ends at `tol`, or where rounding or `QUICK_STEPS` do; `FoldFits.errors` says
+        how far it came.
+        """
+        stopping = Stopping(tol, min(self.formulation.max_iter, QUICK_STEPS))
+        loss = self._folds_loss(C, folds)
+        return self._scored(refine(self._design, loss, stopping, weights), len(folds))
+
+    def _folds_loss(self, C: float, folds: Sequence[Split]) -> Loss:
+        members = torch.zeros(len(self.y), len(folds), dtype=torch.bool)
+        for number, fold in enumerate(folds):
+            members[torch.as_tensor(fold.train), number] = True
+        return self._loss(C, members)
+
+    def _scored(self, found: Solution, n_folds: int) -> FoldFits:
+        F, errors = found.F, None
         if self.formulation.dropout:  # solved on masked copies, scored without masks
             F = self._rows(self.X).forward(weights_of(self._design, found.W))
-        scores = F.reshape(len(self.y), len(folds), -1).cpu().numpy()
-        return FoldFits(found.W, scores)
+        if self.formulation.penalises_intercept:
+            errors = (2 * found.gap).sqrt().reshape(n_folds, -1).cpu().numpy()
+        scores = F.reshape(len(self.y), n_folds, -1).cpu().numpy()
+        return FoldFits(found.W, scores, errors)
+
+    @cached_property
+    def row_norms(self) -> NDArray[np.float64]:
+        """The norms of the rows (n,), the intercept's constant included."""
+        blocks = self._rows(self.X).blocks(torch.float64)
+        squares = torch.cat([block.square().sum(1) for _, block in blocks])
+        norms: NDArray[np.float64] = (
+            (squares + self.formulation.intercept**2).sqrt().cpu().numpy()
+        )
+        return norms
 
     def can_start(self, other: TrainingProblem) -> bool:
         """Whether weights of a fit to these rows are a start for fits to `other`.
@@ -317,27 +354,6 @@ class TrainingProblem:
             HeadConvergenceWarning,
             stacklevel=4,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class FoldFits:
-    """Fits to the training rows of several folds, at one C.
-
-    Attributes
-    ----------
-    weights : Tensor of shape (p, n_folds * k)
-        In the basis that the problem is solved in, fold after fold.
-    scores : ndarray of shape (n, n_folds, k) or (n, n_folds, 1)
-        Of all rows of the problem; with two classes one column.
-    """
-
-    weights: Tensor
-    scores: NDArray[np.floating]
-
-    @property
-    def start(self) -> Tensor:
-        """The mean of the folds' weights, (p, k), where a fit to all rows may start."""
-        return self.weights.reshape(len(self.weights), *self.scores.shape[1:]).mean(1)
 
 
 def _is_finite(W: Tensor) -> bool:

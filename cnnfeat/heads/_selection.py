@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -24,16 +24,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnnfeat.errors import CnnfeatWarning, DataError
-from cnnfeat.heads._linear import best_classes
-from cnnfeat.heads._problem import FoldFits, TrainingProblem, not_finite
+from cnnfeat.heads._held_out import FoldFits, Marks
+from cnnfeat.heads._problem import TrainingProblem, not_finite
 from cnnfeat.heads._transform import row_blocks
 from cnnfeat.heads._validation import check_grid
 from cnnfeat.metrics import mean_per_class_accuracy
 from cnnfeat.splits import Split
 
-# Duality gap of the fits that only score a C: which side of a boundary a held-out row
-# is on is settled long before the weights are.
+# Duality gap of the fits that only score a C. Most rows are decided at the first; those
+# that are not, and that bear on the choice, are fitted further (`_Trials.settle`). What
+# is open after the last is a tie to the rounding of float64.
 SELECTION_TOL = 1e-4
+SETTLING_TOLS = (1e-6, 1e-8, 1e-10, 1e-12)
+TINY = 1e-9  # below any difference of two accuracies
 # Decades of C, for rows of unit length: the grid, and how far it grows at its edges.
 FIRST_DECADES = (-3, 3)
 LAST_DECADES = (-4, 6)
@@ -168,15 +171,16 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
     """
     trials = _Trials(parts)
     trials.run(grid.values)
-    finite = {C: trials.scores[C] for C in grid.values if C in trials.starts}
-    if not finite:
+    if not trials.starts:
         at = f"any C from {grid.values[0]:g} to {grid.values[-1]:g}"
         raise DataError(not_finite(trials.name, at))
-    best = middle_of_best(finite)
+    trials.settle_best(grid.values)
+    best = middle_of_best({C: trials.scores[C] for C in trials.good(grid.values)})
     edge = best
     while wider := grid.beyond(edge):
         C, grid = wider
         trials.run([C], quick=True)
+        trials.settle(sorted({best, edge, C}))
         gain, chance = trials.gain(C, best)
         if gain > chance:
             best = edge = max(C, edge, key=trials.scores.__getitem__)
@@ -196,16 +200,17 @@ class _Trials:
         self.name = ""
         self.scores: dict[float, float] = {}
         self.starts: dict[float, Tensor] = {}  # of those whose fits are all good
-        self._points: dict[float, NDArray[Any]] = {}
-        # Of each batch of folds, the largest C so far and its weights.
-        self._largest: dict[int, tuple[float, Tensor]] = {}
+        # The classes of the held-out rows, fold after fold, and their places.
+        self._y = self._rows = np.empty(0, np.int64)
+        self._marks: dict[float, Marks] = {}
+        # Of each batch of folds, the weights at each C.
+        self._weights: dict[int, dict[float, Tensor]] = {}
 
     def run(self, grid: Sequence[float], *, quick: bool = False) -> None:
         """Try the values of an ascending grid; `quick` as for `fit_folds`."""
-        right: dict[float, list[NDArray[np.bool_]]] = {C: [] for C in grid}
+        marks: dict[float, list[Marks]] = {C: [] for C in grid}
         good, held, index = list(grid), [], []
-        batches = ((part.problem, b) for part in self.parts for b in part.batches())
-        for number, (problem, folds) in enumerate(batches):
+        for number, problem, folds in self._batches():
             self.name = problem.formulation.name
             held += [fold.test for fold in folds]
             index += [problem.index[fold.test] for fold in folds]
@@ -214,14 +219,37 @@ class _Trials:
                 if found is None:
                     good.remove(C)
                     continue
-                right[C] += _right(problem, folds, found)
+                marks[C] += found.marks(folds, problem.index, problem.row_norms)
                 self.starts.setdefault(C, found.start)
+        self._y, self._rows = np.concatenate(index), np.concatenate(held)
         for C in grid:
             self.scores[C] = 0.0
             if C in good:
-                self._score(C, *map(np.concatenate, (index, held, right[C])))
+                self._mark(C, marks[C])
             else:
                 self.starts.pop(C, None)
+
+    def good(self, grid: Iterable[float]) -> list[float]:
+        """Return the values whose fits are all finite."""
+        return [C for C in grid if C in self.starts]
+
+    def settle_best(self, grid: Sequence[float]) -> None:
+        """Go on with fits until nothing that they may still change bears on the best.
+
+        A value whose score cannot reach the best of the others needs no more of them.
+        """
+        for tol in SETTLING_TOLS:
+            bounds = {C: self._bounds(C) for C in self.good(grid)}
+            reached = max(low for low, _ in bounds.values())
+            leading = [C for C, (_, high) in bounds.items() if high >= reached - TINY]
+            if len(leading) == 1 or not self._refine(leading, tol):
+                break
+
+    def settle(self, grid: Sequence[float]) -> None:
+        """Go on with fits until it is known which rows they are right on."""
+        for tol in SETTLING_TOLS:
+            if not self._refine(self.good(grid), tol):
+                break
 
     def gain(self, C: float, best: float) -> tuple[float, float]:
         """Return by how much C is better than the best, and what chance may do.
@@ -231,21 +259,44 @@ class _Trials:
         """
         if C not in self.starts:
             return 0.0, 0.0
-        change = self._points[C] - self._points[best]
-        return float(change.sum()), math.sqrt(float(change @ change))
+        # What each row adds to the mean per-class accuracy.
+        counts = np.bincount(self._y)
+        change = self._marks[C].right.astype(float) - self._marks[best].right
+        share = change / (counts[self._y] * np.count_nonzero(counts))
+        points = np.bincount(self._rows, weights=share)
+        return float(points.sum()), math.sqrt(float(points @ points))
 
-    def _score(
-        self,
-        C: float,
-        y: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        correct: NDArray[np.bool_],
-    ) -> None:
-        self.scores[C] = mean_per_class_accuracy(y, correct, y.max() + 1)
-        # What each row adds to that mean.
-        counts = np.bincount(y)
-        share = correct / (counts[y] * np.count_nonzero(counts))
-        self._points[C] = np.bincount(rows, weights=share)
+    def _batches(self) -> Iterator[tuple[int, TrainingProblem, tuple[Split, ...]]]:
+        batches = ((part.problem, b) for part in self.parts for b in part.batches())
+        for number, (problem, folds) in enumerate(batches):
+            yield number, problem, folds
+
+    def _refine(self, grid: Iterable[float], tol: float) -> bool:
+        """Go on with the fits that leave a row open; return whether there are any."""
+        unsure = [C for C in grid if not self._marks[C].known.all()]
+        marks: dict[float, list[Marks]] = {C: [] for C in unsure}
+        for number, problem, folds in self._batches() if unsure else ():
+            weights = self._weights[number]
+            for C in unsure:
+                found = problem.refine_folds(C, folds, weights[C], tol)
+                weights[C] = found.weights
+                marks[C] += found.marks(folds, problem.index, problem.row_norms)
+        for C in unsure:
+            self._mark(C, marks[C])
+        return bool(unsure)
+
+    def _mark(self, C: float, marks: list[Marks]) -> None:
+        self._marks[C] = Marks.joined(marks)
+        self.scores[C] = self._score(self._marks[C].right)
+
+    def _bounds(self, C: float) -> tuple[float, float]:
+        """Return the least and the highest score that C may have at its minimum."""
+        marks = self._marks[C]
+        least, most = marks.right & marks.known, marks.right | ~marks.known
+        return self._score(least), self._score(most)
+
+    def _score(self, right: NDArray[np.bool_]) -> float:
+        return mean_per_class_accuracy(self._y, right, self._y.max() + 1)
 
     def _fit(
         self,
@@ -256,12 +307,13 @@ class _Trials:
         quick: bool,
     ) -> FoldFits | None:
         # From a smaller C the active sets shrink to the right ones: see `_start`.
-        largest, weights = self._largest.get(number, (math.inf, None))
+        weights = self._weights.setdefault(number, {})
+        largest = max(weights, default=math.inf)
         tol = max(problem.formulation.tol, SELECTION_TOL)
-        start = weights if largest < C else None
+        start = weights[largest] if largest < C else None
         found = problem.fit_folds(C, folds, start=start, tol=tol, quick=quick)
-        if found is not None and (weights is None or largest < C):
-            self._largest[number] = C, found.weights
+        if found is not None:
+            weights[C] = found.weights
         return found
 
 
@@ -275,17 +327,6 @@ def middle_of_best(scores: Mapping[float, float]) -> float:
     runs = [[C for C, _ in run] for is_best, run in ties if is_best]
     longest = max(runs, key=len)
     return longest[(len(longest) - 1) // 2]
-
-
-def _right(
-    problem: TrainingProblem, folds: Sequence[Split], found: FoldFits
-) -> list[NDArray[np.bool_]]:
-    """Return of each fold which held-out rows are right."""
-    scored = zip(folds, found.scores.swapaxes(0, 1), strict=True)
-    return [
-        best_classes(scores[fold.test], problem.classes) == problem.y[fold.test]
-        for fold, scores in scored
-    ]
 
 
 def is_at_edge(C: float, grid: Sequence[float]) -> bool:

@@ -12,7 +12,7 @@ from cnnfeat.heads._choices import HEAD_KINDS, HeadKind
 from cnnfeat.heads._formulation import Formulation
 from cnnfeat.heads._softmax import Softmax
 from cnnfeat.heads._svm import LinearSVM
-from cnnfeat.heads._transform import FeatureTransform
+from cnnfeat.heads._transform import FeatureTransform, check_power
 from cnnfeat.machine import resolve_device
 
 # The kinds that Newton's method solves.
@@ -29,8 +29,9 @@ class HeadSettings:
         One of `HEAD_KINDS`.
     scale : {"mean-norm", "l2", "standard", "none"}
     signed_sqrt : bool
+    power : float
     n_components : int, optional
-        These three as in `FeatureTransform`.
+        These four as in `FeatureTransform`.
     C : tuple of float, optional
         Values to choose from; one is taken as it is. None is the default `CGrid` of the
         training rows, once transformed, which grows where its edge is clearly the best.
@@ -45,11 +46,14 @@ class HeadSettings:
     ------
     DataError
         For a kind that there is not, or dropout of one that has none.
+    OptionError
+        For a power that is not above 0, or beside `signed_sqrt`.
     """
 
     kind: str = "svm"
     scale: str = "l2"
     signed_sqrt: bool = False
+    power: float = 1.0
     n_components: int | None = None
     C: tuple[float, ...] | None = None
     dropout: float = 0.0
@@ -62,6 +66,7 @@ class HeadSettings:
             raise DataError(f"a head is one of {kinds}; found {self.kind!r}")
         if self.dropout and not self.told.has_dropout:
             raise DataError(f"a {self.kind} head has no `dropout`")
+        check_power(self.power, self.signed_sqrt)
 
     @property
     def told(self) -> HeadKind:
@@ -89,6 +94,7 @@ class HeadSettings:
         return FeatureTransform(
             self.scale,
             signed_sqrt=self.signed_sqrt,
+            power=self.power,
             n_components=self.n_components,
             part_widths=part_widths,
             centre=self.told.centres,

@@ -90,12 +90,21 @@ def solve_loosely(
     The weights are in the basis of the design's side; `weights_of` takes them out of
     it. What float32 cannot reach float64 does.
     """
-    rows = design.reduced() if design.plan.side == "gram" else design.rows
-    first, K = _descend(design, rows, loss, k, stopping, start)
+    first, _ = _descend(design, _basis_rows(design), loss, k, stopping, start)
     if first.converged(stopping.tol):
         return first
     left = replace(stopping, max_iter=max(0, stopping.max_iter - first.n_iter))
-    return minimise(_exact(design, rows, loss), first.W.double(), left, K)
+    return refine(design, loss, left, first.W)
+
+
+def refine(design: Design, loss: Loss, stopping: Stopping, start: Tensor) -> Solution:
+    """Go on from weights (p, k) in the basis of the design's side, in float64."""
+    objective = _exact(design, _basis_rows(design), loss)
+    return minimise(objective, start.double(), stopping, _exact_steps(design, loss))
+
+
+def _basis_rows(design: Design) -> Rows:
+    return design.reduced() if design.plan.side == "gram" else design.rows
 
 
 def _exact(design: Design, rows: Rows, loss: Loss) -> Objective:
@@ -121,8 +130,7 @@ def _descend(
 ) -> tuple[Solution, GramSource | None]:
     """Minimise in the working dtype; return the solution and K where it serves."""
     penalty, loss = design.penalty(rows.p), loss.to(design.dtype)
-    exact = isinstance(loss, SquaredHinge) and design.plan.use_gram
-    K = design if exact else None
+    K = _exact_steps(design, loss)
     # Half the tolerance: rounding makes the gap in float64 a little larger, and must
     # not cost a further step there.
     stopping = replace(stopping, tol=stopping.tol / 2)
@@ -135,6 +143,11 @@ def _descend(
         W = penalty.new_zeros(rows.p, k)
     solution = minimise(Objective(rows, loss, penalty), W, stopping, K, F)
     return replace(solution, n_iter=n_iter + solution.n_iter), K
+
+
+def _exact_steps(design: Design, loss: Loss) -> GramSource | None:
+    """Return where K comes from, where small active sets are solved exactly."""
+    return design if isinstance(loss, SquaredHinge) and design.plan.use_gram else None
 
 
 def _finish_primal(

@@ -1,6 +1,6 @@
 """Transforms of features, fitted on the training rows and stored with the head.
 
-Order, always: signed square root, then PCA, then one scale. Scales:
+Order, always: signed power, then PCA, then one scale. Scales:
 
 - `mean-norm`: one factor that makes the mean row norm 20 (Girshick et al. 2013, R-CNN,
   appendix on training; one C then serves every layer). The intercept's constant feature
@@ -15,6 +15,7 @@ no layer drowns another; after a PCA there are no parts any more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -23,12 +24,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnfeat.errors import DataError, ShapeError
+from cnnfeat.errors import DataError, OptionError, ShapeError
 from cnnfeat.heads._choices import SCALES
 from cnnfeat.heads._rows import BLOCK_BYTES, RowSource
 
 MEAN_NORM = 20.0  # R-CNN's target
 _STORED = {"scale", "signed_sqrt", "part_widths", "shift", "factor", "n_features_in"}
+
+
+def check_power(power: float, signed_sqrt: bool) -> None:
+    """Raise OptionError unless the power is a finite number above 0, given once."""
+    if not 0 < power < math.inf:
+        raise OptionError(f"`power` must be a finite number above 0, not {power:g}")
+    if signed_sqrt and power != 1:
+        raise OptionError(
+            f"`signed_sqrt` is `power=0.5`, and `power={power:g}` was given: give one"
+        )
 
 
 def row_blocks(X: Any) -> Iterator[tuple[slice, Tensor]]:
@@ -45,7 +56,7 @@ def row_blocks(X: Any) -> Iterator[tuple[slice, Tensor]]:
 
 
 class FeatureTransform:
-    """Signed square root, PCA and scale of features (n, d), in this order.
+    """Signed power, PCA and scale of features (n, d), in this order.
 
     A head file holds what `to_arrays` returns.
 
@@ -53,7 +64,10 @@ class FeatureTransform:
     ----------
     scale : {"none", "mean-norm", "l2", "standard"}
     signed_sqrt : bool, default False
-        sign(x) √|x| (Razavian et al. 2014, section 3.2).
+        sign(x) √|x| (Perronnin et al., ECCV 2010, section 3.2).
+    power : float, default 1
+        P in sign(x) |x|ᴾ; 2 in Razavian et al. 2014, section 3.6. `signed_sqrt` is 0.5
+        and excludes it.
     n_components : int, optional
         Keep so many principal components, without whitening. PCA needs the features
         in memory.
@@ -78,6 +92,7 @@ class FeatureTransform:
         scale: str = "none",
         *,
         signed_sqrt: bool = False,
+        power: float = 1.0,
         n_components: int | None = None,
         part_widths: Sequence[int] | None = None,
         centre: bool = False,
@@ -88,8 +103,10 @@ class FeatureTransform:
             )
         if n_components is not None and n_components < 1:
             raise DataError(f"PCA needs at least one component, found {n_components}")
+        check_power(power, signed_sqrt)
         self.scale = scale
         self.signed_sqrt = signed_sqrt
+        self.power = power
         self.n_components = n_components
         self.part_widths = tuple(int(w) for w in part_widths or ())
         self.centre = centre
@@ -181,7 +198,7 @@ class FeatureTransform:
                 f"PCA with {k} components needs more than {k} training rows and at "
                 f"least {k} features; found {n} rows x {d} features"
             )
-        A = torch.cat([self._root(block).cpu() for _, block in row_blocks(X)])
+        A = torch.cat([self._raised(block).cpu() for _, block in row_blocks(X)])
         mean = A.mean(0, dtype=torch.float64)
         A -= mean.to(A.dtype)
         # The smaller of the two has the same leading eigenvalues; float64, as squares
@@ -198,12 +215,16 @@ class FeatureTransform:
         V = V * torch.where(largest < 0, -1.0, 1.0)  # a sign that does not depend on n
         self.mean_, self.components_ = mean.float().numpy(), V.float().numpy()
 
-    def _root(self, block: Tensor) -> Tensor:
+    def _raised(self, block: Tensor) -> Tensor:
         values = block.float()
-        return values.sign() * values.abs().sqrt() if self.signed_sqrt else values * 1
+        if self.signed_sqrt:
+            return values.sign() * values.abs().sqrt()
+        if self.power == 1:
+            return values * 1
+        return values.sign() * values.abs().pow(self.power)
 
     def _before_scale(self, block: Tensor) -> Tensor:
-        values = self._root(block)
+        values = self._raised(block)
         if self.components_ is None or self.mean_ is None:
             return values
         device = values.device
@@ -266,6 +287,7 @@ class FeatureTransform:
         learned = {
             "scale": self.scale,
             "signed_sqrt": self.signed_sqrt,
+            "power": self.power,
             "part_widths": np.array(self.part_widths, np.int64),
             "shift": self.shift_,
             "factor": self.factor_,
@@ -300,6 +322,7 @@ class FeatureTransform:
         transform = cls(
             scale.decode() if isinstance(scale, bytes) else str(scale),
             signed_sqrt=bool(arrays["signed_sqrt"]),
+            power=float(arrays.get("power", 1.0)),  # earlier heads have none
             n_components=None if components is None else len(components),
             part_widths=[int(w) for w in arrays["part_widths"]],
         )

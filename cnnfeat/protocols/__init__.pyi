@@ -9,6 +9,7 @@ from ._published import (
 )
 from ._table import (
     PROTOCOLS as PROTOCOLS,
+    Domains as Domains,
     Draw as Draw,
     Protocol as Protocol,
     get_protocol as get_protocol,

@@ -9,13 +9,14 @@ import numpy as np
 from cnnfeat.errors import CnnfeatWarning, OptionError, SplitError
 from cnnfeat.image_table import ImageTable
 from cnnfeat.protocols._lists import read_published_splits
-from cnnfeat.protocols._table import Draw, Protocol
+from cnnfeat.protocols._table import Domains, Draw, Protocol
 from cnnfeat.splits import (
     TEST_SHARE,
     Split,
     draw_folds,
     draw_share,
     draw_split,
+    first_of_classes,
     refuse_beside,
     split_seed,
 )
@@ -101,6 +102,8 @@ def _drawn(
     protocol: Protocol, table: ImageTable, draw: Draw, usable: np.ndarray
 ) -> Split:
     """Return one random split."""
+    if protocol.domains is not None:
+        return _of_domains(protocol.domains, table, draw, usable)
     train_per_class = draw.train_per_class or protocol.default_train_per_class
     if train_per_class is not None:
         return draw_split(
@@ -128,6 +131,43 @@ def _drawn(
         seed=draw.seed,
         skip_small=draw.skip_small,
     )
+
+
+def _of_domains(
+    domains: Domains, table: ImageTable, draw: Draw, usable: np.ndarray
+) -> Split:
+    """Return a split that learns from one source and is tested on another."""
+    if (draw.train_per_class, draw.test_per_class) != (None, None):
+        raise OptionError(
+            "this protocol says how many images of each source are trained on: "
+            "`train_per_class` and `test_per_class` do not go with it"
+        )
+    source, target = (
+        usable & _is_below(table, name) for name in (domains.source, domains.target)
+    )
+    split = draw_split(
+        table,
+        usable=target,
+        train_per_class=domains.n_target,
+        seed=draw.seed,
+        skip_small=draw.skip_small,
+    )
+    tested = np.isin(table.labels, table.labels[split.test])
+    more = first_of_classes(
+        table, usable=source & tested, n=domains.n_source, seed=draw.seed
+    )
+    return Split(np.sort(np.concatenate([split.train, more])), split.test)
+
+
+def _is_below(table: ImageTable, folder: str) -> np.ndarray:
+    """Return which images have a folder of that name in their paths."""
+    below = np.array([folder in path.split("/")[:-1] for path in table.paths])
+    if not below.any():
+        raise SplitError(
+            f"no image is in a folder `{folder}`: extract the class folders of all "
+            "sources together (`cnnfeat extract office31/*/images`)"
+        )
+    return below
 
 
 def _n_random_splits(protocol: Protocol, n_splits: int | None) -> int:

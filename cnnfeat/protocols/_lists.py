@@ -3,22 +3,33 @@
 SUN397: `Training_01.txt` to `Training_10.txt` and `Testing_01.txt` …, one path a line,
 `/a/abbey/sun_aaalbzqrimafwbiv.jpg`. MIT-67: `TrainImages.txt` and `TestImages.txt`,
 `kitchen/int474.jpg`. CUB-200-2011: `images.txt` (number, path) and
-`train_test_split.txt` (number, 1 for training). Images are listed by their
-place in the data set's own folder; features may have been extracted from a folder above
-or below it.
+`train_test_split.txt` (number, 1 for training). Oxford flowers: `setid.mat`, whose
+`trnid`, `valid` and `tstid` number the images `image_00001.jpg` …. Images are listed by
+their place in the data set's own folder; features may have been extracted from a folder
+above or below it.
 """
 
+import io
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from cnnfeat.errors import SplitError
 from cnnfeat.readback import why_unreadable
 from cnnfeat.splits import Split, match_paths
 
 N_SUN397_PARTITIONS = 10
+_FLOWER_SETS = ("trnid", "valid", "tstid")
+# What SciPy raises on bytes that are no such file.
+_NO_MAT = (
+    *(ArithmeticError, KeyError, IndexError, TypeError, ValueError, OSError),
+    *(MatReadError, NotImplementedError, zlib.error),
+)
 
 
 def read_published_splits(kind: str, folder: Path, paths: Sequence[str]) -> list[Split]:
@@ -27,7 +38,7 @@ def read_published_splits(kind: str, folder: Path, paths: Sequence[str]) -> list
     Parameters
     ----------
     kind : str
-        `sun397`, `mit67` or `cub200`.
+        `sun397`, `mit67`, `cub200` or `flowers102`.
     folder : Path
         Where the lists are.
     paths : sequence of str
@@ -39,7 +50,12 @@ def read_published_splits(kind: str, folder: Path, paths: Sequence[str]) -> list
         If a list is missing or malformed, names an image as both, or names images
         that are not there (the first five, and the count).
     """
-    readers = {"sun397": read_sun397, "mit67": read_mit67, "cub200": read_cub200}
+    readers = {
+        "sun397": read_sun397,
+        "mit67": read_mit67,
+        "cub200": read_cub200,
+        "flowers102": read_flowers102,
+    }
     return readers[kind](folder, paths)
 
 
@@ -81,16 +97,43 @@ def read_cub200(folder: Path, paths: Sequence[str]) -> list[Split]:
     return [_split(train, test, paths, str(folder))]
 
 
-def _lines(path: Path) -> list[str]:
+def read_flowers102(folder: Path, paths: Sequence[str]) -> list[Split]:
+    """Return the one published split; its validation images are trained on, too."""
+    path = folder / "setid.mat"
+    data = _bytes(path)
+    try:
+        found = loadmat(io.BytesIO(data), variable_names=_FLOWER_SETS)
+        numbers = [np.ravel(found[name]).tolist() for name in _FLOWER_SETS]
+    except _NO_MAT as error:
+        raise SplitError(
+            f"{path} is not the flowers' list: expected {', '.join(_FLOWER_SETS)}"
+        ) from error
+    train, valid, test = (
+        [f"image_{number:05.0f}.jpg" for number in some if _is_number(number)]
+        for some in numbers
+    )
+    return [_split(train + valid, test, paths, str(path))]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < 1e5
+
+
+def _bytes(path: Path) -> bytes:
     try:
         if reason := why_unreadable(path):
             raise OSError(0, reason)
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise SplitError(
             f"{path}: this protocol needs the data set's published list, which cannot "
             f"be read: {error.strerror}"
         ) from error
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = _bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SplitError(f"{path} is not UTF-8 text") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]

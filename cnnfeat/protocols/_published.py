@@ -150,6 +150,33 @@ DECAF_CUB200 = (
     PublishedResult("DeCAF, section 4.3", "6", "softmax", None, "58.75"),
     PublishedResult("DeCAF, section 4.3", "6 with DPD", "softmax", None, "64.96"),
 )
+_RAZAVIAN_BIRDS = "Razavian, table 3"
+RAZAVIAN_CUB200 = (
+    *_by_layer(_RAZAVIAN_BIRDS, "svm", None, {"first fully connected": "53.3"}),
+    *_by_layer(
+        _RAZAVIAN_BIRDS, "svm", None, {"first fully connected, augmented": "61.8"}
+    ),
+)
+_RAZAVIAN_FLOWERS = "Razavian, table 4"
+RAZAVIAN_FLOWERS102 = (
+    *_by_layer(_RAZAVIAN_FLOWERS, "svm", None, {"first fully connected": "74.7"}),
+    *_by_layer(
+        _RAZAVIAN_FLOWERS, "svm", None, {"first fully connected, augmented": "86.8"}
+    ),
+)
+_DECAF_OFFICE = "DeCAF, table 1"
+DECAF_AMAZON_WEBCAM = (
+    *_by_layer(_DECAF_OFFICE, "svm", None, {"6": "80.66 ± 2.3", "7": "79.12 ± 2.1"}),
+    *_by_layer(
+        _DECAF_OFFICE, "softmax", None, {"6": "75.30 ± 2.0", "7": "76.32 ± 2.0"}
+    ),
+)
+DECAF_DSLR_WEBCAM = (
+    *_by_layer(_DECAF_OFFICE, "svm", None, {"6": "94.79 ± 1.2", "7": "92.96 ± 2.0"}),
+    *_by_layer(
+        _DECAF_OFFICE, "softmax", None, {"6": "92.88 ± 0.6", "7": "91.91 ± 2.0"}
+    ),
+)
 _RAZAVIAN_SCENES = "Razavian, MIT-67 indoor scenes"
 RAZAVIAN_MIT67 = (
     *_by_layer(_RAZAVIAN_SCENES, "svm", None, {"first fully connected": "58.44"}),
@@ -163,7 +190,19 @@ ZF_OVERLAP = (
     "ZF found {n} of these images in ImageNet and removed them from the images that "
     "their network was trained on; networks with public weights have seen them"
 )
-CUB_BOXES = "DeCAF crops 1.5 times the given bounding box; here the whole image is used"
+CUB_BOXES = (
+    "DeCAF crops 1.5 times the given bounding box, as does Razavian (section 3.6); "
+    "here the whole image is used"
+)
+FLOWERS_LISTS = (
+    "trained on the published training and validation lists together, 20 images a "
+    "class: our reading; Razavian does not say"
+)
+OFFICE_SIZES = (
+    "{n_source} images a class of {source} and 3 of webcam are trained on, the rest of "
+    "webcam is tested (the sizes of Saenko et al. 2010; 5 random splits are our "
+    "reading); with {source} alone DeCAF prints {alone} for an SVM on layer 6"
+)
 MIT67_HEAD = (
     "Razavian's head is libsvm's: hinge loss, one-vs-one, C = 2; ours has squared "
     "hinge loss, one-vs-rest, with C chosen"

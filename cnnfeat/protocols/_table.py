@@ -7,17 +7,42 @@ from pathlib import Path
 from cnnfeat.errors import OptionError
 from cnnfeat.protocols._published import (
     CUB_BOXES,
+    DECAF_AMAZON_WEBCAM,
     DECAF_CALTECH101,
     DECAF_CUB200,
+    DECAF_DSLR_WEBCAM,
     DECAF_ONE_SHOT,
     DECAF_SUN397,
+    FLOWERS_LISTS,
     MIT67_HEAD,
+    OFFICE_SIZES,
+    RAZAVIAN_CUB200,
+    RAZAVIAN_FLOWERS102,
     RAZAVIAN_MIT67,
     ZF_CALTECH101,
     ZF_CALTECH256,
     ZF_OVERLAP,
     PublishedResult,
 )
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Two sources of images, each a folder of that name in the images' paths.
+
+    Parameters
+    ----------
+    source, target : str
+        What is learned from, and what is tested on.
+    n_source, n_target : int
+        Training images a class: at most so many of the source, and so many of the
+        target. The rest of the target is tested.
+    """
+
+    source: str
+    target: str
+    n_source: int
+    n_target: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,10 @@ class Protocol:
     n_splits : int or None
         None where the user decides.
     lists : str or None
-        Whose published lists decide the rows: `sun397`, `mit67` or `cub200`.
+        Whose published lists decide the rows: `sun397`, `mit67`, `cub200` or
+        `flowers102`.
+    domains : Domains, optional
+        Where training and test images come from different sources.
     inner : tuple of int and int, or None
         The paper's own division of a class's training rows, to fit to and to choose C
         on, where it says one; it holds where there are so many.
@@ -64,6 +92,7 @@ class Protocol:
     test_per_class: int | None = None
     n_splits: int | None = None
     lists: str | None = None
+    domains: Domains | None = None
     inner: tuple[int, int] | None = None
     metric: str = "mean_per_class_accuracy"
     published: tuple[PublishedResult, ...] = ()
@@ -78,7 +107,7 @@ class Protocol:
     @property
     def is_free(self) -> bool:
         """Whether the user decides how many rows are drawn."""
-        return not self.train_sizes and self.lists is None
+        return not (self.train_sizes or self.lists or self.domains)
 
     @property
     def default_train_per_class(self) -> int | None:
@@ -194,8 +223,40 @@ _TABLE = (
         n_splits=1,
         lists="cub200",
         metric="accuracy",
-        published=DECAF_CUB200,
+        published=DECAF_CUB200 + RAZAVIAN_CUB200,
         notes=(CUB_BOXES,),
+    ),
+    Protocol(
+        "flowers102",
+        "Oxford flowers: the published lists, 20 to train on and at least 20 to test",
+        n_classes=102,
+        n_images=8189,
+        n_splits=1,
+        lists="flowers102",
+        published=RAZAVIAN_FLOWERS102,
+        notes=(FLOWERS_LISTS,),
+    ),
+    Protocol(
+        "office31",
+        "Office: 20 of Amazon and 3 of webcam to train on, the rest of webcam to test",
+        n_classes=31,
+        n_images=4110,
+        n_splits=5,
+        domains=Domains("amazon", "webcam", 20, 3),
+        metric="accuracy",
+        published=DECAF_AMAZON_WEBCAM,
+        notes=(OFFICE_SIZES.format(n_source=20, source="amazon", alone="52.22 ± 1.7"),),
+    ),
+    Protocol(
+        "office31-dslr",
+        "Office: 8 of DSLR and 3 of webcam to train on, the rest of webcam to test",
+        n_classes=31,
+        n_images=4110,
+        n_splits=5,
+        domains=Domains("dslr", "webcam", 8, 3),
+        metric="accuracy",
+        published=DECAF_DSLR_WEBCAM,
+        notes=(OFFICE_SIZES.format(n_source=8, source="dslr", alone="91.48 ± 1.5"),),
     ),
     Protocol(
         "scene15",

@@ -31,5 +31,7 @@ from ._outer import (
     draw_folds as draw_folds,
     draw_share as draw_share,
     draw_split as draw_split,
+    first_of_classes as first_of_classes,
     refuse_shared_groups as refuse_shared_groups,
+    smaller_split as smaller_split,
 )

@@ -3,13 +3,20 @@
 A class's draw depends on the seed, the class's name and its paths alone. Leaving a
 class out, adding one, or listing the images in another order changes nothing for
 the others, so two experiments on overlapping sets of classes share their rows.
+
+A path counts from the folder that has the class's name: `faces/01.jpg`, whichever
+folder above it was listed, and whether by its folder or in a table. Where a class has
+no such folder, or several with images of one name, its paths count from the folder that
+holds all images of the table.
 """
 
 import difflib
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -69,15 +76,38 @@ def shuffled_classes(
     table: ImageTable, usable: np.ndarray, seed: int | str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each labelled class that is not left out whole, and its rows shuffled."""
-    labels, names, paths = table.labels, table.class_names, table.paths
+    labels, names = table.labels, table.class_names
     if not (labels >= 0).any():
         raise SplitError(NO_LABELS)
     present = np.unique(labels[(labels >= 0) & usable]).tolist()
     refuse_single(table, present)
+    shared = _shared_folder(table.paths)
     for label in present:
         rows = np.flatnonzero(labels == label).tolist()
-        keys = [shuffle_key(seed, names[label], paths[row]) for row in rows]
+        paths = _paths_below(names[label], [table.paths[row] for row in rows], shared)
+        keys = [shuffle_key(seed, names[label], path) for path in paths]
         yield label, np.array([row for _, row in sorted(zip(keys, rows, strict=True))])
+
+
+def _shared_folder(paths: Sequence[str]) -> str:
+    """Return the folder that holds all paths, with its last `/`; "" for none."""
+    # What the first and the last in alphabetical order share all between them share.
+    ends = [path.split("/")[:-1] for path in (min(paths), max(paths))]
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(*ends, strict=False))
+    return "".join(f"{folder}/" for folder, _ in pairs)
+
+
+def _paths_below(class_name: str, paths: list[str], shared: str) -> list[str]:
+    """Return the paths of a class without the folders above its own.
+
+    Without those above all images where some are in no folder of the class's name, or
+    where the class has such folders in several places, with images of one name.
+    """
+    starts = [f"/{path}".find(f"/{class_name}/") for path in paths]
+    below = [path[start:] for path, start in zip(paths, starts, strict=True)]
+    if min(starts, default=-1) >= 0 and len(set(below)) == len(below):
+        return below
+    return [path.removeprefix(shared) for path in paths]
 
 
 def refuse_single(table: ImageTable, present: list[int]) -> None:
@@ -94,6 +124,11 @@ def shuffle_key(seed: int | str, class_name: str, path: str) -> bytes:
     permutation stays the same, and here an image's place does not depend on the others.
     """
     return hashlib.sha256(f"{seed}\0{class_name}\0{path}".encode()).digest()
+
+
+def rounded(value: float) -> int:
+    """Return the nearest whole number; a half goes up, whatever its last digit."""
+    return math.floor(value + 0.5 + 1e-9)
 
 
 def sorted_split(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> Split:

@@ -12,7 +12,13 @@ import numpy as np
 
 from cnnfeat.errors import SplitError
 from cnnfeat.image_table import ImageTable
-from cnnfeat.splits._draw import Split, shuffle_key, shuffled_classes, sorted_split
+from cnnfeat.splits._draw import (
+    Split,
+    rounded,
+    shuffle_key,
+    shuffled_classes,
+    sorted_split,
+)
 from cnnfeat.splits._groups import Groups
 
 N_FOLDS = 5
@@ -63,7 +69,7 @@ def inner_split(
     # Another stream than the outer split's: otherwise its last training rows, in the
     # order of that draw, would always be those held out.
     for _, drawn in _drawn_classes(table, rows, f"inner {seed}"):
-        n = held_out if isinstance(held_out, int) else _rounded(len(drawn) * held_out)
+        n = held_out if isinstance(held_out, int) else rounded(len(drawn) * held_out)
         cut = min(max(n, 1), len(drawn) - 1)
         test.append(drawn[:cut])
         train.append(drawn[cut:])
@@ -178,11 +184,6 @@ def positions_in(rows: np.ndarray, folds: tuple[Split, ...]) -> tuple[Split, ...
 
 def _n_repeats(n_rows: int) -> int:
     return max(1, min(MOST_REPEATS, math.ceil(SCORED / max(1, n_rows))))
-
-
-def _rounded(value: float) -> int:
-    """Return the nearest whole number; a half goes up, whatever its last digit."""
-    return math.floor(value + 0.5 + 1e-9)
 
 
 def _drawn_classes(

@@ -15,6 +15,7 @@ from cnnfeat.splits._draw import (
     NAMED,
     Split,
     refuse_single,
+    rounded,
     shuffle_key,
     shuffled_classes,
     sorted_split,
@@ -73,6 +74,53 @@ def draw_split(
         )
     way = _Counted(train_per_class, test_per_class)
     return _divide(table, usable, way, seed, skip_small=skip_small)
+
+
+def smaller_split(
+    table: ImageTable, split: Split, train_per_class: int, seed: int
+) -> Split:
+    """Return a drawn split with fewer training rows, and the same test rows.
+
+    The training rows are those that `draw_split` gives at this size, so those of
+    several sizes contain each other.
+
+    Parameters
+    ----------
+    table : ImageTable
+    split : Split
+        Of `draw_split`, with at least `train_per_class` training rows of each class.
+    train_per_class : int
+        At least 1.
+    seed : int
+        The one that drew the split.
+
+    Raises
+    ------
+    SplitError
+        If the size is below 1.
+    """
+    if train_per_class < 1:
+        raise SplitError(
+            f"at least 1 training image a class is needed, not {train_per_class}"
+        )
+    usable = np.zeros(len(table), dtype=bool)
+    usable[split.train] = True
+    train = first_of_classes(table, usable=usable, n=train_per_class, seed=seed)
+    return Split(train, split.test)
+
+
+def first_of_classes(
+    table: ImageTable, *, usable: np.ndarray, n: int, seed: int
+) -> np.ndarray:
+    """Return at most `n` usable rows of each class, the first of its shuffled order.
+
+    Returns
+    -------
+    ndarray of shape (m,), dtype=int64
+        Ascending.
+    """
+    orders = _drawn_classes(table, usable, seed).values()
+    return np.sort(np.concatenate([rows[:n] for rows in orders])).astype(np.int64)
 
 
 def draw_share(
@@ -235,7 +283,7 @@ class _Shared:
     ) -> tuple[np.ndarray, np.ndarray]:
         if is_out is not None:
             return rows[~is_out], rows[is_out]
-        n_test = min(max(round(len(rows) * self.share), 1), len(rows) - 1)
+        n_test = min(max(rounded(len(rows) * self.share), 1), len(rows) - 1)
         n_train = len(rows) - n_test
         return rows[:n_train], rows[n_train:]
 

@@ -6,6 +6,7 @@ holds nothing that could be run.
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ SCHEMA = Schema(
                 "scale": Text(SCALES),
                 "signed_sqrt": Truth(),
                 "n_features_in": Number(1, whole=True),
-            }
+            },
+            optional={"power": Number(math.ulp(0.0))},
         ),
     },
     arrays={

@@ -42,7 +42,15 @@ scale_opt = click.option(
     help="How features are scaled, fitted on the training rows.",
 )
 sqrt_opt = click.option(
-    "--signed-sqrt", is_flag=True, help="sign(x) sqrt|x| before scaling (Razavian)."
+    "--signed-sqrt", is_flag=True, help="sign(x) sqrt|x| before scaling (Perronnin)."
+)
+power_opt = click.option(
+    "--power",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="P",
+    help="sign(x) |x|^P before scaling; 2 in Razavian, section 3.6.",
 )
 pca_opt = click.option(
     "--pca",
@@ -111,6 +119,7 @@ head_training_opts = compose(
     images.relabelling_opts,
     scale_opt,
     sqrt_opt,
+    power_opt,
     pca_opt,
     feature_dropout_opt,
     common.device_opt,

@@ -18,7 +18,7 @@ protocol_opt = click.option(
     show_default=True,
     metavar="NAME",
     help="caltech101-decaf, caltech101-zf, caltech101, caltech256-zf, sun397, mit67, "
-    "cub200, scene15 or folder.",
+    "cub200, flowers102, office31, office31-dslr, scene15 or folder.",
 )
 n_splits_opt = click.option(
     "--splits",
@@ -78,7 +78,8 @@ train_sizes_opt = click.option(
     multiple=True,
     callback=repeatable(parse_sizes),
     metavar="N[,N...]",
-    help="A learning curve: several numbers of training images per class.",
+    help="A learning curve: several numbers of training images per class, tested on "
+    "the same images.",
 )
 seed_opt = click.option(
     "--seed",
