@@ -38,6 +38,7 @@ BASE = {
     "--batch-size 8",
     "predict": "{images_head} {images} --workers 0 --engine eager",
     "download": "caltech101 {out}",
+    "weights": "squeezenet1_1 {out}",
 }
 OUTPUT = {
     **{"extract": "f.h5", "train-svm": "h.h5", "train-softmax": "h.h5"},
@@ -405,4 +406,5 @@ OPTIONS = {
         "--engine": ("--engine eager", says("report/engine", "eager")),
     },
     "download": TALK,
+    "weights": TALK,
 }

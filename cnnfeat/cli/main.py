@@ -42,6 +42,7 @@ COMMANDS = {
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),
     "download": ("download", "Fetch, check and unpack a published data set."),
+    "weights": ("weights", "Fetch a network's published weights for another machine."),
 }
 
 MAX_WIDTH = 88  # of the help; click leaves two columns of it free
