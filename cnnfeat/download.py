@@ -1,10 +1,11 @@
-"""The verb `download`: fetch a data set, check it, unpack it, count its images.
+"""The verbs that fetch: a data set (check, unpack, count), a network's weights.
 
-Joins the parts of `cnnfeat.datasets`; run twice it does nothing the second time.
+Run twice they do nothing the second time.
 """
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,20 +13,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cnnfeat import networks
 from cnnfeat.datasets import (
     FileRecipe,
-    Progress,
     Recipe,
     count_images,
-    fetch_file,
     list_recipes,
     load_recipe,
     unpack_archive,
 )
 from cnnfeat.errors import CnnfeatWarning, DownloadError
-from cnnfeat.outputs import locked_output, remove_leftovers
+from cnnfeat.fetching import Progress, fetch_file
+from cnnfeat.outputs import atomic_output, locked_output, remove_leftovers
 
-__all__ = ["DownloadReport", "download_dataset", "list_recipes", "load_recipe"]
+__all__ = [
+    "DownloadReport",
+    "download_dataset",
+    "download_weights",
+    "list_recipes",
+    "load_recipe",
+]
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,65 @@ def download_dataset(
         licence=recipe.licence,
         citation=recipe.citation,
     )
+
+
+def download_weights(
+    model: str,
+    folder: str | Path,
+    *,
+    progress: Progress | None = None,
+    retries: int = 5,
+    timeout: float = 30.0,
+    backoff: float = 1.0,
+) -> networks.OfficialFile:
+    """Fetch a network's published weights into `folder`, where `weights=` finds them.
+
+    Parameters
+    ----------
+    model : str
+        As for `load_network`.
+    folder : str or Path
+        Made if missing. A file that is there already is only checked.
+    progress : callable, optional
+        Called with (file name, bytes so far, all bytes or None).
+    retries, timeout, backoff : int, float, float
+        See `fetch_file`; seconds.
+
+    Returns
+    -------
+    OfficialFile
+
+    Raises
+    ------
+    NetworkError
+        If there is no such network.
+    WeightsError
+        If it has no published weights.
+    DownloadError
+        If the folder cannot be made, or the file cannot be fetched or checked.
+    OutputError
+        If another process fetches the same weights into the same folder.
+    """
+    found = networks.official_file(model, timeout=timeout)
+    path = Path(folder) / found.name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked_output(path):
+            if found.packaged is None:
+                fetch_file(
+                    found.remote,
+                    path,
+                    progress=progress,
+                    retries=retries,
+                    timeout=timeout,
+                    backoff=backoff,
+                )
+            elif not path.exists():
+                with atomic_output(path) as temporary:
+                    shutil.copyfile(found.packaged, temporary)
+    except OSError as error:
+        raise DownloadError(f"{folder}: cannot be written ({error})") from error
+    return found.at(path)
 
 
 def _fetch_missing(

@@ -39,6 +39,7 @@ BASE = {
     "--batch-size 8",
     "predict": "{images_head} {images} --workers 0 --engine eager",
     "download": "caltech101 {out}",
+    "weights": "squeezenet1_1 {out}",
 }
 OUTPUT = {
     **{"extract": "f.h5", "train": "h.h5"},
@@ -417,4 +418,5 @@ OPTIONS = {
         "--engine": ("--engine eager", says("report/engine", "eager")),
     },
     "download": TALK,
+    "weights": TALK,
 }

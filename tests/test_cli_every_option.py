@@ -83,6 +83,14 @@ def write_partial_weights(path):
     return path
 
 
+def serve_weights(monkeypatch, path):
+    """Let a file be what the network's address leads to."""
+    monkeypatch.setattr(
+        "cnnfeat.download.fetch_file",
+        lambda remote, to, **how: shutil.copy(path, to),
+    )
+
+
 def write_splits(folder):
     """Write a file of two splits that train on one and on two images of a class."""
     rows = [["path", "split", "split_index"]]
@@ -220,6 +228,8 @@ def test_an_option_has_its_effect(
     out.mkdir()
     if name == "download":
         shutil.copy(inputs["archive"], out / "x.tar")
+    if name == "weights":
+        serve_weights(monkeypatch, inputs["partial"])
     if flag == "--overwrite":
         (out / OLD[name]).write_text("old")
     if flag in ("--retry-failed", "--add"):

@@ -35,7 +35,7 @@ def test_the_keys_of_layers_and_models_as_json_stay():
 
 def test_layers_as_a_table_has_a_line_a_layer():
     lines = run("layers", "squeezenet1_1").stdout.splitlines()
-    assert lines[1].split()[:2] == ["layer", "kind"]
+    assert lines[1].split()[:3] == ["layer", "alias", "kind"]
     assert any(line.startswith("features.12 *") for line in lines)
 
 

@@ -133,6 +133,7 @@ LONG_NAMES = (
     f"finetune i --show-augment {LONG}.png",
     f"info {LONG}",
     f"download caltech101 {LONG}",
+    f"weights alexnet {LONG}",
 )
 
 

@@ -16,7 +16,6 @@ from conftest import files_up_to
 from cnnfeat.datasets import (
     FileRecipe,
     count_images,
-    fetch_file,
     list_recipes,
     load_recipe,
     read_recipe,
@@ -24,6 +23,7 @@ from cnnfeat.datasets import (
 )
 from cnnfeat.download import download_dataset
 from cnnfeat.errors import CnnfeatWarning, DownloadError
+from cnnfeat.fetching import fetch_file
 
 PAYLOAD = bytes(range(256)) * 400  # 102,400 bytes
 FAST = {"retries": 3, "timeout": 5.0, "backoff": 0.0}

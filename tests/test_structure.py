@@ -10,13 +10,14 @@ LEAVES = {
     *("errors", "suffixes", "channel", "outputs", "machine", "interrupts"),
     *("image_table", "layer_spec", "value_range", "seen", "splits", "metrics"),
     *("readback", "shown"),
-    "significance",
+    *("significance", "fetching"),
 }
 # Leaf -> the leaves that it may import.
 LEAF_IMPORTS = {
     **{leaf: set() for leaf in ("errors", "suffixes", "channel")},
     **{leaf: {"errors"} for leaf in ("machine", "interrupts", "metrics")},
     "outputs": {"errors", "suffixes"},
+    "fetching": {"errors", "outputs"},
     **{leaf: set() for leaf in ("readback", "shown")},
     **{leaf: {"errors"} for leaf in ("layer_spec", "value_range", "significance")},
     "image_table": {"errors", "value_range"},

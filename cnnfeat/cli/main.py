@@ -44,6 +44,7 @@ COMMANDS = {
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),
     "download": ("download", "Fetch, check and unpack a published data set."),
+    "weights": ("weights", "Fetch a network's published weights for another machine."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
 }

@@ -1,7 +1,3 @@
-from ._fetch import (
-    Progress as Progress,
-    fetch_file as fetch_file,
-)
 from ._recipe import (
     FileRecipe as FileRecipe,
     Recipe as Recipe,

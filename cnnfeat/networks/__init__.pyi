@@ -16,6 +16,10 @@ from ._network import (
     Network as Network,
     WeightsRecord as WeightsRecord,
 )
+from ._official import (
+    OfficialFile as OfficialFile,
+    official_file as official_file,
+)
 from ._registry import (
     NetworkRequest as NetworkRequest,
     list_networks as list_networks,

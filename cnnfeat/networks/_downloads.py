@@ -6,27 +6,31 @@ The cache is looked at before anything is fetched. Progress goes to stderr only.
 import http.client
 import os
 import re
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlparse
 
 import lazy_loader
-import torch
 
-from cnnfeat.errors import WeightsError
+from cnnfeat.errors import DownloadError, OutputError, WeightsError
+from cnnfeat.fetching import RemoteFile, fetch_file
 from cnnfeat.networks._caches import HUB_FILES, cached_hub_file, torch_cache_path
+from cnnfeat.outputs import locked_output
 
 huggingface_hub: Any = lazy_loader.load("huggingface_hub")
 
-_TIMEOUT_SECONDS = 30.0
+# Of a file that nobody asked for by name: where there is no network, say so soon.
+_N_TRIES = 2
+
+
+def name_of_url(url: str) -> str:
+    """Return the file name at the end of an address."""
+    return os.path.basename(urlparse(url).path)
 
 
 def published_prefix(url: str) -> str | None:
     """Return the start of the file's sha256 that PyTorch's file names carry."""
-    match = re.search(r"-([0-9a-f]{8,})\.", os.path.basename(urlparse(url).path))
+    match = re.search(r"-([0-9a-f]{8,})\.", name_of_url(url))
     return match[1] if match else None
 
 
@@ -41,11 +45,14 @@ def fetch_url(url: str, name: str) -> Path:
     path = torch_cache_path(url)
     if path.is_file():
         return path
+    prefix = published_prefix(url)
+    digest = ("sha256", prefix) if prefix else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(_TIMEOUT_SECONDS):
-            torch.hub.download_url_to_file(url, str(path), published_prefix(url))
-    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        with locked_output(path):
+            remote = RemoteFile(path.name, url, digest=digest)
+            fetch_file(remote, path, retries=_N_TRIES)
+    except (OSError, DownloadError, OutputError) as error:
         _raise_unfetched(name, error, url, f"{path.name} into {path.parent}")
     return path
 
@@ -92,14 +99,3 @@ def _raise_unfetched(name: str, error: Exception, source: str, cure: str) -> NoR
         f"the weights of {name!r} cannot be fetched from {source} ({reason}): put "
         f"{cure}, or give `weights=PATH`, or use `model=efficientnet_lite0`"
     ) from error
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound every wait on the network: `torch.hub` sets no timeout of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

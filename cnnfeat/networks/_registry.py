@@ -45,6 +45,7 @@ from cnnfeat.networks._known import (
     matching_names,
 )
 from cnnfeat.networks._network import Network, WeightsRecord
+from cnnfeat.networks._official import official_names, official_path
 from cnnfeat.networks._pixels import PIXELS, load_pixels
 
 
@@ -66,7 +67,7 @@ def load_network(
     weights : str or Path, default="default"
         `default` for the published ImageNet weights, `random` for the architecture's
         own initialisation, or the path of a `.pth` or `.safetensors` file or of an
-        index of several (`.index.json`).
+        index of several (`.index.json`), or of a folder with the published file.
     seed : int, default=0
         Of the random weights. Torch's own generators are left as they were.
     device : str, default="auto"
@@ -178,14 +179,17 @@ def _load_random(
     return Network(architecture.name, module, record, device, architecture.n_classes)
 
 
-def _load_default(architecture: Architecture, device: torch.device) -> Network:
-    path = architecture.fetch()
+def _load_default(
+    architecture: Architecture, device: torch.device, given: Path | None = None
+) -> Network:
+    """Return the network with its published weights, or their copy that is given."""
+    path = given or architecture.fetch()
     state, _ = state_dicts.read_state_dict(path)
     with _seeded(0):
         module = _build_default(architecture, state, path)
     record = WeightsRecord(
         name=architecture.weights_name,
-        source=architecture.source,
+        source=os.path.abspath(given) if given else architecture.source,
         sha256=state_dicts.file_digest(path),
         preprocessing=architecture.preprocessing,
         class_names=architecture.class_names,
@@ -215,6 +219,12 @@ def _load_file(
     device: torch.device,
     allow_missing: tuple[str, ...] = (),
 ) -> Network:
+    if path.is_dir():
+        path = official_path(architecture, path)
+    if architecture.build_from is not None and path.name in official_names(
+        architecture
+    ):
+        return _load_default(architecture, device, path)
     stored = state_dicts.read_weights(path)
     metadata = stored.metadata
     where = f"weights {str(path)!r} for {architecture.name!r}"

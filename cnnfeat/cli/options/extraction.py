@@ -41,7 +41,7 @@ weights_opt = click.option(
     show_default=True,
     metavar="default|random|PATH",
     help="The published ImageNet weights, random ones, or a .pth or .safetensors file; "
-    "of several files the .index.json.",
+    "of several files the .index.json; or the folder that `cnnfeat weights` filled.",
 )
 allow_missing_opt = click.option(
     "--allow-missing",
