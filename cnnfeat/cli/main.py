@@ -44,6 +44,7 @@ COMMANDS = {
     "predict": ("predict", "Name the classes of new images."),
     "download": ("download", "Fetch, check and unpack a published data set."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
+    "visualize top-patches": ("visualize", "Find what makes units respond most."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
 }
 
