@@ -53,21 +53,30 @@ A flag means the same in every command. These few name different things of one k
 | `--layer` | `extract` | layers of the network, by name or glob |
 | `--layer` | `train`, `train-svm`, `train-softmax` | a layer of the file or a+b |
 | `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
-| `--layer` | {looks} | the layer to look at |
+| `--layer` | {looks_at_one} | the layer to look at |
+| `--layer` | `visualize top-patches` | layers of maps, several at once |
 | `--model` | `extract`, `layers`, `finetune`, {looks} | the network to load |
 | `--model` | `evaluate`, `predict` | the network of a weights file that names none |
-| `--batch-size` | `evaluate`, `extract`, `predict` | images in one forward pass |
+| `--batch-size` | {passes} | images in one forward pass |
 | `--batch-size` | `finetune` | images in one training step |
 | `--dropout` | `train`, `train-svm`, `train-softmax`, `benchmark` | features left out |
 | `--dropout` | `finetune` | rate of the network's dropout layers |
+| `--top` | `predict` | classes to give |
+| `--top` | `visualize top-patches` | patches of each unit |
+| `--method` | `visualize project` | how the signal goes back |
+| `--method` | `visualize top-patches` | what is drawn beside each patch |
 """
 
 
 def render() -> str:
     """Return the whole page."""
     pages = [(), *(tuple(name.split()) for name in COMMANDS)]
-    looks = ", ".join(f"`{name}`" for name in COMMANDS if name.startswith("visualize"))
-    header = HEADER.replace("{looks}", looks)
+    looks = [f"`{name}`" for name in COMMANDS if name.startswith("visualize")]
+    one = [name for name in looks if name != "`visualize top-patches`"]
+    header = HEADER.replace("{looks}", ", ".join(looks))
+    header = header.replace("{looks_at_one}", ", ".join(one))
+    passes = "`evaluate`, `extract`, `predict`, `visualize top-patches`"
+    header = header.replace("{passes}", passes)
     return "\n".join([header, *(_section(*words) for words in pages)])
 
 

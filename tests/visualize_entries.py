@@ -5,9 +5,22 @@ As `option_entries`, where names in braces are the inputs of `test_cli_every_opt
 
 from option_checks import file_begins, is_replaced, is_silent, says, tells, works
 
+
+def n_patches(expected):
+    """Return a check: each unit has so many patches."""
+
+    def check(record, told, out):
+        units = record["report"]["layers"][0]["units"]
+        assert max(len(one["patches"]) for one in units) == expected
+
+    return check
+
+
 NETWORK = "--model squeezenet1_1 --weights random"
 BASE = {
     "visualize filters": NETWORK,
+    "visualize top-patches": "{images} --model squeezenet1_1 --weights random "
+    "--layer features.3 --units 0-1 --workers 0 --engine eager",
     "visualize project": f"{{images}}/ant/0.png {NETWORK} --layer features.3",
 }
 COMMON = {
@@ -21,6 +34,7 @@ COMMON = {
     "--weights": ("--weights random", works),
     "--weights-seed": ("--weights-seed 3", works),
 }
+TOP = "visualize top-patches"
 OTHER = "=--model squeezenet1_0 --weights random"
 PROJECT = "={images}/ant/0.png --model squeezenet1_1 --weights random"
 OPTIONS = {
@@ -38,6 +52,23 @@ OPTIONS = {
             "=--model squeezenet1_1 --weights {nameless} --beside {nameless}",
             says("report/networks/1/layer", "features.0"),
         ),
+    },
+    TOP: {
+        **COMMON,
+        "--model": (
+            "={images} --model squeezenet1_0 --weights random --workers 0",
+            says("report/model", "squeezenet1_0"),
+        ),
+        "--layer": ("--layer features.4", says("report/layers/1/layer", "features.4")),
+        "--units": ("--units 3,5-6", says("report/layers/0/units/1/unit", 5)),
+        "--top": ("--top 2", n_patches(2)),
+        "--method": (
+            "-o {out}/look.png --method guided",
+            says("report/method", "guided"),
+        ),
+        "--batch-size": ("--batch-size 5", works),
+        "--workers": ("--workers 1", works),
+        "--engine": ("--engine eager", works),
     },
     "visualize project": {
         **COMMON,

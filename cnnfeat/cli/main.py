@@ -46,6 +46,7 @@ COMMANDS = {
     "download": ("download", "Fetch, check and unpack a published data set."),
     "weights": ("weights", "Fetch a network's published weights for another machine."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
+    "visualize top-patches": ("visualize", "Find what makes units respond most."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
 }
 

@@ -49,6 +49,31 @@ _MOST_LAYERS = 24  # rows of a short list
 _N_WORST = 10  # classes that an evaluation names
 
 
+def echo_top_patches(record: dict[str, Any], *, as_json: bool) -> None:
+    """Print a line a unit; --json has every patch."""
+    if as_json:
+        echo_record(record, as_json=True)
+        return
+    rows = [
+        {
+            "layer": layer["layer"],
+            "unit": one["unit"],
+            "patches": len(one["patches"]),
+            "strongest": one["patches"][0]["activation"] if one["patches"] else None,
+            "in": one["patches"][0]["path"] if one["patches"] else None,
+        }
+        for layer in record["layers"]
+        for one in layer["units"]
+    ]
+    layers = [
+        {key: value for key, value in layer.items() if key != "units"}
+        for layer in record["layers"]
+    ]
+    echo_record({**record, "layers": layers}, as_json=False)
+    columns = [Column(key) for key in ("layer", "unit", "patches", "strongest", "in")]
+    echo_table(rows, columns, as_json=False, key="units")
+
+
 def echo_layers(
     model: str, rows: list[dict[str, Any]], *, short: bool, as_json: bool
 ) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
-from cnnfeat.cli.output import echo_record
+from cnnfeat.cli.output import echo_record, stdin_lines
+from cnnfeat.cli.progress import progress_bar
+from cnnfeat.cli.reports import echo_top_patches
 
 visualize = options.visualize
 
@@ -58,3 +60,43 @@ def project(image: str, as_json: bool, **chosen: Any) -> None:
     from cnnfeat.visualize import ProjectOptions, project_image
 
     echo_record(project_image(image, ProjectOptions(**chosen)), as_json=as_json)
+
+
+@command("visualize top-patches")
+@visualize.images_or_features_arg
+@visualize.outputs_opts
+@visualize.network_opts
+@visualize.layers_opt
+@visualize.units_opt
+@visualize.patches_opt
+@visualize.beside_method_opt
+@options.common.device_opt
+@options.extraction.forward_batch_opt
+@options.common.workers_opt
+@options.extraction.engine_opt
+@options.common.overwrite_opt
+@options.common.progress_opts
+def top_patches(
+    images: tuple[str, ...], quiet: bool, as_json: bool, **chosen: Any
+) -> None:
+    """Find the patches of IMAGES that make units respond most, in one pass.
+
+    They are cut from the original images where the unit's receptive field lies; beside
+    each stands what the activation is made of. A feature file that holds layers with
+    --pool none is read in place of the network, which --model then does not choose.
+
+    \b
+    $ cnnfeat visualize top-patches images/ -o patches.png
+    $ cnnfeat visualize top-patches images/ --layer blocks.1,blocks.4 --units random:16
+    $ cnnfeat visualize top-patches maps.h5 --units all --json
+    """
+    from cnnfeat.visualize import TopPatchesOptions, find_top_patches
+
+    with progress_bar("top-patches", quiet=quiet) as progress:
+        record = find_top_patches(
+            images,
+            TopPatchesOptions(**chosen),
+            stdin=stdin_lines(images),
+            progress=progress,
+        )
+    echo_top_patches(record, as_json=as_json)

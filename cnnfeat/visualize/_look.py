@@ -15,12 +15,10 @@ from cnnfeat._version import __version__
 from cnnfeat.errors import OutputError
 from cnnfeat.outputs import check_suffix, claimed_outputs
 from cnnfeat.suffixes import PICTURES
-from cnnfeat.visualize._options import LookOptions
+from cnnfeat.visualize._options import PAGE, LookOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PAGE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def published(
             outputs.append(options.output_path)
         with claimed_outputs(outputs, read, overwrite=options.overwrite):
             found = look()
-            if outputs:
+            if options.is_drawn:
                 _write(found, found.draw(), options.output_path, pages)
     return found.record
 

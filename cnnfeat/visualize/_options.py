@@ -1,6 +1,9 @@
 """What each look inside a network is asked for; nothing heavy is imported here."""
 
+import os
 from dataclasses import dataclass
+
+PAGE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,17 @@ class LookOptions:
     weights_seed: int = 0
     device: str = "auto"
     overwrite: bool = False
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The files that are written."""
+        page = [os.path.join(self.html_dir, PAGE)] if self.html_dir else []
+        return (*page, *([self.output_path] if self.output_path else []))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is a picture or a page to draw."""
+        return bool(self.outputs)
 
 
 @dataclass(frozen=True)
@@ -55,3 +69,22 @@ class ProjectOptions(LookOptions):
     class_name: str | None = None
     method: str = "auto"
     sanity: bool = False
+
+
+@dataclass(frozen=True)
+class TopPatchesOptions(LookOptions):
+    """Which units are looked at, and how many patches of each.
+
+    `layers` are by default the last one with maps. `units` are a list such as `0-15` or
+    `3,7-9`, `random:16`, or `all`; a sheet has the first 64 of each layer that respond.
+    `top` patches of each are kept. `method` is what is drawn beside: a method of
+    `project` from one position, `auto` or `none`.
+    """
+
+    layers: tuple[str, ...] = ()
+    units: str = "0-15"
+    top: int = 9
+    method: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    engine: str = "auto"

@@ -6,7 +6,7 @@ from cnnfeat.cli.options.common import device_opt, output_opts, overwrite_opt
 from cnnfeat.cli.options.extraction import model_opt, weights_opt, weights_seed_opt
 from cnnfeat.cli.options.listing import complete_layers
 from cnnfeat.cli.options.parsing import compose, parse_names, repeatable
-from cnnfeat.visualize import FiltersOptions, ProjectOptions
+from cnnfeat.visualize import FiltersOptions, ProjectOptions, TopPatchesOptions
 
 picture_opt = click.option(
     "-o",
@@ -109,4 +109,49 @@ sanity_opt = click.option(
     is_flag=True,
     help="Again with weights randomised from the top down, and the rank correlation "
     "with each: a method that hardly depends on the weights shows the image alone.",
+)
+images_or_features_arg = click.argument(
+    "images",
+    metavar="IMAGES...|FEATURES.h5",
+    nargs=-1,
+    required=True,
+    type=click.Path(),
+)
+layers_opt = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    callback=repeatable(parse_names),
+    shell_complete=complete_layers,
+    metavar="NAME|GLOB[,...]",
+    help="Layers of maps, several at once.  [default: the last one with maps; of "
+    "FEATURES.h5 all that it holds unpooled]",
+)
+units_opt = click.option(
+    "--units",
+    default=TopPatchesOptions.units,
+    show_default=True,
+    metavar="0-15|random:N|all",
+    help="Units of each layer: a list with ranges, N drawn at random, or all.",
+)
+patches_opt = click.option(
+    "--top",
+    type=click.IntRange(min=1, max=100),
+    default=TopPatchesOptions.top,
+    show_default=True,
+    metavar="K",
+    help="Patches of each unit, at most one an image.",
+)
+beside_method_opt = click.option(
+    "--method",
+    type=click.Choice(
+        [
+            *("auto", "none", "deconvnet", "guided", "gradient", "gradient-x-input"),
+            "integrated",
+        ]
+    ),
+    default=TopPatchesOptions.method,
+    show_default=True,
+    help="What is drawn beside each patch; auto: deconvnet in a network of ReLUs, "
+    "else gradient.",
 )
