@@ -186,7 +186,11 @@ def write_nameless(folder, images):
 
 
 # What is there before --overwrite.
-OLD = {**OUTPUT, "evaluate": "p.csv", "predict": "p.csv", "benchmark": "table.md"}
+OLD = {
+    **OUTPUT,
+    **dict.fromkeys(("leaks", "evaluate", "predict"), "p.csv"),
+    "benchmark": "table.md",
+}
 
 
 @pytest.mark.parametrize(
