@@ -45,6 +45,11 @@ from .layers import (
     layer_table as layer_table,
     resolve_layers as resolve_layers,
 )
+from .leaks import (
+    LeaksOptions as LeaksOptions,
+    LeaksReport as LeaksReport,
+    find_leaks as find_leaks,
+)
 from .networks import Network as Network, load_network as load_network
 from .predict import (
     PredictOptions as PredictOptions,

@@ -48,10 +48,11 @@ A flag means the same in every command. These few name different things of one k
 | `--output` | `train`, `train-svm`, `train-softmax` | the head file to write |
 | `--output` | `splits` | the CSV of rows to write |
 | `--output` | `finetune` | the weights file to write |
+| `--output` | `leaks` | the CSV of pairs to write |
 | `--output` | `predict` | the CSV of predictions; printed without it |
 | `--output` | {looks} | the picture to draw |
 | `--layer` | `extract` | layers of the network, by name or glob |
-| `--layer` | `train`, `train-svm`, `train-softmax` | a layer of the file or a+b |
+| `--layer` | `train`, `train-svm`, `train-softmax`, `leaks` | one of the file, or a+b |
 | `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
 | `--layer` | {looks_at_one} | the layer to look at |
 | `--layer` | `visualize top-patches` | layers of maps, several at once |

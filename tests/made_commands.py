@@ -53,10 +53,7 @@ LINES = {
         ("extract", "{images}", "-o", "{out}/f.h5", *FIRST_BLOCK),
         ("f.h5",),
     ),
-    "train": Line(
-        ("train", "knn", "{features}", "-o", "{out}/h.h5", "--layer", "layer10"),
-        ("h.h5",),
-    ),
+    "train": Line(("train", "knn", "{features}", "-o", "{out}/h.h5"), ("h.h5",)),
     "train-svm": Line(
         ("train-svm", "{features}", "-o", "{out}/h.h5", "--C", "1"), ("h.h5",)
     ),
@@ -70,6 +67,13 @@ LINES = {
             *("--per-class", "{out}/k.csv"),
         ),
         ("p.csv", "c.pdf", "m.png", "k.csv"),
+    ),
+    "leaks": Line(
+        (
+            *("leaks", "{features}", "-o", "{out}/p.csv", "--sheet", "{out}/s.png"),
+            *("--cosine", "0.99", "--quiet"),
+        ),
+        ("p.csv", "s.png"),
     ),
     "splits": Line(("splits", "{features}", "-o", "{out}/s.csv", *DRAW), ("s.csv",)),
     "benchmark": Line(

@@ -37,6 +37,7 @@ BASE = {
     "splits": "{features} --train-per-class 4 --splits 2 -o {out}/s.csv",
     "finetune": "{images} -o {out}/w.pth --epochs 1 --no-frozen --workers 0 "
     "--batch-size 8",
+    "leaks": "{images_features} --cosine 0.1",
     "predict": "{images_head} {images} --workers 0 --engine eager",
     "download": "caltech101 {out}",
     "weights": "squeezenet1_1 {out}",
@@ -224,7 +225,7 @@ BENCHMARK_OPTIONS = {
     ),
     "--protocol": (f"{MIT67} --layer layer10 --C 1", says("report/protocol", "mit67")),
     "--layer": ("--layer layer2", says("report/rows/1/layer", "layer2")),
-    "--head": ("--head knn,ncm", says("report/rows/1/head", "ncm")),
+    "--head": ("--head svm,ncm", says("report/rows/1/head", "ncm")),
     "--splits": ("--splits 3", says("report/n_splits", 3)),
     "--seed": ("--seed 5", says("report/split_sets/0/splits/0/seed", 5)),
     "--lists": (
@@ -253,6 +254,24 @@ BENCHMARK_OPTIONS = {
     "--report": ("--report {out}", file_begins("index.html", b"<!DOCTYPE html>")),
     "--memory-mib": ("--memory-mib 1", works),
     "--verbose": ("--verbose", tells("solved on the .* side in")),
+}
+LEAKS_OPTIONS = {
+    "--output": ("-o {out}/p.csv", file_begins("p.csv", b"path,label,other_path")),
+    "--sheet": ("--sheet {out}/s.svg", file_begins("s.svg", b"<?xml")),
+    "--layer": ("--layer features.1", says("report/n_images", 12)),
+    "--cosine": ("--cosine 1", says("report/cosine", 1.0)),
+    "--bits": ("--bits 32", says("report/n_candidates", 66)),
+    "--trained": ("--trained {images_head}", says("report/accuracy/n_images", 3)),
+    "--splits-file": (
+        "--splits-file {image_splits}",
+        says("report/n_test_with_copies", 0),
+    ),
+    "--split-index": (
+        "--splits-file {image_splits} --split-index 1",
+        says("report/n_train_test", 0),
+    ),
+    "--overwrite": ("-o {out}/p.csv --overwrite", is_replaced),
+    **TALK,
 }
 SPLITS_OPTIONS = {
     **table_options("splits"),
@@ -396,6 +415,7 @@ OPTIONS = {
         **TALK,
     },
     "benchmark": BENCHMARK_OPTIONS,
+    "leaks": LEAKS_OPTIONS,
     "splits": SPLITS_OPTIONS,
     "finetune": FINETUNE_OPTIONS,
     "predict": {

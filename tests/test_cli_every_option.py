@@ -209,8 +209,12 @@ def write_nameless(folder, images):
 
 
 # What is there before --overwrite.
-OLD = {**OUTPUT, "evaluate": "p.csv", "predict": "p.csv", "benchmark": "table.md"}
-OLD |= dict.fromkeys(visualize_entries.BASE, "look.png")
+OLD = {
+    **OUTPUT,
+    **dict.fromkeys(("leaks", "evaluate", "predict"), "p.csv"),
+    **dict.fromkeys(visualize_entries.BASE, "look.png"),
+    "benchmark": "table.md",
+}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from cnnfeat.benchmark import BenchmarkOptions, DrawOptions
 from cnnfeat.cli.main import COMMANDS, cli
 from cnnfeat.extract import ExtractOptions
 from cnnfeat.finetune import FinetuneOptions
+from cnnfeat.leaks import LeaksOptions
 from cnnfeat.predict import PredictOptions
 from cnnfeat.train import TrainOptions
 
@@ -32,6 +33,7 @@ VERBS = {
         "cnnfeat.train.train_head",
         TrainOptions(kind="softmax"),
     ),
+    "leaks f.h5": ("cnnfeat.leaks.find_leaks", LeaksOptions()),
     "benchmark f.h5": ("cnnfeat.benchmark.run_benchmark", BenchmarkOptions()),
     "splits f.h5 -o s.csv": ("cnnfeat.benchmark.write_splits", DrawOptions()),
     "finetune i -o w.pth": ("cnnfeat.finetune.finetune_network", FinetuneOptions()),

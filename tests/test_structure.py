@@ -10,7 +10,7 @@ LEAVES = {
     *("errors", "suffixes", "channel", "outputs", "machine", "interrupts"),
     *("image_table", "layer_spec", "value_range", "seen", "splits", "metrics"),
     *("readback", "shown"),
-    *("significance", "fetching"),
+    *("significance", "fetching", "similarity"),
 }
 # Leaf -> the leaves that it may import.
 LEAF_IMPORTS = {
@@ -18,7 +18,7 @@ LEAF_IMPORTS = {
     **{leaf: {"errors"} for leaf in ("machine", "interrupts", "metrics")},
     "outputs": {"errors", "suffixes"},
     "fetching": {"errors", "outputs"},
-    **{leaf: set() for leaf in ("readback", "shown")},
+    **{leaf: set() for leaf in ("readback", "shown", "similarity")},
     **{leaf: {"errors"} for leaf in ("layer_spec", "value_range", "significance")},
     "image_table": {"errors", "value_range"},
     "seen": {"errors", "image_table"},
@@ -39,10 +39,16 @@ ROOM_IMPORTS = {
 }
 VERBS = {
     *("extract", "train", "evaluate", "predict", "benchmark", "finetune"),
-    *("download", "describe", "visualize"),
+    *("download", "describe", "visualize", "leaks"),
 }
-# The verbs that call other verbs: baselines are extracted, images predicted.
-VERB_IMPORTS = {"benchmark": {"extract"}, "evaluate": {"predict"}}
+# The verbs that call other verbs: baselines are extracted, images predicted, heads
+# scored with and without copies.
+VERB_IMPORTS = {
+    "benchmark": {"extract"},
+    "evaluate": {"predict"},
+    "leaks": {"evaluate"},
+}
+}
 
 
 def test_every_room_has_its_place():

@@ -40,6 +40,7 @@ COMMANDS = {
     "train-softmax": ("train_softmax", "Train a softmax on extracted features."),
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
     "benchmark": ("benchmark", "Repeat a paper's experiment: layers, heads, splits."),
+    "leaks": ("leaks", "Find copies of images, across classes, splits and sets."),
     "splits": ("splits", "Draw a protocol's training and test rows as CSV."),
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),

@@ -19,9 +19,11 @@ if TYPE_CHECKING:  # the verbs behind these import torch
     from cnnfeat.evaluate import EvaluationReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
+    from cnnfeat.leaks import LeaksReport
     from cnnfeat.predict import PredictReport
     from cnnfeat.train import TrainReport
 
+_N_TRIED = 12  # settings of a head whose scores are printed
 _LIMITS = {"decode": "decoding", "forward": "the network", "write": "the disk"}
 _COMPARISON = (
     Column("model", "on the held-out images"),
@@ -206,7 +208,18 @@ def echo_training(report: "TrainReport", *, verbose: bool, as_json: bool) -> Non
             f"{report.n_classes} classes: {_solved(report)}",
             err=True,
         )
-    echo_record(report.to_dict(), as_json=as_json)
+    record = report.to_dict()
+    if not as_json and len(report.validation_accuracy) > _N_TRIED:
+        best = sorted(report.validation_accuracy.items(), key=lambda one: -one[1])
+        title = f"validation_accuracy, the best {_N_TRIED} of {len(best)}"
+        kept = dict(best[:_N_TRIED])
+        record = {
+            (title if key == "validation_accuracy" else key): (
+                kept if key == "validation_accuracy" else value
+            )
+            for key, value in record.items()
+        }
+    echo_record(record, as_json=as_json)
 
 
 def _solved(fit: "TrainReport | SplitResult") -> str:
@@ -321,3 +334,11 @@ def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:
     echo_table(comparison, _COMPARISON, as_json=False, key="comparison")
     if note:
         click.echo(f"\n{note}")
+
+
+def echo_leaks(report: "LeaksReport", *, as_json: bool) -> None:
+    """Print how many copies there are, and what they do to a head's accuracy."""
+    record = report.to_dict()
+    if not as_json:
+        del record["pairs"]
+    echo_record(record, as_json=as_json)

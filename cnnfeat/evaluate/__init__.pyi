@@ -1,5 +1,6 @@
 from ._head import (
     evaluate_head as evaluate_head,
+    score_heldout as score_heldout,
 )
 from ._images import (
     EvaluateOptions as EvaluateOptions,

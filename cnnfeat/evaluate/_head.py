@@ -104,6 +104,22 @@ def _evaluate(
         return what.evaluate(scores, y, chosen, features.table)
 
 
+def score_heldout(
+    head: heads.Head, features: FeatureFile
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `evaluate_head` scores: rows (m,), classes (m,), answers (m, k).
+
+    Raises
+    ------
+    ProvenanceError, DataError
+        As `evaluate_head`.
+    """
+    layers = check_same_provenance(head, features)
+    chosen = _rows_to_score(head, features, "heldout")
+    y = _labels_by_name(head, features)[chosen.rows]
+    return chosen.rows, y, score_rows(head, features, layers, chosen.rows)
+
+
 def score_rows(
     head: heads.Head, features: FeatureFile, layers: tuple[str, ...], rows: np.ndarray
 ) -> np.ndarray:

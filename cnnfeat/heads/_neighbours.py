@@ -74,7 +74,11 @@ def fit_neighbours(
     # As for the grid of C: temperatures follow the scale of the features.
     square = -2 * float(offset.double().mean())
     unit = 10.0 ** round(np.log10(square)) if 0 < square < np.inf else 1.0
-    grid = [(k, T * unit) for k, T in product(_k_grid(folds), TEMPERATURES)]
+    grid = [
+        (k, T * unit)
+        for k, T in product(_k_grid(folds), TEMPERATURES)
+        if k > 1 or TEMPERATURES[0] == T  # one neighbour's vote has no weight
+    ]
     choice = _choose(Z, offset, index, folds, grid)
     told = Neighbours(index, len(classes), choice.k, choice.temperature)
     fit = LinearFit.of_rows("knn", classes, Z.numpy(), offset.numpy(), told)

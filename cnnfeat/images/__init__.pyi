@@ -28,6 +28,12 @@ from ._gpu import (
 from ._labels import (
     relabel as relabel,
 )
+from ._likeness import (
+    HASH_BITS as HASH_BITS,
+    Likeness as Likeness,
+    likeness as likeness,
+    likeness_reader as likeness_reader,
+)
 from ._listing import (
     list_images as list_images,
     relist_images as relist_images,

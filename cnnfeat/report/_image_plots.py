@@ -106,7 +106,7 @@ def plot_confused_pairs(
 
 
 def plot_contact_sheet(
-    images: Sequence[np.ndarray],
+    images: Sequence[np.ndarray | None],
     captions: Sequence[str] | None = None,
     *,
     n_columns: int = 8,
@@ -117,7 +117,7 @@ def plot_contact_sheet(
     Parameters
     ----------
     images : sequence of ndarray of shape (h, w, 3) or (h, w), uint8
-        Sizes may differ.
+        Sizes may differ; None leaves a place empty.
     captions : sequence of str, optional
         One an image.
     n_columns : int

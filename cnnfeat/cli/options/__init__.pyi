@@ -1,6 +1,7 @@
 from . import (
     benchmark as benchmark,
     common as common,
+    evidence as evidence,
     extraction as extraction,
     finetune as finetune,
     heads as heads,
