@@ -45,6 +45,7 @@ COMMANDS = {
     "download": ("download", "Fetch, check and unpack a published data set."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
     "visualize top-patches": ("visualize", "Find what makes units respond most."),
+    "visualize occlusion": ("visualize", "Cover parts of an image, one by one."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
 }
 
