@@ -77,6 +77,7 @@ def render() -> str:
     header = HEADER.replace("{looks}", ", ".join(looks))
     header = header.replace("{looks_at_one}", ", ".join(one))
     passes = "`evaluate`, `extract`, `predict`, `visualize top-patches`"
+    passes += ", `visualize occlusion`"
     header = header.replace("{passes}", passes)
     return "\n".join([header, *(_section(*words) for words in pages)])
 

@@ -21,6 +21,7 @@ BASE = {
     "visualize filters": NETWORK,
     "visualize top-patches": "{images} --model squeezenet1_1 --weights random "
     "--layer features.3 --units 0-1 --workers 0 --engine eager",
+    "visualize occlusion": f"{{images}}/ant/0.png {NETWORK} --stride 88",
     "visualize project": f"{{images}}/ant/0.png {NETWORK} --layer features.3",
 }
 COMMON = {
@@ -69,6 +70,19 @@ OPTIONS = {
         "--batch-size": ("--batch-size 5", works),
         "--workers": ("--workers 1", works),
         "--engine": ("--engine eager", works),
+    },
+    "visualize occlusion": {
+        **COMMON,
+        "--model": (
+            "={images}/ant/0.png --model squeezenet1_0 --weights random --stride 88",
+            says("report/model", "squeezenet1_0"),
+        ),
+        "--layer": ("--layer features.4", says("report/layer", "features.4")),
+        "--size": ("--size 32,64", says("report/maps/1/size", 64)),
+        "--stride": ("--stride 176", says("report/maps/0/n_squares", 4)),
+        "--fill": ("--fill blur", says("report/fill", "blur")),
+        "--class": ("--class 7", says("report/class", "7")),
+        "--batch-size": ("--batch-size 3", works),
     },
     "visualize project": {
         **COMMON,

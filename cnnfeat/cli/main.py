@@ -48,6 +48,7 @@ COMMANDS = {
     "weights": ("weights", "Fetch a network's published weights for another machine."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
     "visualize top-patches": ("visualize", "Find what makes units respond most."),
+    "visualize occlusion": ("visualize", "Cover parts of an image, one by one."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
 }
 

@@ -51,6 +51,24 @@ _MOST_LAYERS = 24  # rows of a short list
 _N_WORST = 10  # classes that an evaluation names
 
 
+def echo_occlusion(record: dict[str, Any], *, as_json: bool) -> None:
+    """Print what the worst squares do; --json has the maps."""
+    if as_json:
+        echo_record(record, as_json=True)
+        return
+    rows = [
+        {
+            **{key: one[key] for key in ("size", "n_squares", "computed")},
+            "share of multiply-adds": one["share"],
+            "lowest probability": one["lowest"]["probability"],
+            "region": one["lowest"]["region"],
+        }
+        for one in record["maps"]
+    ]
+    shown = {key: value for key, value in record.items() if key != "classes"}
+    echo_record({**shown, "maps": rows}, as_json=False)
+
+
 def echo_top_patches(record: dict[str, Any], *, as_json: bool) -> None:
     """Print a line a unit; --json has every patch."""
     if as_json:

@@ -6,7 +6,7 @@ from cnnfeat.cli import options
 from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_record, stdin_lines
 from cnnfeat.cli.progress import progress_bar
-from cnnfeat.cli.reports import echo_top_patches
+from cnnfeat.cli.reports import echo_occlusion, echo_top_patches
 
 visualize = options.visualize
 
@@ -100,3 +100,35 @@ def top_patches(
             progress=progress,
         )
     echo_top_patches(record, as_json=as_json)
+
+
+@command("visualize occlusion")
+@visualize.image_arg
+@visualize.outputs_opts
+@visualize.network_opts
+@visualize.sizes_opt
+@visualize.stride_opt
+@visualize.fill_opt
+@visualize.layer_opt
+@visualize.class_opt
+@options.common.device_opt
+@options.extraction.forward_batch_opt
+@options.common.overwrite_opt
+@options.common.progress_opts
+def occlusion(image: str, quiet: bool, as_json: bool, **chosen: Any) -> None:
+    """Slide a square over IMAGE, and see what the network loses.
+
+    Three maps come of one set of passes: the sum of the strongest map of --layer, the
+    probability of the class, and the most probable class. Only what a square can reach
+    is computed again where that saves work; else whole batches are.
+
+    \b
+    $ cnnfeat visualize occlusion cat.jpg -o occlusion.png
+    $ cnnfeat visualize occlusion cat.jpg --size 24,48 --stride 4 --class "tiger cat"
+    """
+    from cnnfeat.visualize import OcclusionOptions, occlude_image
+
+    with progress_bar("occlusion", quiet=quiet) as progress:
+        asked = OcclusionOptions(**chosen)
+        record = occlude_image(image, asked, progress=progress)
+    echo_occlusion(record, as_json=as_json)

@@ -1,5 +1,9 @@
 from ._engines import ENGINES as ENGINES
 from ._extractor import Extractor as Extractor
+from ._incremental import (
+    IncrementalExtractor as IncrementalExtractor,
+    NoFixedGraphError as NoFixedGraphError,
+)
 from ._interfaces import (
     AnyExtractor as AnyExtractor,
     Sink as Sink,

@@ -115,7 +115,9 @@ def last_maps(network: Network) -> str:
         if classifier is not None and call.name == classifier.name:
             break
         output = call.outputs.get("")
-        if output is not None and call.name != ROOT and _has_maps(network, output):
+        if output is None or call.name == ROOT or call.kind in VIEW_KINDS:
+            continue
+        if _has_maps(network, output):
             found = call.name
     if not found:
         raise LayerError(f"{network.name!r} has no layer of maps: give `layer`")

@@ -6,8 +6,8 @@ Arrays arrive from the caller; nothing here knows of networks.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,10 +36,10 @@ class Panel:
     ----------
     image : ndarray
         `pixels`: uint8, (h, w, 3) or (h, w). `heat`: (h, w), floating; NaN is left
-        blank. `classes`: (h, w), int, indices into `names`.
+        blank. `classes`: (h, w), int, keys of `names`.
     heading : str
     kind : {"pixels", "heat", "classes"}
-    names : sequence of str
+    names : mapping of int to str
     boxes : sequence of (left, upper, right, lower)
         Drawn on it, in pixels of the image.
     """
@@ -47,7 +47,7 @@ class Panel:
     image: np.ndarray
     heading: str = ""
     kind: str = "pixels"
-    names: Sequence[str] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
     boxes: Sequence[tuple[float, float, float, float]] = ()
 
 

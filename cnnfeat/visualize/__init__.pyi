@@ -1,7 +1,9 @@
 from ._filters import look_at_filters as look_at_filters
+from ._occlusion import occlude_image as occlude_image
 from ._options import (
     FiltersOptions as FiltersOptions,
     LookOptions as LookOptions,
+    OcclusionOptions as OcclusionOptions,
     ProjectOptions as ProjectOptions,
     TopPatchesOptions as TopPatchesOptions,
 )

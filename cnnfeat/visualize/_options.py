@@ -88,3 +88,22 @@ class TopPatchesOptions(LookOptions):
     batch_size: int | None = None
     workers: int | None = None
     engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class OcclusionOptions(LookOptions):
+    """Which squares are slid over the image, and what is watched.
+
+    `sizes` are sides in pixels of the crop, `stride` the pixels between two squares.
+    `fill` is what covers the image: `grey` (the mean of the weights' training images),
+    `mean` (of this image) or `blur`. `layer` is the one whose strongest map is drawn,
+    by default the last one with maps; `class_name` the true class, by default the most
+    probable one.
+    """
+
+    sizes: tuple[int, ...] = (48,)
+    stride: int = 8
+    fill: str = "grey"
+    layer: str | None = None
+    class_name: str | None = None
+    batch_size: int | None = None

@@ -54,7 +54,8 @@ def cut_originals(
     preprocessing = network.weights.preprocessing
     tiles: dict[int, np.ndarray] = {}
     boxes: dict[int, tuple[float, ...]] = {}
-    row, original = -1, np.zeros(0, np.uint8)
+    row = -1
+    original: np.ndarray
     for k in sorted(range(len(patches)), key=lambda k: patches[k].row):
         if patches[k].row != row:
             row = patches[k].row

@@ -28,7 +28,8 @@ class StrongestSink:
     ----------
     values : dict of str to ndarray of shape (c, n_kept), dtype=float32
         By layer, largest first; minus infinity where there is none. Of equal values
-        the earlier row comes first.
+        the one comes first that `shuffled` puts first: where a ReLU6 is at its limit in
+        many images, those of the first class are no better than the others.
     rows : dict of str to ndarray of shape (c, n_kept), dtype=int64
     places : dict of str to ndarray of shape (c, n_kept, 2), dtype=int64
         Row and column in the map.
@@ -72,17 +73,17 @@ class StrongestSink:
         over_rows = peaks[:, :, :height]
         found = over_rows.max(2).T  # (c, m)
         # Most batches change few units: the others are left alone.
-        units = np.flatnonzero((found > self.values[name][:, -1:]).any(1))
+        units = np.flatnonzero((found >= self.values[name][:, -1:]).any(1))
         if not len(units):
             return
         i = over_rows[:, units].argmax(2).T
         j = peaks[:, units, height:].argmax(2).T
         kept = self.values[name][units], self.rows[name][units]
         values = np.concatenate([kept[0], found[units]], 1)
-        order = np.argsort(-values, axis=1, kind="stable")[:, : self._n_kept]
         all_rows = np.concatenate(
             [kept[1], np.broadcast_to(rows, (len(units), len(rows)))], 1
         )
+        order = np.lexsort((shuffled(all_rows), -values))[:, : self._n_kept]
         places = np.concatenate([self.places[name][units], np.stack([i, j], 2)], 1)
         self.values[name][units] = np.take_along_axis(values, order, 1)
         self.rows[name][units] = np.take_along_axis(all_rows, order, 1)
@@ -90,3 +91,11 @@ class StrongestSink:
 
     def commit(self) -> None:
         """Do nothing: what is kept is small, and made again."""
+
+
+def shuffled(rows: np.ndarray) -> np.ndarray:
+    """Return a number for each row that has nothing to do with its place.
+
+    Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    """
+    return (rows * 2654435769) % 2**32

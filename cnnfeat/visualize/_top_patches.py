@@ -75,7 +75,8 @@ def find_top_patches(
         `n_images`, `n_failed`, and `layers`: of each `units`, whose `patches` have
         `path`, `label`, `activation`, `position` in the map, and `region` in pixels of
         the crop, strongest first. Where a sheet is drawn they have `source_box`, in
-        pixels of the image. `n_dead` units are never above 0. `class_share` is the
+        pixels of the image. `n_dead` units are never above 0, `n_tied` have one value
+        in all their patches, as at the limit of a ReLU6. `class_share` is the
         share of a unit's patches that are of its most frequent class, the mean over
         all units that respond; `method` what is drawn beside.
 
@@ -152,17 +153,18 @@ def _look(
     refuse_too_many_failed(found.table, found.sink.failures, len(found.table))
     patches = {tap.name: _patches(found, tap, options) for tap in found.taps}
     method = options.method if options.is_drawn else "none"
-    record = {
+    told = [_record(found, tap, patches[tap.name]) for tap in found.taps]
+    record: dict[str, Any] = {
         "n_images": len(found.table),
         "n_failed": len(found.sink.failures),
         "model": found.network.name,
         "method": method,
-        "layers": [_record(found, tap, patches[tap.name]) for tap in found.taps],
+        "layers": told,
     }
     panels = _panels(found, patches, record, options) if options.is_drawn else []
     shares = [
         f"{one['layer']}: {100 * one['class_share']:.0f} %"
-        for one in record["layers"]
+        for one in told
         if one["class_share"] is not None
     ]
     answer = (
@@ -316,6 +318,7 @@ def _record(
         "layer": tap.name,
         "n_units": len(values),
         "n_dead": int((values[:, 0] <= 0).sum()),
+        "n_tied": int(((values[:, 0] > 0) & (values[:, 0] == values[:, -1])).sum()),
         "receptive_field": grid.receptive_field if grid else None,
         "class_share": _class_share(found, tap),
         "units": [

@@ -5,8 +5,18 @@ import click
 from cnnfeat.cli.options.common import device_opt, output_opts, overwrite_opt
 from cnnfeat.cli.options.extraction import model_opt, weights_opt, weights_seed_opt
 from cnnfeat.cli.options.listing import complete_layers
-from cnnfeat.cli.options.parsing import compose, parse_names, repeatable
-from cnnfeat.visualize import FiltersOptions, ProjectOptions, TopPatchesOptions
+from cnnfeat.cli.options.parsing import (
+    compose,
+    parse_names,
+    parse_sizes,
+    repeatable,
+)
+from cnnfeat.visualize import (
+    FiltersOptions,
+    OcclusionOptions,
+    ProjectOptions,
+    TopPatchesOptions,
+)
 
 picture_opt = click.option(
     "-o",
@@ -154,4 +164,29 @@ beside_method_opt = click.option(
     show_default=True,
     help="What is drawn beside each patch; auto: deconvnet in a network of ReLUs, "
     "else gradient.",
+)
+sizes_opt = click.option(
+    "--size",
+    "sizes",
+    default=",".join(map(str, OcclusionOptions.sizes)),
+    show_default=True,
+    callback=parse_sizes,
+    metavar="PIXELS[,...]",
+    help="Sides of the squares, in pixels of the crop.",
+)
+stride_opt = click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    default=OcclusionOptions.stride,
+    show_default=True,
+    metavar="PIXELS",
+    help="Between two squares.",
+)
+fill_opt = click.option(
+    "--fill",
+    type=click.Choice(["grey", "mean", "blur"]),
+    default=OcclusionOptions.fill,
+    show_default=True,
+    help="What covers the image: grey, which is the mean of the images that the "
+    "weights were trained on; the mean of this image; or the image, blurred.",
 )
