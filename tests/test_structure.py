@@ -48,7 +48,6 @@ VERB_IMPORTS = {
     "evaluate": {"predict"},
     "leaks": {"evaluate"},
 }
-}
 
 
 def test_every_room_has_its_place():
