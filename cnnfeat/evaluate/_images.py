@@ -1,6 +1,6 @@
 """A head or a fine-tuned network scored on images that it was not trained on.
 
-`predict` computes the scores; what becomes of them is what becomes of a head's.
+`scoring` computes the scores; what becomes of them is what becomes of a head's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from cnnfeat import predict, suffixes
+from cnnfeat import scoring, suffixes
 from cnnfeat.errors import CnnfeatWarning, DataError
 from cnnfeat.evaluate._head import evaluate_head
 from cnnfeat.evaluate._outcome import (
@@ -31,7 +31,7 @@ from cnnfeat.images import (
     take_pages,
 )
 from cnnfeat.outputs import claimed_outputs, refuse_inputs
-from cnnfeat.predict import PredictOptions
+from cnnfeat.scoring import ScoringOptions
 from cnnfeat.splits import count_left_out, left_out_in_words
 
 
@@ -78,7 +78,7 @@ def evaluate_model(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(EvaluationOutputs, PredictOptions):
+class EvaluateOptions(EvaluationOutputs, ScoringOptions):
     """How a head or a network is scored, and what is written of it.
 
     Attributes
@@ -91,6 +91,7 @@ class EvaluateOptions(EvaluationOutputs, PredictOptions):
 
     rows: str = "heldout"
     labels_file: str | None = None
+    overwrite: bool = False
 
     @property
     def labels(self) -> LabelOptions:
@@ -125,7 +126,7 @@ def evaluate_images(
     Raises
     ------
     StoreError, WeightsError, ProvenanceError, InputError, DeviceError
-        As `predict_images`.
+        As `cnnfeat.predict_images`.
     DataError
         If there is no image to score.
     OutputError
@@ -152,7 +153,7 @@ def _evaluate(
     options: EvaluateOptions,
     progress: Callable[[int, int, int], None] | None,
 ) -> Evaluated:
-    classifier = predict.read_classifier(model_path, options)
+    classifier = scoring.read_classifier(model_path, options)
     names = classifier.class_names
     y = class_indices(names, table)
     known = np.flatnonzero(y >= 0)
@@ -163,7 +164,7 @@ def _evaluate(
     with classifier.extractor:
         part = table.take(known)
         # All of them: who has seen an image is known by its content.
-        scores, part = predict.score_images(classifier, part, options, progress)
+        scores, part = scoring.score_images(classifier, part, options, progress)
     chosen = _choose(classifier, table, part, known, options.rows)
     if not len(chosen.rows):
         raise DataError(_why_nothing(model_path, images, classifier, chosen))
@@ -175,7 +176,7 @@ def _evaluate(
 
 
 def _choose(
-    classifier: predict.Classifier,
+    classifier: scoring.Classifier,
     table: ImageTable,
     part: ImageTable,
     known: np.ndarray,
@@ -202,7 +203,7 @@ def _choose(
 
 
 def _why_nothing(
-    model_path: str, images: str, classifier: predict.Classifier, chosen: Chosen
+    model_path: str, images: str, classifier: scoring.Classifier, chosen: Chosen
 ) -> str:
     cure = f"known are {', '.join(classifier.class_names[:5])}"
     if "trained_on" in chosen.left_out:
@@ -214,7 +215,7 @@ def _why_nothing(
 
 
 def _warn_of_images_seen(
-    model_path: str, classifier: predict.Classifier, part: ImageTable, chosen: Chosen
+    model_path: str, classifier: scoring.Classifier, part: ImageTable, chosen: Chosen
 ) -> None:
     n_seen = len(classifier.seen.among(part))
     if n_seen and chosen.which == "all":

@@ -36,6 +36,7 @@ from ._likeness import (
 )
 from ._listing import (
     list_images as list_images,
+    names_to_tell as names_to_tell,
     relist_images as relist_images,
 )
 from ._loading import (

@@ -145,3 +145,28 @@ def _spelled(path: str, folder: str) -> str:
 
 def _stdin_lines() -> Iterable[str]:
     return map(os.fsdecode, sys.stdin.buffer)
+
+
+def names_to_tell(source: Sources, table: ImageTable) -> tuple[str, ...]:
+    """Return the paths to tell: bare file names with the folder that the user named.
+
+    Several folders may hold the same name, so that alone it would not say which. Those
+    of several sources are told from the current folder.
+
+    Parameters
+    ----------
+    source : str or Path, or a sequence of them
+        What the table was listed from.
+    table : ImageTable
+    """
+    named = sources_of(source)
+    if len(named) > 1:
+        rows = range(len(table))
+        return tuple(os.path.relpath(table.absolute_path(row)) for row in rows)
+    is_image = suffixes.suffix_of(named[0]) in suffixes.IMAGES
+    if not (is_image or os.path.isdir(named[0])):
+        return table.paths
+    if any("/" in path for path in table.paths):
+        return table.paths
+    folder = os.path.dirname(named[0]) if is_image else named[0]
+    return tuple(os.path.join(printable(folder), path) for path in table.paths)

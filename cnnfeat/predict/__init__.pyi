@@ -1,7 +1,3 @@
-from ._classifier import (
-    Classifier as Classifier,
-    read_classifier as read_classifier,
-)
 from ._report import (
     Prediction as Prediction,
     PredictOptions as PredictOptions,
@@ -9,5 +5,4 @@ from ._report import (
 )
 from ._run import (
     predict_images as predict_images,
-    score_images as score_images,
 )

@@ -3,26 +3,20 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cnnfeat.images import ManifestOptions
+from cnnfeat.scoring import ScoringOptions
 from cnnfeat.shown import csv_text
 
 
 @dataclass(frozen=True)
-class PredictOptions(ManifestOptions):
-    """How images are classified; `model=None` takes the name in the file.
+class PredictOptions(ScoringOptions):
+    """How images are classified: what `ScoringOptions` says, and which classes of them.
 
     `splits_file` is a CSV as `cnnfeat splits` writes it: the test images of its split
-    `split_index` are classified, and no others.
+    `split_index` are classified, and no others. `top` classes of each are told.
     """
 
-    model: str | None = None
     splits_file: str | None = None
     split_index: int = 0
-    device: str = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
-    engine: str = "auto"
-    pages: str = "first"
     top: int = 1
     overwrite: bool = False
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnfeat import extraction, heads, layers, networks, suffixes
 from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
-from cnnfeat.predict._report import PredictOptions
+from cnnfeat.scoring._options import ScoringOptions
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
 from cnnfeat.value_range import AUTO, FULL
@@ -41,19 +41,21 @@ class Classifier:
     trained_engine: str = ""
 
 
-def read_classifier(path: str, options: PredictOptions) -> Classifier:
+def read_classifier(path: str, options: ScoringOptions) -> Classifier:
     """Return what is in a head file or a weights file, its network loaded.
 
     Raises
     ------
-    StoreError, WeightsError, ProvenanceError
-        As `predict_images`.
+    StoreError, WeightsError
+        If the file is damaged, or neither a head nor weights.
+    ProvenanceError
+        If the weights that a head was trained on are not those found.
     """
     is_weights = suffixes.suffix_of(path) in suffixes.WEIGHTS
     return _read_weights(path, options) if is_weights else _read_head(path, options)
 
 
-def _read_weights(path: str, options: PredictOptions) -> Classifier:
+def _read_weights(path: str, options: ScoringOptions) -> Classifier:
     """Return the fine-tuned network: its class scores are the features."""
     name = options.model or networks.read_weights_metadata(path).get("model")
     if not name:
@@ -79,7 +81,7 @@ def _read_weights(path: str, options: PredictOptions) -> Classifier:
     )
 
 
-def _read_head(path: str, options: PredictOptions) -> Classifier:
+def _read_head(path: str, options: ScoringOptions) -> Classifier:
     head = load_head(path)
     pools = {spec.pool for spec in head.layer_specs}
     if len(pools) != 1:
@@ -132,7 +134,7 @@ def _check_averages(
 
 
 def _network_of(
-    head: heads.Head, path: str, options: PredictOptions
+    head: heads.Head, path: str, options: ScoringOptions
 ) -> networks.Network:
     """Load the network that the head's features came from, and check that it is."""
     told = head.provenance
