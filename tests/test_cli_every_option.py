@@ -188,7 +188,7 @@ def write_nameless(folder, images):
 # What is there before --overwrite.
 OLD = {
     **OUTPUT,
-    **dict.fromkeys(("leaks", "evaluate", "predict"), "p.csv"),
+    **dict.fromkeys(("leaks", "suspects", "compare", "evaluate", "predict"), "p.csv"),
     "benchmark": "table.md",
 }
 

@@ -38,14 +38,15 @@ ROOM_IMPORTS = {
 }
 VERBS = {
     *("extract", "train", "evaluate", "predict", "benchmark", "finetune"),
-    *("download", "describe", "leaks"),
+    *("download", "describe", "leaks", "suspects", "compare"),
 }
 # The verbs that call other verbs: baselines are extracted, images predicted, heads
-# scored with and without copies.
+# scored with and without copies, files of the same images aligned.
 VERB_IMPORTS = {
     "benchmark": {"extract"},
     "evaluate": {"predict"},
     "leaks": {"evaluate"},
+    "compare": {"benchmark"},
 }
 
 

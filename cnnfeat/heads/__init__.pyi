@@ -17,6 +17,7 @@ from ._head import (
     to_probabilities as to_probabilities,
 )
 from ._linear import LinearFit as LinearFit
+from ._nearest import nearest_cosines as nearest_cosines
 from ._problem import (
     FoldFits as FoldFits,
     HeadConvergenceWarning as HeadConvergenceWarning,
