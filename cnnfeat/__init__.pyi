@@ -5,6 +5,11 @@ from .benchmark import (
     DrawOptions as DrawOptions,
     run_benchmark as run_benchmark,
 )
+from .compare import (
+    CompareOptions as CompareOptions,
+    CompareReport as CompareReport,
+    compare_features as compare_features,
+)
 from .errors import CnnfeatError as CnnfeatError, CnnfeatWarning as CnnfeatWarning
 from .evaluate import (
     EvaluateOptions as EvaluateOptions,
@@ -67,6 +72,11 @@ from .store import (
     load_head as load_head,
     open_features as open_features,
     save_head as save_head,
+)
+from .suspects import (
+    SuspectsOptions as SuspectsOptions,
+    SuspectsReport as SuspectsReport,
+    find_suspects as find_suspects,
 )
 from .train import (
     TrainOptions as TrainOptions,

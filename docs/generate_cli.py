@@ -49,11 +49,13 @@ A flag means the same in every command. These few name different things of one k
 | `--output` | `splits` | the CSV of rows to write |
 | `--output` | `finetune` | the weights file to write |
 | `--output` | `leaks` | the CSV of pairs to write |
+| `--output` | `suspects` | the CSV of all images to write |
+| `--output` | `compare` | the CSV of every two sets to write |
 | `--output` | `predict` | the CSV of predictions; printed without it |
 | `--output` | {looks} | the picture to draw |
 | `--layer` | `extract` | layers of the network, by name or glob |
-| `--layer` | `train`, `train-svm`, `train-softmax`, `leaks` | one of the file, or a+b |
-| `--layer` | `benchmark` | the same, and repeatable: each is a row of the table |
+| `--layer` | `train`, `train-svm`, `train-softmax`, `leaks`, `suspects` | of the file |
+| `--layer` | `benchmark`, `compare` | the same, repeatable: each by itself |
 | `--layer` | {looks_at_one} | the layer to look at |
 | `--layer` | `visualize top-patches` | layers of maps, several at once |
 | `--model` | `extract`, `layers`, `finetune`, {looks} | the network to load |

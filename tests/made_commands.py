@@ -75,6 +75,17 @@ LINES = {
         ),
         ("p.csv", "s.png"),
     ),
+    "suspects": Line(
+        ("suspects", "{features}", "-o", "{out}/p.csv", "--sheet", "{out}/s.png"),
+        ("p.csv", "s.png"),
+    ),
+    "compare": Line(
+        (
+            *("compare", "{features}", "--layer", "features.1,features.1+features.1"),
+            *("-o", "{out}/p.csv", "--plot", "{out}/s.png", "--draws", "2"),
+        ),
+        ("p.csv", "s.png"),
+    ),
     "splits": Line(("splits", "{features}", "-o", "{out}/s.csv", *DRAW), ("s.csv",)),
     "benchmark": Line(
         (

@@ -6,6 +6,7 @@ prints with `--json` and what `cnnfeat info` says of its output. Names in braces
 inputs that `test_cli_every_option` makes.
 """
 
+from evidence_entries import COMPARE_OPTIONS, LEAKS_OPTIONS, SUSPECTS_OPTIONS
 from option_checks import (
     chose,
     compares,
@@ -38,6 +39,8 @@ BASE = {
     "finetune": "{images} -o {out}/w.pth --epochs 1 --no-frozen --workers 0 "
     "--batch-size 8",
     "leaks": "{images_features} --cosine 0.1",
+    "suspects": "{features} --layer layer10",
+    "compare": "{features} --draws 2",
     "predict": "{images_head} {images} --workers 0 --engine eager",
     "download": "caltech101 {out}",
     "weights": "squeezenet1_1 {out}",
@@ -255,24 +258,6 @@ BENCHMARK_OPTIONS = {
     "--memory-mib": ("--memory-mib 1", works),
     "--verbose": ("--verbose", tells("solved on the .* side in")),
 }
-LEAKS_OPTIONS = {
-    "--output": ("-o {out}/p.csv", file_begins("p.csv", b"path,label,other_path")),
-    "--sheet": ("--sheet {out}/s.svg", file_begins("s.svg", b"<?xml")),
-    "--layer": ("--layer features.1", says("report/n_images", 12)),
-    "--cosine": ("--cosine 1", says("report/cosine", 1.0)),
-    "--bits": ("--bits 32", says("report/n_candidates", 66)),
-    "--trained": ("--trained {images_head}", says("report/accuracy/n_images", 3)),
-    "--splits-file": (
-        "--splits-file {image_splits}",
-        says("report/n_test_with_copies", 0),
-    ),
-    "--split-index": (
-        "--splits-file {image_splits} --split-index 1",
-        says("report/n_train_test", 0),
-    ),
-    "--overwrite": ("-o {out}/p.csv --overwrite", is_replaced),
-    **TALK,
-}
 SPLITS_OPTIONS = {
     **table_options("splits"),
     **row_options("splits"),
@@ -415,7 +400,16 @@ OPTIONS = {
         **TALK,
     },
     "benchmark": BENCHMARK_OPTIONS,
-    "leaks": LEAKS_OPTIONS,
+    "leaks": {**LEAKS_OPTIONS, **TALK},
+    "suspects": {
+        **{
+            flag: (f"={{images_features}} --labels {told}", says("report/n_classes", 2))
+            for flag, told in TABLES.items()
+        },
+        **SUSPECTS_OPTIONS,
+        **TALK,
+    },
+    "compare": {**COMPARE_OPTIONS, **TALK},
     "splits": SPLITS_OPTIONS,
     "finetune": FINETUNE_OPTIONS,
     "predict": {

@@ -211,7 +211,7 @@ def write_nameless(folder, images):
 # What is there before --overwrite.
 OLD = {
     **OUTPUT,
-    **dict.fromkeys(("leaks", "evaluate", "predict"), "p.csv"),
+    **dict.fromkeys(("leaks", "suspects", "compare", "evaluate", "predict"), "p.csv"),
     **dict.fromkeys(visualize_entries.BASE, "look.png"),
     "benchmark": "table.md",
 }

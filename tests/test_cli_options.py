@@ -11,10 +11,12 @@ from click.testing import CliRunner
 
 from cnnfeat.benchmark import BenchmarkOptions, DrawOptions
 from cnnfeat.cli.main import COMMANDS, cli
+from cnnfeat.compare import CompareOptions
 from cnnfeat.extract import ExtractOptions
 from cnnfeat.finetune import FinetuneOptions
 from cnnfeat.leaks import LeaksOptions
 from cnnfeat.predict import PredictOptions
+from cnnfeat.suspects import SuspectsOptions
 from cnnfeat.train import TrainOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,8 @@ VERBS = {
         TrainOptions(kind="softmax"),
     ),
     "leaks f.h5": ("cnnfeat.leaks.find_leaks", LeaksOptions()),
+    "suspects f.h5": ("cnnfeat.suspects.find_suspects", SuspectsOptions()),
+    "compare f.h5": ("cnnfeat.compare.compare_features", CompareOptions()),
     "benchmark f.h5": ("cnnfeat.benchmark.run_benchmark", BenchmarkOptions()),
     "splits f.h5 -o s.csv": ("cnnfeat.benchmark.write_splits", DrawOptions()),
     "finetune i -o w.pth": ("cnnfeat.finetune.finetune_network", FinetuneOptions()),

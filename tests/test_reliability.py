@@ -24,7 +24,7 @@ FAULTS = [
 PRINTERS = {"info", "layers", "models"}
 # Options that name a file or a folder to write, beside -o, which the page names.
 WRITES = {"confusion_path", "predictions_path", "mistakes_path", "per_class_path"}
-WRITES |= {"report_dir", "log_path", "html_dir", "sheet_path"}
+WRITES |= {"report_dir", "log_path", "html_dir", "sheet_path", "plot_path"}
 WRITES |= {"curves_path", "show_augment_path", "tensorboard_dir"}
 
 

@@ -40,11 +40,15 @@ ROOM_IMPORTS = {
 }
 VERBS = {
     *("extract", "train", "evaluate", "predict", "benchmark", "finetune"),
-    *("download", "describe", "visualize", "leaks"),
+    *("download", "describe", "visualize", "leaks", "suspects", "compare"),
 }
-# The verbs that call other verbs: baselines are extracted, heads scored with and without
-# copies.
-VERB_IMPORTS = {"benchmark": {"extract"}, "leaks": {"evaluate"}}
+# The verbs that call other verbs: baselines are extracted, heads scored with and
+# without copies, files of the same images aligned.
+VERB_IMPORTS = {
+    "benchmark": {"extract"},
+    "leaks": {"evaluate"},
+    "compare": {"benchmark"},
+}
 
 
 def test_every_room_has_its_place():

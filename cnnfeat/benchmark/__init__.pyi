@@ -4,6 +4,13 @@ from ._options import (
     BenchmarkOptions as BenchmarkOptions,
     DrawOptions as DrawOptions,
 )
+from ._origins import (
+    Origin as Origin,
+    align as align,
+    layers_of as layers_of,
+    names_of as names_of,
+    refuse_other_images as refuse_other_images,
+)
 from ._printed import (
     printed_tables as printed_tables,
 )

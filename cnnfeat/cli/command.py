@@ -16,7 +16,7 @@ _RUNNING = "cnnfeat.running"  # key of the context's `meta`
 # Parameters that name a place for results, beside stdout.
 _OUTPUTS = (
     *("output_path", "report_dir", "confusion_path", "predictions_path"),
-    *("show_augment_path", "folder", "html_dir", "sheet_path"),
+    *("show_augment_path", "folder", "html_dir", "sheet_path", "plot_path"),
 )
 # How the library writes an argument: `overwrite`, `pool=avg`.
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")

@@ -41,6 +41,8 @@ COMMANDS = {
     "evaluate": ("evaluate", "Score a trained head on extracted features."),
     "benchmark": ("benchmark", "Repeat a paper's experiment: layers, heads, splits."),
     "leaks": ("leaks", "Find copies of images, across classes, splits and sets."),
+    "suspects": ("suspects", "Rank images whose label is doubtful, and outliers."),
+    "compare": ("compare", "Tell how alike layers and networks are."),
     "splits": ("splits", "Draw a protocol's training and test rows as CSV."),
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),

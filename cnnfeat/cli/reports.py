@@ -1,5 +1,6 @@
 """What each verb's report looks like: the summary on stdout, the talk on stderr."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,14 +17,30 @@ from cnnfeat.report import Column, format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
     from cnnfeat.benchmark import BenchmarkReport, SplitResult
+    from cnnfeat.compare import CompareReport
     from cnnfeat.evaluate import EvaluationReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
     from cnnfeat.leaks import LeaksReport
     from cnnfeat.predict import PredictReport
+    from cnnfeat.suspects import SuspectsReport
     from cnnfeat.train import TrainReport
 
 _N_TRIED = 12  # settings of a head whose scores are printed
+_LIKENESS = (
+    Column("a", whole=True),
+    Column("b", whole=True),
+    Column("measure"),
+    Column("likeness", digits=3),
+    Column("low", "95 % from", digits=3),
+    Column("high", "to", digits=3),
+)
+_SUSPECTS = (
+    Column("path", whole=True),
+    Column("label"),
+    Column("suggested"),
+    Column("margin"),
+)
 _LIMITS = {"decode": "decoding", "forward": "the network", "write": "the disk"}
 _COMPARISON = (
     Column("model", "on the held-out images"),
@@ -360,3 +377,31 @@ def echo_leaks(report: "LeaksReport", *, as_json: bool) -> None:
     if not as_json:
         del record["pairs"]
     echo_record(record, as_json=as_json)
+
+
+def echo_suspects(report: "SuspectsReport", *, as_json: bool) -> None:
+    """Print how many labels are doubtful, and the most doubtful of them."""
+    record = report.to_dict()
+    if not as_json:
+        del record["images"]
+    echo_record(record, as_json=as_json)
+    if not as_json and report.n_suspects:
+        click.echo()
+        shown = report.images[: min(report.n_suspects, _N_WORST)]
+        caption = f"The {len(shown)} most doubtful; -o OUT.csv: all"
+        echo_table(shown, _SUSPECTS, as_json=False, key="images", caption=caption)
+
+
+def echo_comparison(report: "CompareReport", *, as_json: bool) -> None:
+    """Print how alike each two sets are."""
+    if as_json:
+        echo_record(report.to_dict(), as_json=True)
+        return
+    rows = [
+        {key: None if value != value else value for key, value in asdict(one).items()}
+        for one in report.pairs
+    ]
+    caption = f"{report.n_images:,} of {report.n_common:,} images that all files have"
+    if report.n_unmatched:
+        caption += f"; {report.n_unmatched:,} are not in all of them"
+    echo_table(rows, _LIKENESS, as_json=False, key="pairs", caption=caption)

@@ -86,3 +86,17 @@ def neighbour_scores(
     values, found = nearest(Z, rows, offset, told.k)
     classes = told.labels[found]
     return log_votes(values, classes, told.n_classes, told.temperature)
+
+
+def nearest_cosines(X: Any, rows: Any, k: int) -> NDArray[np.float64]:
+    """Return the mean cosine (m,) of unit rows X (m, d) to their k nearest of `rows`.
+
+    Parameters
+    ----------
+    X, rows : ndarrays of shape (m, d) and (n, d), dtype=float32
+        Of unit length.
+    k : int
+    """
+    others = torch.as_tensor(rows)
+    values, _ = nearest(torch.as_tensor(X), others, torch.zeros(len(others)), k)
+    return values.double().mean(1).numpy()

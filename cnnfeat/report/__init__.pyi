@@ -24,6 +24,9 @@ from ._image_plots import (
     plot_confused_pairs as plot_confused_pairs,
     plot_contact_sheet as plot_contact_sheet,
 )
+from ._likeness_plot import (
+    plot_likeness_matrix as plot_likeness_matrix,
+)
 from ._numbers import (
     format_amount as format_amount,
     format_number as format_number,

@@ -82,7 +82,10 @@ class Predictions:
 
 
 def plot_mistakes(
-    predictions: Predictions, read: Callable[[int], np.ndarray | None]
+    predictions: Predictions,
+    read: Callable[[int], np.ndarray | None],
+    *,
+    title: str | None = None,
 ) -> Figure:
     """Draw the images that are taken for another class, the surest mistakes first.
 
@@ -93,6 +96,8 @@ def plot_mistakes(
     predictions : Predictions
     read : callable
         Gives the image at a position as uint8 (h, w, 3); None where it is gone.
+    title : str, optional
+        What the images are, after their number: "wrong of 500 images" by default.
 
     Returns
     -------
@@ -116,6 +121,7 @@ def plot_mistakes(
             text = f"{true}\n→ {taken} {score:.2f}"
             axes.set_title(text, fontsize=7, pad=2, parse_math=False)
     first = f"the {len(shown)} surest of " * (len(shown) < len(mistakes))
-    title = f"{first}{len(mistakes):,} wrong of {len(predictions.y):,} images"
+    title = title or f"wrong of {len(predictions.y):,} images"
+    title = f"{first}{len(mistakes):,} {title}"
     figure.suptitle(title[:1].upper() + title[1:], fontsize=10)
     return figure

@@ -2,6 +2,8 @@
 
 import click
 
+from cnnfeat.cli.options.parsing import parse_measures, repeatable
+from cnnfeat.compare import CompareOptions
 from cnnfeat.leaks import LeaksOptions
 
 other_features_arg = click.argument(
@@ -48,4 +50,66 @@ trained_opt = click.option(
     metavar="HEAD.h5",
     help="A head trained from FEATURES.h5: copies between its training and held-out "
     "rows are counted, and it is scored with and without them.",
+)
+suspects_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.csv",
+    help="List all images as CSV, the most doubtful first.  [default: counts alone]",
+)
+flip_opt = click.option(
+    "--flip",
+    type=click.FloatRange(min=0, max=0.5),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Change this share of the labels in a trial, and count those found again.",
+)
+likeness_output_opt = click.option(
+    "-o",
+    "--output",
+    "output_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.csv",
+    help="List every two sets as CSV.  [default: printed alone]",
+)
+plot_opt = click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(),
+    default=None,
+    metavar="OUT.png",
+    help="Draw the matrix of the first measure.",
+)
+measure_opt = click.option(
+    "--measure",
+    "measures",
+    multiple=True,
+    callback=repeatable(parse_measures),
+    default=CompareOptions.measures,
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help="cka, rsa-correlation, rsa-euclidean, rsa-cosine, neighbours, procrustes.",
+)
+n_images_opt = click.option(
+    "--images",
+    "n_images",
+    type=click.IntRange(min=24),
+    default=CompareOptions.n_images,
+    show_default=True,
+    metavar="N",
+    help="Draw so many of the images that all files have.",
+)
+n_draws_opt = click.option(
+    "--draws",
+    "n_draws",
+    type=click.IntRange(min=0),
+    default=CompareOptions.n_draws,
+    show_default=True,
+    metavar="N",
+    help="Draws of half the images behind each interval; 0: no intervals.",
 )

@@ -11,6 +11,7 @@ from cnnfeat.benchmark import HEADS
 from cnnfeat.errors import DataError, OptionError
 from cnnfeat.extract import most_failures
 from cnnfeat.machine import most_workers
+from cnnfeat.similarity import MEASURES
 from cnnfeat.value_range import read_range
 
 
@@ -68,6 +69,11 @@ def parse_names(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
 def parse_heads(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
     """Turn `svm,softmax` into kinds of head."""
     return _choices(parse_names(ctx, param, value), HEADS)
+
+
+def parse_measures(ctx: Any, param: Any, value: str | None) -> tuple[str, ...]:
+    """Turn `cka,neighbours` into measures of likeness."""
+    return _choices(parse_names(ctx, param, value), MEASURES)
 
 
 def _choices(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,6 @@
+from ._options import CompareOptions as CompareOptions
+from ._run import (
+    CompareReport as CompareReport,
+    Likeness as Likeness,
+    compare_features as compare_features,
+)
