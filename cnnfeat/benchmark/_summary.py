@@ -84,6 +84,7 @@ class BenchmarkReport:
         published = published_rows(self.protocol, self.cells)
         n_splits = len(self.cells[0].splits)
         caption = f"{self.protocol.title}: mean ± std over {n_splits} splits"
+        caption += over_initialisations(self.cells)
         if published:
             caption += "; below ours the papers' numbers, as printed"
         return Table([*rows, *published], columns, caption)
@@ -150,6 +151,12 @@ class BenchmarkReport:
             "other_provenances": self.others,
             "files": list(self.files),
         }
+
+
+def over_initialisations(cells: Sequence[Cell]) -> str:
+    """Return what a caption says of rows with several initialisations."""
+    drawn = {(c.features, len(c.initialisations)) for c in cells if c.initialisations}
+    return "".join(f" ({name}: over {n} initialisations)" for name, n in sorted(drawn))
 
 
 def span(counts: Sequence[int]) -> str:
