@@ -324,6 +324,13 @@ def test_baselines_are_extracted_once_and_join_the_table(colour_dir, tmp_path):
         "raw pixels": "pixels",
         "random weights": "features.1",
     }
+    (random,) = (r for r in record["rows"] if r["features"] == "random weights")
+    assert len(random["initialisations"]) == 3
+    seeds = set()
+    for path in {p for name, p in record["sources"].items() if "random" in name}:
+        with h5py.File(path) as file:
+            seeds.add(file["provenance"].attrs["weights_seed"])
+    assert seeds == {"0", "1", "2"}
     baseline = tmp_path / "f.baseline-pixels.h5"
     written = baseline.stat().st_mtime_ns
     assert run(*arguments).exit_code == 0

@@ -8,6 +8,8 @@ from made_features import options, write_features
 
 from cnnfeat.benchmark import Cell, SplitResult, printed_tables, run_benchmark
 from cnnfeat.benchmark._printed import _published
+from cnnfeat.benchmark._results import averaged
+from cnnfeat.benchmark._summary import over_initialisations
 from cnnfeat.protocols import get_protocol
 from cnnfeat.report import format_percent
 
@@ -24,7 +26,7 @@ def printed(features_path, **asked):
 
 def cell(features="net", layer="a", head="svm", size=None, C=(1.0,)):
     splits = [
-        SplitResult(k, 5, 5, value, (), (), 0.5, 0.5, 1.0, "primal", 1)
+        SplitResult(k, 5, 5, 2, 2, value, (), (), 0.5, 0.5, 1.0, "primal", 1)
         for k, value in enumerate(C)
     ]
     return Cell(features, layer, head, size, tuple(splits), np.eye(2, dtype=int))
@@ -85,3 +87,26 @@ def test_one_row_is_named_by_its_layer_alone(features_path):
 def test_a_layer_that_its_features_are_named_after_is_named_once():
     assert cell("raw pixels", "pixels", size=5).name == "raw pixels, svm, 5 a class"
     assert cell("random weights", "fc6").name == "random weights fc6, svm"
+
+
+def test_several_initialisations_are_one_row_with_their_own_deviation():
+    def draw(C, *values):
+        made = cell("random weights", C=(C, C))
+        own = zip(made.splits, values, strict=True)
+        return replace(made, splits=tuple(replace(s, accuracy=v) for s, v in own))
+
+    draws = [draw(1.0, 0.2, 0.4), draw(100.0, 0.6, 0.4), draw(10.0, 0.4, 0.4)]
+    alone, row = averaged([cell(), *draws])
+    assert alone.initialisations == ()
+    assert row.initialisations == tuple(draws)
+    # By the means of the draws, 0.3, 0.5 and 0.4; the splits have no deviation left.
+    assert row.mean_std("accuracy").mean == pytest.approx(0.4)
+    assert row.mean_std("accuracy").std == pytest.approx(0.1)
+    assert row.values("accuracy") == pytest.approx([0.4, 0.4])
+    assert [split.C for split in row.splits] == [10.0, 10.0]
+    assert row.confusion.sum() == 3 * draws[0].confusion.sum()
+    assert [d["accuracy"]["values"] for d in row.to_dict()["initialisations"]] == [
+        one.values("accuracy") for one in draws
+    ]
+    told = " (random weights: over 3 initialisations)"
+    assert over_initialisations([alone, row]) == told

@@ -1,7 +1,8 @@
 """The two comparisons that every table should have: raw pixels and random weights.
 
 Their features are files beside the feature file, extracted from the same images once
-and used again while those images are the same.
+and used again while those images are the same. Random weights are drawn several times:
+one draw says little of the next.
 """
 
 from __future__ import annotations
@@ -16,9 +17,20 @@ from cnnfeat.image_table import ImageTable, are_others
 from cnnfeat.images import fingerprint_images, relist_images
 from cnnfeat.store import FeatureFile, open_features
 
+N_INITIALISATIONS = 3  # of random weights
+
+
+def initialisations(baseline: str) -> range:
+    """Return the seeds that a baseline's weights are drawn with; pixels have one."""
+    return range(N_INITIALISATIONS if baseline == "random" else 1)
+
 
 def baseline_features(
-    features: FeatureFile, baseline: str, progress: extract.Progress | None = None
+    features: FeatureFile,
+    baseline: str,
+    progress: extract.Progress | None = None,
+    *,
+    seed: int = 0,
 ) -> FeatureFile:
     """Open the baseline's feature file, after extracting it where it is missing.
 
@@ -29,6 +41,8 @@ def baseline_features(
     baseline : {"pixels", "random"}
     progress : callable, optional
         As for `extract_features`.
+    seed : int, default=0
+        Draws random weights; one of `initialisations`.
 
     Raises
     ------
@@ -37,17 +51,18 @@ def baseline_features(
     ProvenanceError
         If they are not those of the feature file any more.
     """
-    path = features.path.with_suffix(f".baseline-{baseline}.h5")
+    number = f"-{seed}" if seed else ""
+    path = features.path.with_suffix(f".baseline-{baseline}{number}.h5")
     if not os.path.exists(path):
         extract.extract_features(
             _images_of(features),
             str(path),
-            _options(features, baseline),
+            _options(features, baseline, seed),
             progress=progress,
             command=f"baseline {baseline} of {features.path.name}",
         )
     opened = open_features(path)
-    for field, wanted in _wanted(features, baseline).items():
+    for field, wanted in _wanted(features, baseline, seed).items():
         found = _fields(opened)[field]
         if found != wanted:
             opened.close()
@@ -73,18 +88,19 @@ def _refuse_other_contents(features: FeatureFile, opened: FeatureFile) -> None:
 
 
 def _fields(features: FeatureFile) -> dict[str, str]:
-    """Return what decides the features of a baseline, beside its random weights."""
+    """Return what decides the features of a baseline, and the seed of its weights."""
     fields = ("images_sha256", "model", "preprocessing", "crops")
     layers = [f"{spec.name} ({spec.pool})" for spec in features.layers.values()]
     return {
         **{field: features.told(field) for field in fields},
         "layers": ", ".join(layers),
+        "weights_seed": features.provenance.get("weights_seed") or "0",
     }
 
 
-def _wanted(features: FeatureFile, baseline: str) -> dict[str, str]:
+def _wanted(features: FeatureFile, baseline: str, seed: int) -> dict[str, str]:
     """Return what the baseline's file must say."""
-    fields = _fields(features)
+    fields = _fields(features) | {"weights_seed": str(seed)}
     if baseline == "pixels":
         (layers,) = baseline_layers(baseline, ())
         return {
@@ -113,7 +129,7 @@ def _images_of(features: FeatureFile) -> ImageTable:
     return images
 
 
-def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
+def _options(features: FeatureFile, baseline: str, seed: int) -> extract.ExtractOptions:
     """Return the options that give the baseline, all else as in the file."""
     if baseline == "pixels":
         return extract.ExtractOptions(
@@ -123,6 +139,7 @@ def _options(features: FeatureFile, baseline: str) -> extract.ExtractOptions:
     return extract.ExtractOptions(
         model=features.told("model"),
         weights="random",
+        weights_seed=seed,
         layers=tuple(spec.name for spec in specs),
         pool=next(iter(specs)).pool,
         crops=features.told("crops"),

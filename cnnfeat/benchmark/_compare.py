@@ -172,7 +172,8 @@ def _difference(a: Cell, b: Cell, metric: str, same_test_rows: bool) -> Differen
     if len(a.splits) > 1:
         shares = [split.n_test / split.n_train for split in (*a.splits, *b.splits)]
         return split_difference(*values, max(shares))
-    if not same_test_rows or metric == "top_5_accuracy":
+    drawn = a.initialisations or b.initialisations  # no one prediction of an image
+    if not same_test_rows or metric == "top_5_accuracy" or drawn:
         return Difference.untested(values[0][0] - values[1][0])
     wrong_a, wrong_b = set(a.mistakes), set(b.mistakes)
     rows_a, rows_b = ({row for row, _, _ in wrong} for wrong in (wrong_a, wrong_b))

@@ -10,7 +10,12 @@ from typing import Any
 
 from cnnfeat.benchmark._published import AsPrinted, published_beside
 from cnnfeat.benchmark._results import METRICS, Cell
-from cnnfeat.benchmark._summary import BenchmarkReport, chosen_of, span
+from cnnfeat.benchmark._summary import (
+    BenchmarkReport,
+    chosen_of,
+    over_initialisations,
+    span,
+)
 from cnnfeat.report import Column, MeanStd, Table
 
 _TITLES = {
@@ -153,6 +158,7 @@ def _caption(report: BenchmarkReport) -> str:
     splits = [split for cell in report.cells for split in cell.splits]
     n_splits = len(report.cells[0].splits)
     over = f"mean ± std over {n_splits} splits" if n_splits > 1 else "one split"
+    over += over_initialisations(report.cells)
     n_train, n_test = (
         span([s.n_train for s in splits]),
         span([s.n_test for s in splits]),

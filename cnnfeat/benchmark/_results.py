@@ -1,7 +1,8 @@
 """What a benchmark found in one cell of its table: a layer, head and training size."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -97,12 +98,15 @@ class Cell(TableRow):
     """One row of the table with its results.
 
     `confusion` is summed over the splits, int64 (n_classes, n_classes), rows true;
-    `tested` says what was predicted, split by split.
+    `tested` says what was predicted, split by split. Of random weights
+    `initialisations` are the results of each draw: the splits' accuracies are means
+    over them, `confusion` their sum, and `tested`, C and the rest those of one.
     """
 
     splits: tuple[SplitResult, ...]
     confusion: np.ndarray
     tested: tuple[TestedRows, ...] = ()
+    initialisations: tuple["Cell", ...] = ()
 
     @cached_property
     def mistakes(self) -> list[tuple[int, int, int]]:
@@ -139,8 +143,12 @@ class Cell(TableRow):
         return tuple(split.seed for split in self.splits)
 
     def mean_std(self, metric: str) -> MeanStd:
-        """Return the mean and sample standard deviation over the splits."""
-        mean, std = mean_std(self.values(metric))
+        """Return the mean and sample standard deviation over the splits.
+
+        Where there are initialisations, over their means.
+        """
+        means = [float(np.mean(one.values(metric))) for one in self.initialisations]
+        mean, std = mean_std(means or self.values(metric))
         return MeanStd(mean, None if math.isnan(std) else std)
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,4 +169,29 @@ class Cell(TableRow):
             both = self.mean_std(metric)
             values = self.values(metric)
             summary[metric] = {"mean": both.mean, "std": both.std, "values": values}
+        if self.initialisations:
+            draws = [one.to_dict() for one in self.initialisations]
+            summary["initialisations"] = draws
         return summary
+
+
+def averaged(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells with those of one name, of several initialisations, as one."""
+    named: dict[str, list[Cell]] = {}
+    for cell in cells:
+        named.setdefault(cell.name, []).append(cell)
+    return [own[0] if len(own) == 1 else _average(own) for own in named.values()]
+
+
+def _average(cells: Sequence[Cell]) -> Cell:
+    splits = []
+    for drawn in zip(*(cell.splits for cell in cells), strict=True):
+        middle = sorted(drawn, key=lambda split: split.C)[len(drawn) // 2]
+        means = {m: float(np.mean([getattr(d, m) for d in drawn])) for m in METRICS}
+        splits.append(replace(middle, **means))
+    return replace(
+        cells[0],
+        splits=tuple(splits),
+        confusion=np.sum([cell.confusion for cell in cells], axis=0),
+        initialisations=tuple(cells),
+    )

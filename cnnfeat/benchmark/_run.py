@@ -20,6 +20,7 @@ from cnnfeat.benchmark._baselines import (
     baseline_features,
     baseline_layers,
     baseline_name,
+    initialisations,
 )
 from cnnfeat.benchmark._compare import find_pairs
 from cnnfeat.benchmark._measure import head_settings, measure_layer
@@ -33,7 +34,7 @@ from cnnfeat.benchmark._origins import (
     refuse_other_images,
 )
 from cnnfeat.benchmark._publish import claimed_report_dir, publish
-from cnnfeat.benchmark._results import Cell, TableRow
+from cnnfeat.benchmark._results import Cell, TableRow, averaged
 from cnnfeat.benchmark._rows import (
     SplitSet,
     classes_of,
@@ -105,7 +106,7 @@ def run_benchmark(
         with keep_warnings(told):
             ok = np.logical_and.reduce([one.ok for one in origins])
             split_sets = _draw(features, ok, options)
-        pairs = find_pairs(options.compare, _rows(origins, split_sets, options))
+        pairs = find_pairs(options.compare, _distinct(origins, split_sets, options))
         with keep_warnings(told):
             for origin in origins[: len(files)]:
                 _warn_of_images_seen(origin, split_sets)
@@ -121,11 +122,11 @@ def run_benchmark(
         used = classes_of(split_sets, features.labels)
         report = BenchmarkReport(
             protocol=get_protocol(options.draw.protocol),
-            cells=tuple(cells),
+            cells=tuple(averaged(cells)),
             split_sets=tuple(split_sets),
             class_names=tuple(features.class_names[label] for label in used),
             left_out=_left_out(features.table, ok, split_sets),
-            sources={one.name: str(one.features.path) for one in origins},
+            sources=_sources(origins),
             settings=_settings(options),
             provenance={"features": str(features.path), **features.provenance},
             others={
@@ -177,8 +178,10 @@ def _open_origins(
     """Return the feature files and the baselines, which may have to be extracted."""
     first, origins = files[0], _file_origins(files, options)
     for baseline in options.baselines:
-        opened = stack.enter_context(baseline_features(first, baseline, progress))
-        origins.append(_baseline_origin(baseline, opened, origins[0]))
+        for seed in initialisations(baseline):
+            made = baseline_features(first, baseline, progress, seed=seed)
+            opened = stack.enter_context(made)
+            origins.append(_baseline_origin(baseline, opened, origins[0]))
     for origin in origins[1:]:
         n_lost = int(np.count_nonzero(first.ok & ~origin.ok))
         if n_lost:
@@ -205,7 +208,7 @@ def _check(files: Sequence[FeatureFile], options: BenchmarkOptions) -> None:
         warnings.simplefilter("ignore", CnnfeatWarning)
         ok = np.logical_and.reduce([one.ok for one in origins])
         split_sets = _draw(files[0], ok, options)
-    find_pairs(options.compare, _rows(origins, split_sets, options))
+    find_pairs(options.compare, _distinct(origins, split_sets, options))
 
 
 def _draw(
@@ -237,6 +240,25 @@ def _rows(
         for head in options.heads
         for one in split_sets
     ]
+
+
+def _distinct(
+    origins: Sequence[Origin],
+    split_sets: Sequence[SplitSet],
+    options: BenchmarkOptions,
+) -> list[TableRow]:
+    """Return them with those of several initialisations as one."""
+    return list(dict.fromkeys(_rows(origins, split_sets, options)))
+
+
+def _sources(origins: Sequence[Origin]) -> dict[str, str]:
+    """Return the feature files by what the table calls them."""
+    sources: dict[str, str] = {}
+    for at, one in enumerate(origins):
+        n_before = sum(other.name == one.name for other in origins[:at])
+        number = f", initialisation {n_before + 1}" if n_before else ""
+        sources[f"{one.name}{number}"] = str(one.features.path)
+    return sources
 
 
 def _measure(

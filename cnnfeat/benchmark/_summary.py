@@ -98,6 +98,7 @@ class BenchmarkReport:
         published = published_rows(self.protocol, self.cells)
         n_splits = len(self.cells[0].splits)
         caption = f"{self.title}: mean ± std over {n_splits} splits"
+        caption += over_initialisations(self.cells)
         if published:
             caption += "; below ours the papers' numbers, as printed"
         return Table([*rows, *published], columns, caption)
@@ -176,6 +177,12 @@ def chosen_of(cells: Sequence[Cell]) -> str:
     """Return what is chosen in some cells: C, or k and T, or either."""
     names = {"k and T" if one.splits[0].k else "C" for one in cells if one.chosen}
     return ", or ".join(sorted(names)) or "C"
+
+
+def over_initialisations(cells: Sequence[Cell]) -> str:
+    """Return what a caption says of rows with several initialisations."""
+    drawn = {(c.features, len(c.initialisations)) for c in cells if c.initialisations}
+    return "".join(f" ({name}: over {n} initialisations)" for name, n in sorted(drawn))
 
 
 def span(counts: Sequence[int]) -> str:

@@ -47,8 +47,8 @@ baselines_opt = click.option(
     multiple=True,
     callback=repeatable(parse_baselines),
     metavar="pixels,random",
-    help="Add rows for raw pixels and for the same network with random weights, "
-    "extracted once beside the feature file.",
+    help="Add rows for raw pixels and for the same network with random weights, drawn "
+    "three times; extracted once beside the feature file.",
 )
 compare_opt = click.option(
     "--compare",
