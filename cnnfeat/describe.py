@@ -45,7 +45,12 @@ def _is_of_all_tokens(provenance: dict[str, str], layer: dict[str, Any]) -> bool
 
 
 def describe_layers(
-    model: str, pattern: str | None = None, *, every: bool = False
+    model: str,
+    pattern: str | None = None,
+    *,
+    every: bool = False,
+    input_size: int | None = None,
+    preprocessing: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return the fields of `LayerInfo` for layers of the network called `model`.
 
@@ -57,6 +62,10 @@ def describe_layers(
         A glob, or a part of the name; all that match.
     every : bool, default=False
         All that computes, in place of blocks, stages, pools and classifier.
+    input_size : int, optional
+        Side of the images in pixels, in place of the network's own.
+    preprocessing : str, optional
+        As for `read_preprocessing`; a network of the user's own needs it.
 
     Raises
     ------
@@ -65,9 +74,14 @@ def describe_layers(
     LayerError
         If no layer matches.
     """
-    rows = layers.known_layers(model)
+    is_own_size = input_size is None and preprocessing is None
+    rows = layers.known_layers(model) if is_own_size else None
     if rows is None:
-        network = networks.load_network(model, weights="random", device="cpu")
+        told = networks.read_preprocessing(preprocessing) if preprocessing else None
+        options = networks.LoadOptions((), input_size, told)
+        network = networks.load_network(
+            model, weights="random", device="cpu", options=options
+        )
         rows = layers.all_layers(network)
     if pattern:
         found = layers.matching_layers(rows, pattern)

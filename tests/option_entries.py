@@ -186,6 +186,14 @@ EXTRACT_OPTIONS = {
         "--weights {partial} --allow-missing features.12.*",
         says("info/provenance/weights_allow_missing", "features.12.*"),
     ),
+    "--input-size": (
+        "--input-size 64",
+        says("info/provenance/input_size", "64"),
+    ),
+    "--preprocessing": (
+        "--preprocessing mobilenet_v2",
+        says("info/provenance/preprocessing_given", "yes"),
+    ),
     "--layer": ("--layer features.0", says("report/layers/features.0", [64])),
     "--pool": ("--pool max", says("info/layers/0/pool", "max")),
     "--crops": ("--crops ten", says("info/provenance/crops", "ten")),
@@ -294,6 +302,10 @@ FINETUNE_OPTIONS = {
         "--allow-missing features.*",
         trained("allow_missing", ["features.*"]),
     ),
+    "--preprocessing": (
+        "--preprocessing mobilenet_v2",
+        trained("preprocessing", "mobilenet_v2"),
+    ),
     "--train": ("--train last:1", trained("train", "last:1")),
     "--init": (
         "--init {tiny_head}",
@@ -347,6 +359,14 @@ OPTIONS = {
             says("report/layers/0/parameters", 23296),
         ),
         "--all": ("--all", says("report/layers/3/name", "features.3.squeeze")),
+        "--input-size": (
+            "--input-size 64",
+            says("report/layers/0/shape", [64, 31, 31]),
+        ),
+        "--preprocessing": (
+            "--preprocessing timm/vit_small_patch14_dinov2",  # 518 pixels
+            says("report/layers/0/shape", [64, 258, 258]),
+        ),
         **TALK,
     },
     "models": {**TALK, "--json": ("", says("report/models/0/name", "squeezenet1_0"))},

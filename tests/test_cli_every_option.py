@@ -159,7 +159,7 @@ def more(inputs, tmp_path_factory):
         lines = [f"class{k}/{3 * k + row:03d}.png" for k in range(67) for row in rows]
         (folder / "lists" / f"{side}Images.txt").write_text("\n".join(lines))
     with pytest.MonkeyPatch.context() as monkeypatch:
-        name = "cnnfeat.networks._registry.load_network"
+        name = "cnnfeat.networks._request.load_network"
         monkeypatch.setattr(name, lambda *_, **__: make_tiny_network())
         line = f"-o {folder}/t.h5 --layer flatten --engine eager --workers 0"
         invoke("extract", inputs["images"], *line.split())

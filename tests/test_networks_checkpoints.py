@@ -14,7 +14,12 @@ from torch import nn
 
 from cnnfeat.errors import CnnfeatWarning, WeightsError
 from cnnfeat.images import Preprocessing
-from cnnfeat.networks import NetworkRequest, _registry as registry, load_network
+from cnnfeat.networks import (
+    LoadOptions,
+    NetworkRequest,
+    _registry as registry,
+    load_network,
+)
 from cnnfeat.networks._architectures import Architecture
 from cnnfeat.networks._weights import read_weights
 
@@ -173,9 +178,9 @@ def test_a_partial_match_is_refused_unless_it_is_named(tmp_path, state):
     assert "1 missing (stem.weight); 1 unexpected (decoder.weight)" in message
     assert "`allow_missing=GLOB`" in message
     with pytest.raises(WeightsError, match=r"1 missing \(stem.weight\)"):
-        load(path, allow_missing=["decoder.*"])
+        load(path, options=LoadOptions(("decoder.*",)))
     with pytest.warns(CnnfeatWarning) as told:
-        network = load(path, allow_missing=["decoder.*", "stem.weight"])
+        network = load(path, options=LoadOptions(("decoder.*", "stem.weight")))
     assert same(network, partial)
     assert (
         "10 of 11 tensors matched; left out 1 of the file (decoder.weight); not in the "
@@ -197,7 +202,7 @@ def test_tensors_that_do_not_fit_are_named_with_their_shapes(tmp_path, state):
         "instead of (4,), norm.weight (7,) instead of (4,), …)"
     ) in str(caught.value)
     with pytest.warns(CnnfeatWarning, match="left out 4 of the file"):
-        network = load(path, allow_missing=["stem.*", "norm.*"])
+        network = load(path, options=LoadOptions(("stem.*", "norm.*")))
     assert same(network, state, *wrong)
 
 
@@ -318,7 +323,9 @@ def test_names_that_are_none_of_the_network_are_refused(tmp_path):
 def test_provenance_leads_to_the_same_network(tmp_path, state):
     path = tmp_path / "w.pth"
     torch.save({k: v for k, v in state.items() if k != "stem.weight"}, path)
-    request = NetworkRequest(NAME, str(path), device="cpu", allow_missing=("stem.*",))
+    request = NetworkRequest(
+        NAME, str(path), device="cpu", options=LoadOptions(("stem.*",))
+    )
     with pytest.warns(CnnfeatWarning):
         record = request.load().weights
     told = {

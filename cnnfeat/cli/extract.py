@@ -17,6 +17,8 @@ from cnnfeat.cli.reports import echo_extraction
 @options.extraction.weights_opt
 @options.extraction.weights_seed_opt
 @options.extraction.allow_missing_opt
+@options.extraction.input_size_opt
+@options.extraction.preprocessing_opt
 @options.extraction.network_layers_opt
 @options.extraction.pool_opt
 @options.extraction.tokens_opt

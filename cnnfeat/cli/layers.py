@@ -12,11 +12,18 @@ from cnnfeat.cli.reports import echo_layers
 @command()
 @options.listing.model_and_pattern_args
 @options.extraction.model_opt
+@options.extraction.input_size_opt
+@options.extraction.preprocessing_opt
 @options.listing.every_opt
 @options.common.output_opts
 @click.pass_context
 def layers(
-    ctx: click.Context, words: tuple[str, ...], model: str, every: bool, as_json: bool
+    ctx: click.Context,
+    words: tuple[str, ...],
+    model: str,
+    every: bool,
+    as_json: bool,
+    **size: Any,
 ) -> None:
     """List the layers of a network that can be tapped, in the order they run.
 
@@ -39,5 +46,5 @@ def layers(
     from cnnfeat.describe import describe_layers
 
     model, pattern = options.listing.model_and_pattern(ctx, words, model)
-    rows: list[dict[str, Any]] = describe_layers(model, pattern, every=every)
+    rows: list[dict[str, Any]] = describe_layers(model, pattern, every=every, **size)
     echo_layers(model, rows, short=not (every or pattern), as_json=as_json)

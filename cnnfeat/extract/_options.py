@@ -24,7 +24,9 @@ class ExtractOptions(ManifestOptions):
     averages over space what that layer has not pooled (SqueezeNet's); layers that are
     named are kept as they are. With `tokens`, which go in place of `pool`, `()` is the
     last layer that has tokens. `allow_missing` are globs of tensors that a weights file
-    need not have as the network does: see `load_network`. `value_range` says which
+    need not have as the network does: see `LoadOptions`. `input_size` is the side of
+    the crop in pixels, `preprocessing` a JSON file or the name of a network, in place
+    of what the weights were trained with. `value_range` says which
     values of images with more than 8 bits are black and white, `pages` which of a file
     with several are read: see `cnnfeat.images.settle_range` and `take_pages`.
     `max_failed` is a number of images, or a share of all such as "5%". `retry_failed`
@@ -36,6 +38,8 @@ class ExtractOptions(ManifestOptions):
     weights: str = "default"
     weights_seed: int = 0
     allow_missing: tuple[str, ...] = ()
+    input_size: int | None = None
+    preprocessing: str | None = None
     layers: tuple[str, ...] = ()
     pool: str = "auto"
     tokens: str | None = None

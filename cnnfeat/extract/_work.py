@@ -43,6 +43,16 @@ def with_range(
     return settle_range(image_list, own if asked == AUTO else asked)
 
 
+def load_options(options: ExtractOptions) -> networks.LoadOptions:
+    """Return how the network is loaded other than its weights say."""
+    told = options.preprocessing
+    return networks.LoadOptions(
+        options.allow_missing,
+        options.input_size,
+        networks.read_preprocessing(told) if told else None,
+    )
+
+
 def make_extractor(
     options: ExtractOptions,
     network: networks.Network | None = None,
@@ -65,7 +75,7 @@ def make_extractor(
         options.weights,
         options.weights_seed,
         options.device,
-        options.allow_missing,
+        load_options(options),
     )
     is_open = options.engine == "auto"
     return extraction.Extractor(

@@ -333,6 +333,8 @@ def _told_of_match(record: WeightsRecord) -> dict[str, str]:
     told = {
         "weights_match": record.match,
         "weights_allow_missing": ",".join(record.allow_missing),
+        "input_size": str(record.input_size or ""),
+        "preprocessing_given": "yes" if record.is_preprocessing_given else "",
     }
     return {key: text for key, text in told.items() if text}
 

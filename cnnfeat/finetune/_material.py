@@ -26,7 +26,7 @@ from cnnfeat.images import (
     take_pages,
 )
 from cnnfeat.layers import Classifier, find_classifier
-from cnnfeat.networks import Network, load_network
+from cnnfeat.networks import LoadOptions, Network, load_network, read_preprocessing
 from cnnfeat.outputs import MIB
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
@@ -94,7 +94,12 @@ def read_material(
         weights=options.weights,
         seed=options.weights_seed,
         device=world.device,
-        allow_missing=options.allow_missing,
+        options=LoadOptions(
+            options.allow_missing,
+            preprocessing=read_preprocessing(options.preprocessing)
+            if options.preprocessing
+            else None,
+        ),
     )
     network.module.to(memory_format=torch.channels_last)
     # Both are refused before any image is decoded.

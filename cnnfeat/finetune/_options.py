@@ -60,6 +60,7 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
     weights: str = "default"
     weights_seed: int = 0
     allow_missing: tuple[str, ...] = ()
+    preprocessing: str | None = None
     train: str = "all"
     init: str = "frozen"
     augment: str | None = None
@@ -109,8 +110,11 @@ class FinetuneOptions(RowOptions, ManifestOptions, TrainingSettings):
         chosen = {k: v for k, v in asdict(self).items() if k not in _NO_EFFECT}
         chosen["exclude_classes"] = list(self.exclude_classes)
         # Earlier versions did not have it: what they began goes on.
-        allowed = list(chosen.pop("allow_missing"))
-        return {**chosen, **({"allow_missing": allowed} if allowed else {})}
+        new = {
+            "allow_missing": list(chosen.pop("allow_missing")),
+            "preprocessing": chosen.pop("preprocessing"),
+        }
+        return {**chosen, **{key: value for key, value in new.items() if value}}
 
 
 def check_logs(options: FinetuneOptions) -> None:

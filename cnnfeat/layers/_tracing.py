@@ -256,6 +256,8 @@ class _Recorder(TorchDispatchMode):
         call.outputs = {
             name: self._describe(tensor) for name, tensor in named_tensors(output)
         }
+        if call.input is not None and _acts_on_the_last_axis(call):
+            self._channels_last.add(call.input.layout)
         for tensor in call.outputs.values():
             if self._is_channels_last(call, tensor):
                 self._channels_last.add(tensor.layout)
@@ -282,12 +284,10 @@ class _Recorder(TorchDispatchMode):
         """
         if len(tensor.shape) != 4 or isinstance(call.module, nn.Conv2d):
             return False
-        if tensor.channels_last or type(call.module) is nn.Linear:
+        if tensor.channels_last or _acts_on_the_last_axis(call):
             return True
-        if type(call.module) is nn.LayerNorm:
-            return len(call.module.normalized_shape) == 1
         if call.input is not None and call.input.shape == tensor.shape:
-            if call.input.channels_last:
+            if call.input.layout in self._channels_last:
                 return True
             if call.is_leaf:
                 return False
@@ -314,6 +314,15 @@ class _Recorder(TorchDispatchMode):
         _share_out_parameters(self._network.module, self._calls)
         self._alive.clear()
         return Trace(tuple(self._calls), dict(self._n_calls), self._calls[-1])
+
+
+def _acts_on_the_last_axis(call: ModuleCall) -> bool:
+    """Tell a Linear, or a LayerNorm of one axis, of maps (n, h, w, c)."""
+    if call.input is None or len(call.input.shape) != 4:
+        return False
+    if type(call.module) is nn.LayerNorm:
+        return len(call.module.normalized_shape) == 1
+    return type(call.module) is nn.Linear
 
 
 def _share_out_parameters(module: nn.Module, calls: list[ModuleCall]) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from cnnfeat.errors import NetworkError, WeightsError
 from cnnfeat.images import Preprocessing
 from cnnfeat.networks import _caches as caches, _downloads as downloads
+from cnnfeat.networks._factories import build_own, is_import_path
 from cnnfeat.networks._fitting import match_by_order
 from cnnfeat.networks._known import EMBEDDED, TIMM_PREFIX, nearest_names
 from cnnfeat.networks._weights import StateDict
@@ -41,6 +42,7 @@ class Architecture:
     None means the class count of the default weights. `cached` and `fetch` return the
     default weights' file; `adapt` renames what the file calls otherwise.
     `build_from`, where there is one, builds with the default weights in place of both.
+    `is_own` says that code of the user's builds it, whose preprocessing nobody knows.
     `repository` (of the Hugging Face hub) or else `url` is where they are published.
     """
 
@@ -60,6 +62,7 @@ class Architecture:
     repository: str | None = None
     url: str | None = None
     licence: str = "not stated"
+    is_own: bool = False
 
 
 def torchvision_names() -> list[str]:
@@ -96,7 +99,28 @@ def find_architecture(name: str) -> Architecture:
         return _timm(name)
     if name in torchvision_names():
         return _torchvision(name)
+    if is_import_path(name):
+        return _own(name)
     raise unknown_network(name)
+
+
+def _own(path: str) -> Architecture:
+    """Return a network that the user's code builds; its weights are what it has."""
+    return Architecture(
+        name=path,
+        build=partial(build_own, path),
+        preprocessing=Preprocessing(256, (224, 224)),  # replaced by what is given
+        n_classes=0,
+        weights_name="of the factory",
+        source=f"factory:{path}",
+        cached=lambda: None,
+        fetch=partial(_refuse_own, path),
+        is_own=True,
+    )
+
+
+def _refuse_own(path: str) -> Path:
+    raise WeightsError(f"{path!r} is code of somebody's own: nothing is published")
 
 
 def unknown_network(name: str) -> NetworkError:

@@ -101,7 +101,14 @@ def classifier_names(module: nn.Module) -> tuple[str, ...]:
     told = (getattr(module, "pretrained_cfg", None) or {}).get("classifier")
     if told:
         return (told,) if isinstance(told, str) else tuple(told)
-    return (list(module.state_dict())[-1].rpartition(".")[0],)
+    names = list(module.state_dict())
+    return (names[-1].rpartition(".")[0] if names else "",)
+
+
+def classifier_width(module: nn.Module) -> int:
+    """Return how many class scores a network gives, 0 where it does not end in them."""
+    layer = dict(module.named_modules()).get(classifier_names(module)[0])
+    return layer.out_features if isinstance(layer, nn.Linear) else 0
 
 
 def class_count(state: StateDict, module: nn.Module) -> int | None:

@@ -37,6 +37,10 @@ class WeightsRecord:
         Of a file, where names had to be stripped or were not all there: what was.
     allow_missing : tuple of str
         Globs of the names that were allowed to be missing.
+    input_size : int or None
+        Side of the images, where another one than the weights' own was asked for.
+    is_preprocessing_given : bool
+        The user said how images are prepared, in place of the weights.
     """
 
     name: str
@@ -49,6 +53,8 @@ class WeightsRecord:
     seed: int | None = None
     match: str = ""
     allow_missing: tuple[str, ...] = ()
+    input_size: int | None = None
+    is_preprocessing_given: bool = False
 
 
 class Network:

@@ -5,18 +5,17 @@ published file, a file of the user's, or a seed, and returns a frozen `Network`.
 """
 
 import os
-import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cnnfeat.errors import CnnfeatWarning, WeightsError
+from cnnfeat.errors import CnnfeatWarning, NetworkError, WeightsError
 from cnnfeat.images import Preprocessing
 from cnnfeat.machine import resolve_device
 from cnnfeat.networks import _weights as state_dicts
@@ -34,6 +33,7 @@ from cnnfeat.networks._architectures import (
 from cnnfeat.networks._classifier import restore_classifier
 from cnnfeat.networks._fitting import (
     class_count,
+    classifier_width,
     load_state_dict,
     strip_prefix,
     told_of_fit,
@@ -47,6 +47,7 @@ from cnnfeat.networks._known import (
 from cnnfeat.networks._network import Network, WeightsRecord
 from cnnfeat.networks._official import official_names, official_path
 from cnnfeat.networks._pixels import PIXELS, load_pixels
+from cnnfeat.networks._sizes import LoadOptions, changed
 
 
 def load_network(
@@ -55,31 +56,33 @@ def load_network(
     weights: str | Path = "default",
     seed: int = 0,
     device: str = "auto",
-    allow_missing: Sequence[str] = (),
+    options: LoadOptions | None = None,
 ) -> Network:
     """Return the network `name`, frozen, with its weights record.
 
     Parameters
     ----------
     name : str
-        A torchvision classification network, `timm/NAME`, `efficientnet_lite0`, or
-        `pixels` (the image itself, for comparison).
+        A torchvision classification network, `timm/NAME`, `efficientnet_lite0`,
+        `pixels` (the image itself, for comparison), or the import path of a callable
+        that returns an `nn.Module`, `package.module:factory`. That runs it.
     weights : str or Path, default="default"
-        `default` for the published ImageNet weights, `random` for the architecture's
+        `default` for the published ImageNet weights (those that a factory's module
+        has), `random` for the architecture's
         own initialisation, or the path of a `.pth` or `.safetensors` file or of an
         index of several (`.index.json`), or of a folder with the published file.
     seed : int, default=0
         Of the random weights. Torch's own generators are left as they were.
     device : str, default="auto"
         `auto`, `cpu`, `cuda` or `cuda:N`.
-    allow_missing : sequence of str, default=()
-        Globs of the names of tensors that a file may lack, or have too many, or with
-        another shape; the network's own then stay as they were drawn.
+    options : LoadOptions, optional
+        Another size of input, another preprocessing, names that may be missing.
 
     Raises
     ------
     NetworkError
-        If there is no such network.
+        If there is no such network, its import path does not lead to one, it does not
+        take the size, or nobody says how its images are prepared.
     WeightsError
         If the weights cannot be fetched or read, or belong to another architecture.
     DeviceError
@@ -94,74 +97,22 @@ def load_network(
     if name == PIXELS:
         return load_pixels(str(weights), target)
     architecture = find_architecture(name)
-    if weights == "random":
-        return _load_random(architecture, seed, target)
-    if weights == "default":
-        return _load_default(architecture, target)
-    return _load_file(architecture, Path(weights), target, tuple(allow_missing))
-
-
-@dataclass(frozen=True)
-class NetworkRequest:
-    """Which network to load, and where: the arguments of `load_network`, kept."""
-
-    model: str
-    weights: str = "default"
-    seed: int = 0
-    device: str = "auto"
-    allow_missing: tuple[str, ...] = ()
-
-    @classmethod
-    def of_provenance(
-        cls, told: Mapping[str, str], device: str = "auto"
-    ) -> "NetworkRequest":
-        """Return the request for the network that a file's provenance names.
-
-        A weights file that is gone gives way to the published weights where these are
-        the same ones.
-
-        Raises
-        ------
-        WeightsError
-            If they are not: nothing else is fetched in their place.
-        """
-        source, model = told.get("weights", "default"), told["model"]
-        is_there = source == "random" or os.path.isfile(source)
-        if not is_there and _is_path(source) and not _is_published(told):
-            raise WeightsError(
-                f"weights {source!r}: no such file, and the features were computed "
-                f"with it; put it back, or run where that path leads to it"
-            )
-        seed = int(told.get("weights_seed") or 0)
-        globs = told.get("weights_allow_missing", "")
-        allowed = tuple(globs.split(",")) if globs else ()
-        return cls(model, source if is_there else "default", seed, device, allowed)
-
-    def load(self) -> Network:
-        """Return the network; see `load_network`."""
-        return load_network(
-            self.model,
-            weights=self.weights,
-            seed=self.seed,
-            device=self.device,
-            allow_missing=self.allow_missing,
+    options = options or LoadOptions()
+    if weights == "default" and architecture.is_own:
+        network = _load_own(architecture, target)
+    elif weights == "random":
+        network = _load_random(architecture, seed, target)
+    elif weights == "default":
+        network = _load_default(architecture, target)
+    else:
+        network = _load_file(architecture, Path(weights), target, options.allow_missing)
+    is_told = options.preprocessing or "preprocessing" in network.weights.metadata
+    if architecture.is_own and not is_told:
+        raise NetworkError(
+            f"network {name!r}: no weights record says how its images are prepared; "
+            "give `preprocessing=FILE.json`, or the name of a network whose it has"
         )
-
-
-def _is_path(source: str) -> bool:
-    """Tell the path of a file from where published weights come from."""
-    return source != "default" and not re.match(r"[a-z-]{2,}:", source)
-
-
-def _is_published(told: Mapping[str, str]) -> bool:
-    """Tell whether the published weights have the digest that a provenance names."""
-    if told["model"] == PIXELS:
-        return True
-    architecture, digest = find_architecture(told["model"]), told["weights_sha256"]
-    if architecture.digest_prefix is not None:
-        return digest.startswith(architecture.digest_prefix)
-    path = architecture.cached()
-    return path is not None and state_dicts.file_digest(path) == digest
+    return changed(network, options)
 
 
 def _load_random(
@@ -176,7 +127,35 @@ def _load_random(
         preprocessing=architecture.preprocessing,
         seed=seed,
     )
-    return Network(architecture.name, module, record, device, architecture.n_classes)
+    return _network_of(architecture, module, record, device)
+
+
+def _load_own(architecture: Architecture, device: torch.device) -> Network:
+    """Return what the user's code builds, with the weights that it has."""
+    with _seeded(0):
+        module = architecture.build(None)
+    record = WeightsRecord(
+        name=architecture.weights_name,
+        source=architecture.source,
+        sha256=state_dicts.state_digest(module.state_dict()),
+        preprocessing=architecture.preprocessing,
+    )
+    return _network_of(architecture, module, record, device)
+
+
+def _network_of(
+    architecture: Architecture,
+    module: nn.Module,
+    record: WeightsRecord,
+    device: torch.device,
+) -> Network:
+    n_classes = _network_width(architecture, module)
+    return Network(architecture.name, module, record, device, n_classes)
+
+
+def _network_width(architecture: Architecture, module: nn.Module) -> int:
+    """Return the number of class scores; of the user's own it is looked up."""
+    return classifier_width(module) if architecture.is_own else architecture.n_classes
 
 
 def _load_default(
@@ -242,7 +221,8 @@ def _load_file(
             module = architecture.build(n_classes)
     fit = load_state_dict(module, state, where, allow_missing)
     restore_classifier(module, metadata, where)
-    n_classes = architecture.n_classes if n_classes is None else n_classes
+    if n_classes is None:
+        n_classes = _network_width(architecture, module)
     record = _file_record(
         architecture, path, metadata, n_classes if fit.has_classifier else 0, where
     )

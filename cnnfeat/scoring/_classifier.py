@@ -63,6 +63,11 @@ def _read_weights(path: str, options: ScoringOptions) -> Classifier:
             f"{path}: cnnfeat did not write it, so it does not say of which network it "
             "is; give `model=NAME`"
         )
+    if networks.is_import_path(name) and not options.model:
+        raise WeightsError(
+            f"{path} is of {name!r}, code of somebody's own, which is not run because "
+            f"a file names it; give `model={name}` where you trust it"
+        )
     network = networks.load_network(name, weights=path, device=options.device)
     names = network.weights.class_names
     if not names:

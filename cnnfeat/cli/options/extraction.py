@@ -33,7 +33,8 @@ model_opt = click.option(
     show_default=True,
     metavar="NAME",
     help="The network: a torchvision name, timm/NAME, or efficientnet_lite0; see "
-    "`cnnfeat models`.",
+    "`cnnfeat models`. Or package.module:factory, your own code, which returns an "
+    "nn.Module.",
 )
 weights_opt = click.option(
     "--weights",
@@ -51,6 +52,19 @@ allow_missing_opt = click.option(
     help="Tensors that a file of --weights need not have as the network does: those "
     "missing stay random, those too many or of another shape are left out. A "
     "classifier may be missing anyway.  [default: none]",
+)
+input_size_opt = click.option(
+    "--input-size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Side of the crop, the resized image in proportion; position embeddings are "
+    "interpolated.  [default: the network's own]",
+)
+preprocessing_opt = click.option(
+    "--preprocessing",
+    metavar="FILE.json|NAME",
+    help="How images are resized, cropped and normalised: a file, or as for another "
+    "network.  [default: as the weights were trained]",
 )
 weights_seed_opt = click.option(
     "--weights-seed",

@@ -255,6 +255,7 @@ finetuning_opts = compose(
         extraction.weights_opt,
         extraction.weights_seed_opt,
         extraction.allow_missing_opt,
+        extraction.preprocessing_opt,
         trained_part_opt,
         init_opt,
         interpolate_opt,
