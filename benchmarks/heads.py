@@ -10,8 +10,9 @@ in float64, from the weights as stored); the share of *held-out* rows predicted 
 what the peer warned of; and the peak memory that our fit added.
 
 The peer's runs are never parts multiplied up. Each is timed whole, once, and kept in
-`peer_runs.json` (see `peer_runs.py`); `--again` redoes them. Of a feature file 30
-images a class are fitted to and at most 50 others held out (`caltech101`); rows have
+`peer_runs.json` (see `peer_runs.py`); `--again` redoes them. Where others use the
+machine, processor seconds are to be trusted, and the clock's are not. Of a feature file
+30 images a class are fitted to and at most 50 others held out (`caltech101`); rows have
 unit length. Without a file, features are made: class means and noise with a power-law
 spectrum, rectified, rows of unit norm.
 """
