@@ -1,6 +1,7 @@
 # make demo        the main job: which photograph is this patch from?
 # make digits      the same on scikit-learn's digits, where the features do not pay
 # make test        the tests
+# make test-cuda   those that need a GPU, and nothing else; bench-cuda measures it
 # make check       format, lint, types, docs
 # make folder      DATA=images/ : features, a head and an evaluation of your own folder
 # make caltech101  DATA=.../101_ObjectCategories : a paper's protocol and its report; also
@@ -23,7 +24,7 @@ CNNFEAT := $(BIN)/cnnfeat
 
 PROTOCOLS := caltech101 caltech101-decaf caltech101-zf
 
-.PHONY: help demo digits test test-slow check format docs clean folder settings $(PROTOCOLS)
+.PHONY: help demo digits test test-slow test-cuda bench-cuda check format docs clean folder settings $(PROTOCOLS)
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -40,6 +41,13 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q
+
+# Both say so in one line where there is no GPU, and succeed.
+test-cuda: $(INSTALLED)
+	$(BIN)/python -m pytest -m cuda -q tests/test_cuda.py || test $$? -eq 5  # no tests
+
+bench-cuda: $(INSTALLED)
+	$(BIN)/python -m benchmarks.gpu
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
