@@ -58,7 +58,7 @@ A flag means the same in every command. These few name different things of one k
 | `--layer` | `benchmark`, `compare` | the same, repeatable: each by itself |
 | `--layer` | {looks_at_one} | the layer to look at |
 | `--layer` | `visualize top-patches` | layers of maps, several at once |
-| `--model` | `extract`, `layers`, `finetune`, {looks} | the network to load |
+| `--model` | `extract`, `layers`, `finetune`, {with_models} | the network to load |
 | `--model` | `evaluate`, `predict` | the network of a weights file that names none |
 | `--batch-size` | {passes} | images in one forward pass |
 | `--batch-size` | `finetune` | images in one training step |
@@ -66,6 +66,13 @@ A flag means the same in every command. These few name different things of one k
 | `--dropout` | `finetune` | rate of the network's dropout layers |
 | `--top` | `predict` | classes to give |
 | `--top` | `visualize top-patches` | patches of each unit |
+| `--top` | `visualize explain` | classes to explain |
+| `--class` | `visualize occlusion`, `visualize project` | a class of the network |
+| `--class` | `visualize explain` | a class of the head |
+| `--size` | `visualize occlusion` | sides of squares; several make several maps |
+| `--size` | `visualize explain` | side of the squares of one map |
+| `--stride` | `visualize occlusion` | pixels between the squares |
+| `--stride` | `visualize explain` | pixels between the squares of one map |
 | `--method` | `visualize project` | how the signal goes back |
 | `--method` | `visualize top-patches` | what is drawn beside each patch |
 """
@@ -75,8 +82,11 @@ def render() -> str:
     """Return the whole page."""
     pages = [(), *(tuple(name.split()) for name in COMMANDS)]
     looks = [f"`{name}`" for name in COMMANDS if name.startswith("visualize")]
-    one = [name for name in looks if name != "`visualize top-patches`"]
+    own = ("`visualize top-patches`", "`visualize explain`")  # neither is of one layer
+    one = [name for name in looks if name not in own]
     header = HEADER.replace("{looks}", ", ".join(looks))
+    with_models = [name for name in looks if name != "`visualize explain`"]
+    header = header.replace("{with_models}", ", ".join(with_models))
     header = header.replace("{looks_at_one}", ", ".join(one))
     passes = "`evaluate`, `extract`, `predict`, `visualize top-patches`"
     passes += ", `visualize occlusion`"

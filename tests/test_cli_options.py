@@ -112,5 +112,5 @@ def test_a_flag_means_the_same_everywhere_or_stands_in_the_table():
     assert sorted(exceptions, key=str) == sorted(documented_exceptions(), key=str)
     assert {flag for flag, _ in exceptions} == {
         *("--output", "--layer", "--model", "--batch-size", "--dropout"),
-        *("--top", "--method"),
+        *("--top", "--method", "--class", "--size", "--stride"),
     }

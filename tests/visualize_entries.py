@@ -16,12 +16,22 @@ def n_patches(expected):
     return check
 
 
+def n_classes(expected):
+    """Return a check: so many classes are explained."""
+    return lambda record, told, out: _counts(record["report"]["classes"], expected)
+
+
+def _counts(found, expected):
+    assert len(found) == expected
+
+
 NETWORK = "--model squeezenet1_1 --weights random"
 BASE = {
     "visualize filters": NETWORK,
     "visualize top-patches": "{images} --model squeezenet1_1 --weights random "
     "--layer features.3 --units 0-1 --workers 0 --engine eager",
     "visualize occlusion": f"{{images}}/ant/0.png {NETWORK} --stride 88",
+    "visualize explain": "{images_head} {images}/ant/0.png --stride 88 --top 1",
     "visualize project": f"{{images}}/ant/0.png {NETWORK} --layer features.3",
 }
 COMMON = {
@@ -36,6 +46,10 @@ COMMON = {
     "--weights-seed": ("--weights-seed 3", works),
 }
 TOP = "visualize top-patches"
+WITHOUT_NETWORK = (
+    *("--json", "--quiet", "--verbose", "--device", "--overwrite", "--output"),
+    "--html",
+)
 OTHER = "=--model squeezenet1_0 --weights random"
 PROJECT = "={images}/ant/0.png --model squeezenet1_1 --weights random"
 OPTIONS = {
@@ -83,6 +97,17 @@ OPTIONS = {
         "--fill": ("--fill blur", says("report/fill", "blur")),
         "--class": ("--class 7", says("report/class", "7")),
         "--batch-size": ("--batch-size 3", works),
+    },
+    "visualize explain": {
+        **{flag: COMMON[flag] for flag in WITHOUT_NETWORK},
+        "--class": ("--class bee", says("report/classes/0/class", "bee")),
+        "--against": (
+            "--class bee --against cat",
+            says("report/classes/0/class", "bee against cat"),
+        ),
+        "--top": ("--top 2", n_classes(2)),
+        "--size": ("--size 60", works),
+        "--stride": ("--stride 176", works),
     },
     "visualize project": {
         **COMMON,

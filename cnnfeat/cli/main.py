@@ -52,6 +52,7 @@ COMMANDS = {
     "visualize top-patches": ("visualize", "Find what makes units respond most."),
     "visualize occlusion": ("visualize", "Cover parts of an image, one by one."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
+    "visualize explain": ("visualize", "Show what speaks for the classes of a head."),
 }
 
 _GROUPS = {"visualize": "Look inside a network, each as a picture, numbers and a page."}

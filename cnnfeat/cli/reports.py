@@ -68,6 +68,24 @@ _MOST_LAYERS = 24  # rows of a short list
 _N_WORST = 10  # classes that an evaluation names
 
 
+def echo_explanation(record: dict[str, Any], *, as_json: bool) -> None:
+    """Print a line a map; --json has the curves."""
+    if as_json:
+        echo_record(record, as_json=True)
+        return
+    rows = [
+        {
+            "class": one["class"],
+            "score": one["score"],
+            "covered": one["covered_score"],
+            **{key: told[key] for key in ("map", "deletion", "insertion")},
+        }
+        for one in record["classes"]
+        for told in [*one["maps"], {"map": "random orders", **one["chance"]}]
+    ]
+    echo_record({**record, "classes": rows}, as_json=False)
+
+
 def echo_occlusion(record: dict[str, Any], *, as_json: bool) -> None:
     """Print what the worst squares do; --json has the maps."""
     if as_json:

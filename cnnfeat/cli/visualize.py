@@ -6,7 +6,11 @@ from cnnfeat.cli import options
 from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_record, stdin_lines
 from cnnfeat.cli.progress import progress_bar
-from cnnfeat.cli.reports import echo_occlusion, echo_top_patches
+from cnnfeat.cli.reports import (
+    echo_explanation,
+    echo_occlusion,
+    echo_top_patches,
+)
 
 visualize = options.visualize
 
@@ -132,3 +136,31 @@ def occlusion(image: str, quiet: bool, as_json: bool, **chosen: Any) -> None:
         asked = OcclusionOptions(**chosen)
         record = occlude_image(image, asked, progress=progress)
     echo_occlusion(record, as_json=as_json)
+
+
+@command("visualize explain")
+@options.common.head_arg
+@visualize.image_arg
+@visualize.outputs_opts
+@visualize.explained_class_opt
+@visualize.against_opt
+@visualize.explained_opt
+@visualize.square_opts
+@visualize.run_opts
+def explain(head_path: str, image: str, as_json: bool, **chosen: Any) -> None:
+    """Show what in IMAGE speaks for the classes of HEAD.h5, your own SVM or softmax.
+
+    The gradient of a class's score runs through head and network to the pixels, times
+    these; beside it what squares of the image cost. Each map is tested: what it names
+    is taken out of the image (deletion), or put into a grey one (insertion), step by
+    step. The mean score of all steps stands beside that of random orders: a map that
+    knows what matters is below it in deletion, and above it in insertion.
+
+    \b
+    $ cnnfeat visualize explain svm.h5 cat.jpg -o why.png
+    $ cnnfeat visualize explain svm.h5 cat.jpg --class cat --against dog --json
+    """
+    from cnnfeat.visualize import ExplainOptions, explain_image
+
+    record = explain_image(head_path, image, ExplainOptions(**chosen))
+    echo_explanation(record, as_json=as_json)

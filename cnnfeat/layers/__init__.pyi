@@ -42,6 +42,7 @@ from ._projection import (
     class_maps as class_maps,
     is_rectified as is_rectified,
     project as project,
+    score_gradients as score_gradients,
     strongest_units as strongest_units,
 )
 from ._receptive import Grid as Grid

@@ -6,7 +6,7 @@ overlap, autograd adds what they send back to one pixel; Zeiler and Fergus do no
 and unpooling by switches lets the last one win.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from cnnfeat.errors import LayerError
 from cnnfeat.layers._backward_rules import RULES, BackwardRule
 from cnnfeat.layers._names import Tap, resolve_layers
-from cnnfeat.layers._pooling import as_maps
+from cnnfeat.layers._pooling import as_maps, pool_activation
 from cnnfeat.layers._taps import Tapper
 from cnnfeat.layers._tracing import ROOT
 from cnnfeat.networks import Network
@@ -135,6 +135,46 @@ def class_maps(
     ]
     maps, scores = zip(*found, strict=True)
     return np.concatenate(maps), np.concatenate(scores)
+
+
+def score_gradients(
+    network: Network,
+    taps: Sequence[Tap],
+    pool: str,
+    images: torch.Tensor,
+    score: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gradient of any score of features with respect to the pixels.
+
+    Parameters
+    ----------
+    network : Network
+    taps : sequence of Tap
+        Pooled by `pool`, flattened and joined in this order: the features.
+    pool : str
+        As for `pool_activation`.
+    images : tensor of shape (n, 3, h, w), floating, normalised
+    score : callable (Tensor of shape (n, d)) -> Tensor of shape (n,)
+
+    Returns
+    -------
+    gradients : ndarray of shape (n, 3, h, w), dtype=float32
+    scores : ndarray of shape (n,), dtype=float32
+    """
+
+    def pooled(tap: Tap, activation: torch.Tensor) -> torch.Tensor:
+        return pool_activation(activation, pool, tap)
+
+    pixels = images.detach().clone().requires_grad_(True)
+    with torch.enable_grad(), Tapper(network, taps, pooled, grad=True) as tapper:
+        found = tapper(pixels)
+        X = torch.cat([found[tap.name].flatten(1) for tap in taps], 1)
+        scores = score(X)
+        (of_features,) = torch.autograd.grad(scores.sum(), X, retain_graph=True)
+        # The root of a feature that is 0 has no slope; such a feature says nothing.
+        of_features = torch.nan_to_num(of_features, posinf=0.0, neginf=0.0)
+        (gradients,) = torch.autograd.grad(X, pixels, of_features)
+    return gradients.cpu().numpy(), scores.detach().cpu().numpy()
 
 
 def strongest_units(

@@ -38,6 +38,7 @@ class Panel:
         `pixels`: uint8, (h, w, 3) or (h, w). `heat`: (h, w), floating; NaN is left
         blank. `classes`: (h, w), int, keys of `names`.
     heading : str
+        Of one line or more.
     kind : {"pixels", "heat", "classes"}
     names : mapping of int to str
     boxes : sequence of (left, upper, right, lower)
@@ -79,7 +80,8 @@ def plot_panels(
     n_columns = min(n_columns, len(panels))
     rows = [panels[k : k + n_columns] for k in range(0, len(panels), n_columns)]
     heights = [
-        width * max(p.image.shape[0] / p.image.shape[1] for p in row) + 0.3
+        width * max(p.image.shape[0] / p.image.shape[1] for p in row)
+        + 0.15 * (2 + max(p.heading.count("\n") for p in row))
         for row in rows
     ]
     figure = new_figure(max(width * n_columns, 3.0), sum(heights) + 0.4)
@@ -96,7 +98,7 @@ def plot_panels(
 
 def _draw(axes: Axes, panel: Panel) -> None:
     if panel.heading:
-        text = visible_text(panel.heading)
+        text = "\n".join(map(visible_text, panel.heading.split("\n")))
         axes.set_title(text, fontsize=7, pad=3, parse_math=False)
     if panel.kind == "heat":
         drawn = axes.imshow(panel.image, cmap="viridis", interpolation="nearest")

@@ -1,6 +1,8 @@
+from ._explain import explain_image as explain_image
 from ._filters import look_at_filters as look_at_filters
 from ._occlusion import occlude_image as occlude_image
 from ._options import (
+    ExplainOptions as ExplainOptions,
     FiltersOptions as FiltersOptions,
     LookOptions as LookOptions,
     OcclusionOptions as OcclusionOptions,

@@ -15,7 +15,7 @@ from cnnfeat._version import __version__
 from cnnfeat.errors import OutputError
 from cnnfeat.outputs import check_suffix, claimed_outputs
 from cnnfeat.suffixes import PICTURES
-from cnnfeat.visualize._options import PAGE, LookOptions
+from cnnfeat.visualize._options import PAGE, LookOptions, PictureOptions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,13 +59,13 @@ def load_network(options: LookOptions) -> networks.Network:
 
 
 def published(
-    options: LookOptions, read: Iterable[str | Path], look: Callable[[], Look]
+    options: PictureOptions, read: Iterable[str | Path], look: Callable[[], Look]
 ) -> dict[str, Any]:
     """Return the record of a look, its picture and its page written as asked.
 
     Parameters
     ----------
-    options : LookOptions
+    options : PictureOptions
     read : iterable of path
         Files that are read, which no output may be.
     look : callable () -> Look

@@ -56,6 +56,27 @@ class OccludedSource:
         """Rows in all."""
         return len(self.places)
 
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Return the mean of what squares were given, at each pixel that they cover.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_images,), floating
+
+        Returns
+        -------
+        ndarray of shape (h, w), dtype=float64
+            0 where no square lies.
+        """
+        total = np.zeros(self.image_nhwc.shape[:2])
+        count = np.zeros_like(total)
+        for value, (y, x) in zip(values, self.places, strict=True):
+            square = slice(y, y + self.side), slice(x, x + self.side)
+            total[square] += value
+            count[square] += 1
+        spread: np.ndarray = total / np.maximum(count, 1)
+        return spread
+
     def batches(
         self, batch_size: int, first_row: int, is_wanted: Callable[[], bool]
     ) -> Generator[Batch, None, None]:
@@ -69,6 +90,36 @@ class OccludedSource:
                 image[square] = self.cover[square]
             ok = np.ones(len(part), dtype=bool)
             yield Batch(start, images, ok, ("",) * len(part))
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedSource:
+    """Copies of an image, each covered where a mask says so.
+
+    Parameters
+    ----------
+    image_nhwc, cover : ndarray of shape (h, w, 3), dtype=uint8
+    masks : ndarray of shape (n_images, h, w) or what broadcasts to it, dtype=bool
+    """
+
+    image_nhwc: np.ndarray
+    cover: np.ndarray
+    masks: np.ndarray
+
+    @property
+    def n_images(self) -> int:
+        """Rows in all."""
+        return len(self.masks)
+
+    def batches(
+        self, batch_size: int, first_row: int, is_wanted: Callable[[], bool]
+    ) -> Generator[Batch, None, None]:
+        """Yield batches of masked copies."""
+        for start in range(first_row, self.n_images, batch_size):
+            masks = self.masks[start : start + batch_size, ..., None]
+            images = np.where(masks, self.cover, self.image_nhwc)[:, None]
+            ok = np.ones(len(masks), dtype=bool)
+            yield Batch(start, images, ok, ("",) * len(masks))
 
 
 def cover_of(

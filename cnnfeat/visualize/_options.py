@@ -7,8 +7,8 @@ PAGE = "index.html"
 
 
 @dataclass(frozen=True)
-class LookOptions:
-    """Which network is looked into, and what is written.
+class PictureOptions:
+    """What is written, and where it is computed.
 
     `output_path` is a picture, in the format of its suffix; `html_dir` a folder for a
     page, `index.html`. Without them nothing is written, and nothing drawn.
@@ -16,9 +16,6 @@ class LookOptions:
 
     output_path: str | None = None
     html_dir: str | None = None
-    model: str = "efficientnet_lite0"
-    weights: str = "default"
-    weights_seed: int = 0
     device: str = "auto"
     overwrite: bool = False
 
@@ -32,6 +29,15 @@ class LookOptions:
     def is_drawn(self) -> bool:
         """Whether there is a picture or a page to draw."""
         return bool(self.outputs)
+
+
+@dataclass(frozen=True)
+class LookOptions(PictureOptions):
+    """Which network is looked into: as for `load_network`."""
+
+    model: str = "efficientnet_lite0"
+    weights: str = "default"
+    weights_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,3 +113,18 @@ class OcclusionOptions(LookOptions):
     layer: str | None = None
     class_name: str | None = None
     batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class ExplainOptions(PictureOptions):
+    """Which classes of a head are explained.
+
+    The `top` classes by score, or `class_name`, or its score less that of `against`.
+    Squares of `size` pixels, `stride` apart, make the map of occlusion.
+    """
+
+    class_name: str | None = None
+    against: str | None = None
+    top: int = 2
+    size: int = 48
+    stride: int = 16

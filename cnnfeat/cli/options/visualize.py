@@ -12,6 +12,7 @@ from cnnfeat.cli.options.parsing import (
     repeatable,
 )
 from cnnfeat.visualize import (
+    ExplainOptions,
     FiltersOptions,
     OcclusionOptions,
     ProjectOptions,
@@ -189,4 +190,43 @@ fill_opt = click.option(
     show_default=True,
     help="What covers the image: grey, which is the mean of the images that the "
     "weights were trained on; the mean of this image; or the image, blurred.",
+)
+explained_class_opt = click.option(
+    "--class",
+    "class_name",
+    default=None,
+    metavar="NAME",
+    help="The class of the head to explain.  [default: those that score highest]",
+)
+against_opt = click.option(
+    "--against",
+    default=None,
+    metavar="NAME",
+    help="Explain by how much --class scores above this one.",
+)
+explained_opt = click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=ExplainOptions.top,
+    show_default=True,
+    metavar="K",
+    help="Classes to explain where --class names none, the highest first.",
+)
+square_opts = compose(
+    click.option(
+        "--size",
+        type=click.IntRange(min=1),
+        default=ExplainOptions.size,
+        show_default=True,
+        metavar="PIXELS",
+        help="Side of the squares of the map of occlusion, in pixels of the crop.",
+    ),
+    click.option(
+        "--stride",
+        type=click.IntRange(min=1),
+        default=ExplainOptions.stride,
+        show_default=True,
+        metavar="PIXELS",
+        help="Between two of these squares.",
+    ),
 )
