@@ -422,4 +422,8 @@ def echo_comparison(report: "CompareReport", *, as_json: bool) -> None:
     caption = f"{report.n_images:,} of {report.n_common:,} images that all files have"
     if report.n_unmatched:
         caption += f"; {report.n_unmatched:,} are not in all of them"
-    echo_table(rows, _LIKENESS, as_json=False, key="pairs", caption=caption)
+    measures = {one.measure for one in report.pairs}
+    columns = [one for one in _LIKENESS if one.key != "measure" or len(measures) > 1]
+    if len(measures) == 1:
+        caption = f"{measures.pop()} on {caption}"
+    echo_table(rows, columns, as_json=False, key="pairs", caption=caption)

@@ -44,7 +44,7 @@ def plot_likeness_matrix(
     axes.grid(False)
     picture = axes.imshow(likeness, cmap="viridis", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, fraction=0.045, pad=0.02)
-    told = [plot_text(shorten(name, 32)) for name in names]
+    told = [plot_text(shorten(name, 44)) for name in names]
     axes.set_xticks(range(k), told, rotation=90, fontsize=8)
     axes.set_yticks(range(k), told, fontsize=8)
     if k <= _MAX_WRITTEN:
