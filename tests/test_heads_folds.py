@@ -185,14 +185,14 @@ def test_the_grid_grows_until_the_best_lies_inside(optimum, norm):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_gain_that_may_be_chance_does_not_grow_the_grid(sign):
+def test_a_gain_that_may_be_chance_ends_the_grid_and_is_taken(sign):
     choice, problem = chosen_at(4 * sign, CGrid.for_features(np.eye(4)), n_lost=1)
     # A single row more is right in the first decade beyond, and none in the second.
-    assert 10.0 ** (3 * sign) == choice.C
+    assert 10.0 ** (4 * sign) == choice.C
     tried = {1: (4, 5), -1: (-4,)}[sign]  # there is but one below
     assert problem.tried[7:] == [10.0**e for e in tried]
     assert choice.grid == tuple(sorted(problem.tried))
-    assert max(choice.scores) > choice.scores[choice.grid.index(choice.C)]
+    assert max(choice.scores) == choice.scores[choice.grid.index(choice.C)]
 
 
 @settings(deadline=None, max_examples=20)
@@ -200,8 +200,15 @@ def test_a_gain_that_may_be_chance_does_not_grow_the_grid(sign):
 def test_a_slow_gain_is_followed_over_two_decades(optimum):
     # One row more a decade: sqrt(1) is chance, and of two rows sqrt(2).
     choice, problem = chosen_at(optimum, CGrid.for_features(np.eye(4)), n_lost=1)
-    assert choice.C == 1e5
+    assert 10.0 ** min(optimum, 6) == choice.C
     assert problem.tried[7:] == [1e4, 1e5, 1e6]
+
+
+def test_a_slow_gain_is_taken_where_the_next_decade_has_no_fit():
+    grid = CGrid.for_features(np.eye(4))
+    choice, problem = chosen_at(6, grid, n_lost=1, hardest=1e4)
+    assert problem.tried[7:] == [1e4, 1e5] and choice.C == 1e4
+    assert choice.scores[-1] == 0
 
 
 class FlatProblem(MadeProblem):

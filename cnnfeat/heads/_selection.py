@@ -151,11 +151,11 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
     Of neighbouring values that tie for the best the middle one (the smaller of two) is
     taken: with few rows ties are long, and their ends are the worst guess.
 
-    The grid is tried in full. While its best is at an edge that can move, one value
-    more is tried; it is taken if its fits converge within `QUICK_STEPS` and it is
-    better by more than chance (`_Trials.gain`). Accuracy may rise slowly: a gain that
-    may be chance gets one decade more, to be more than chance against the same edge.
-    Otherwise, and without a gain, the grid ends.
+    The grid is tried in full. While its best is at an edge that can move, it grows by a
+    decade, or two where accuracy rises slowly: as long as one of them is better than
+    that edge by more than chance (`_Trials.gain`). A value beyond the grid counts if
+    its fits converge within `QUICK_STEPS`; the second is tried if the first is better
+    at all. Chance says how far to go; of all that was tried the best is taken.
 
     Parameters
     ----------
@@ -188,6 +188,10 @@ def select_C(parts: Iterable[FoldedProblem], grid: CGrid) -> CChoice:
             edge = C
         else:
             break
+    # How far to go is a question of chance; of what was tried the best is taken.
+    best = middle_of_best(
+        {C: trials.scores[C] for C in grid.values if C in trials.starts}
+    )
     scores = tuple(trials.scores[C] for C in grid.values)
     return CChoice(best, grid.values, scores, trials.starts[best])
 
