@@ -36,7 +36,7 @@ def picture(image_dir):
 def tiny(monkeypatch):
     """Put the miniature network in the place of any other."""
     monkeypatch.setattr(
-        "cnnfeat.networks._registry.load_network", lambda *_, **__: make_tiny_network()
+        "cnnfeat.networks._request.load_network", lambda *_, **__: make_tiny_network()
     )
 
 
@@ -77,7 +77,7 @@ def test_norms_are_those_of_the_kernels_and_dead_ones_are_named(tiny, monkeypatc
     network = make_tiny_network()
     network.module.features[0].weight.data[2] *= 1e-3
     monkeypatch.setattr(
-        "cnnfeat.networks._registry.load_network", lambda *_, **__: network
+        "cnnfeat.networks._request.load_network", lambda *_, **__: network
     )
     (told,) = look_at_filters(FiltersOptions())["networks"]
     weight = network.module.features[0].weight

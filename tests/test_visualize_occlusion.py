@@ -21,7 +21,7 @@ def tiny(monkeypatch):
     """Put one miniature network in the place of any other, and return it."""
     network = make_tiny_network()
     monkeypatch.setattr(
-        "cnnfeat.networks._registry.load_network", lambda *_, **__: network
+        "cnnfeat.networks._request.load_network", lambda *_, **__: network
     )
     return network
 
@@ -137,7 +137,7 @@ def test_a_network_without_classes_is_told(picture, monkeypatch):
     network = make_tiny_network()
     network.n_classes = 0
     monkeypatch.setattr(
-        "cnnfeat.networks._registry.load_network", lambda *_, **__: network
+        "cnnfeat.networks._request.load_network", lambda *_, **__: network
     )
     with pytest.raises(LayerError, match="has no classifier"):
         occlude_image(picture, OcclusionOptions(sizes=(8,)))

@@ -39,7 +39,7 @@ def tiny(monkeypatch):
     """Put one miniature network in the place of any other, and return it."""
     network = make_tiny_network()
     monkeypatch.setattr(
-        "cnnfeat.networks._registry.load_network", lambda *_, **__: network
+        "cnnfeat.networks._request.load_network", lambda *_, **__: network
     )
     return network
 
@@ -150,7 +150,7 @@ def test_a_feature_file_gives_the_same_without_a_pass(
         raise AssertionError("a pass over images")
 
     asked = classmethod(lambda cls, told, device: NetworkRequest("tiny"))
-    request = "cnnfeat.networks._registry.NetworkRequest.of_provenance"
+    request = "cnnfeat.networks._request.NetworkRequest.of_provenance"
     monkeypatch.setattr(request, asked)
     computing = pytest.MonkeyPatch()
     computing.setattr("cnnfeat.extraction._run.compute", refuse)

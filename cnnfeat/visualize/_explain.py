@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnfeat import extraction, heads, layers, networks, report, scoring, store
+from cnnfeat import extraction, heads, layers, networks, report, scoring
 from cnnfeat.errors import DataError, LayerError, OptionError
 from cnnfeat.visualize._look import Look, origins_of, published
 from cnnfeat.visualize._occluded import (
@@ -103,7 +103,7 @@ def explain_image(
     StoreError, ProvenanceError, WeightsError
         If the head is damaged, or its network is not what it was trained on.
     DataError
-        If its features are of several crops.
+        If its features are of several crops, or it is of nearest neighbours.
     OptionError, InputError, DeviceError, OutputError
         As their names say.
     """
@@ -120,12 +120,17 @@ def explain_image(
 def _look(head_path: str, path: str, options: ExplainOptions) -> Look:
     asked = scoring.ScoringOptions(device=options.device, engine="eager")
     classifier = scoring.read_classifier(head_path, asked)
-    if not classifier.layer:
+    head = classifier.head
+    if head is None:
         raise DataError(
             f"{head_path} is a network, not a head: `cnnfeat visualize project` maps "
             "its classes"
         )
-    head = store.load_head(head_path)
+    if head.neighbours is not None:
+        raise DataError(
+            f"{head_path}: nearest neighbours have no weights to follow back; train a "
+            "head of another kind on the same features"
+        )
     with classifier.extractor as extractor:
         if extractor.crops != "center":
             raise DataError(
