@@ -148,7 +148,7 @@ def redo(X, y, rows, grid, settings):
 def test_folds_divide_the_training_rows(features_path):
     record = run_benchmark(features_path, options(layers=("layer2",))).to_dict()
     for split in record["split_sets"][0]["splits"]:
-        assert len(split["folds"]) == 25
+        assert len(split["folds"]) == 50
         for at in range(0, 25, 5):
             assert sorted(np.concatenate(split["folds"][at : at + 5])) == split["train"]
         assert not set(split["train"]) & set(split["test"])

@@ -16,6 +16,7 @@ from store_rows import datasets, leftovers
 
 from cnnfeat.cli.main import cli
 from cnnfeat.extract import ExtractOptions, _run, extract_features
+from cnnfeat.extract._kept import KeepingSink
 from cnnfeat.interrupts import Interrupted
 from cnnfeat.outputs import lock_file
 from cnnfeat.store import open_features
@@ -271,11 +272,16 @@ def test_a_killed_addition_keeps_the_file_and_goes_on(made, tmp_path, monkeypatc
     before, at_that_moment = output.read_bytes(), tmp_path / "then"
     monkeypatch.setattr("cnnfeat.extraction._run.SECONDS_BETWEEN_COMMITS", -1.0)
 
-    def keep(n_done, n_images, n_failed):
-        if n_done == 4:
+    commit = KeepingSink.commit
+
+    def keep(sink):
+        commit(sink)
+        if sink.rows_done and not at_that_moment.exists():
             shutil.copytree(output.parent, at_that_moment)
 
-    add_with(keep, images, output)
+    monkeypatch.setattr(KeepingSink, "commit", keep)
+    add_with(None, images, output)
+    monkeypatch.setattr(KeepingSink, "commit", commit)
     shutil.rmtree(output.parent)
     at_that_moment.rename(output.parent)
     assert output.read_bytes() == before

@@ -157,7 +157,8 @@ def test_a_hub_that_does_not_answer_is_one_line(timms, server, tmp_path, monkeyp
 
 def test_the_command_shows_licence_and_digest(server, torchvisions, tmp_path):
     arguments = ["weights", "squeezenet1_1", str(tmp_path), "--quiet"]
-    lines = CliRunner().invoke(cli, arguments).stdout.splitlines()
+    wide = CliRunner(env={"COLUMNS": "500"})
+    lines = wide.invoke(cli, arguments).stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
         *("model", "path", "n", "sha256", "source", "licence")
     ]

@@ -198,7 +198,7 @@ def _load_file(
     device: torch.device,
     allow_missing: tuple[str, ...] = (),
 ) -> Network:
-    if path.is_dir():
+    if os.path.isdir(path):  # not `is_dir`, which fails for a name too long
         path = official_path(architecture, path)
     if architecture.build_from is not None and path.name in official_names(
         architecture
