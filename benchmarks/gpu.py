@@ -277,6 +277,18 @@ def finetune_rate(images, folder, device, timeout):
     return report["n_train"] / (time.perf_counter() - started)
 
 
+def occlusion_seconds(images, device, timeout, model="resnet50"):
+    """Seconds of one image under every square, start-up included."""
+    image = next(iter(sorted(Path(images).rglob("*.jpg"))))
+    return timed(
+        lambda: run_cnnfeat(
+            *("visualize", "occlusion", image, "--model", model),
+            *("--weights", "random", "--device", device),
+            timeout=timeout,
+        )
+    )
+
+
 # -- the table -------------------------------------------------------------------------
 
 
@@ -370,7 +382,11 @@ def measure_whole(table, clock, images, folder, device):
         "finetune, resnet18, one epoch, start included",
         lambda: finetune_rate(images, folder, device, clock.left),
     )
-    table.add("occlusion", lambda: None)
+    table.add(
+        "occlusion of one image, resnet50, start included",
+        lambda: occlusion_seconds(images, device, clock.left),
+        unit=" s",
+    )
 
 
 def measure_heads(device, clock, n_rows):
