@@ -11,6 +11,7 @@ import termios
 
 import pytest
 
+from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.training_progress import training_progress
 from cnnfeat.training import EpochRecord
 
@@ -101,3 +102,15 @@ def test_what_it_does_is_said_before_torch_is_read(colour_dir, tmp_path):
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True
     )
     assert done.stderr.splitlines()[0] == "cnnfeat: finetune: loading PyTorch"
+
+
+def test_a_line_says_no_speed_before_there_is_one(capsys, monkeypatch):
+    clock = iter([0.0, 40.0, 80.0])
+    monkeypatch.setattr("cnnfeat.cli.progress.time.monotonic", lambda: next(clock))
+    with progress_bar("splits", quiet=False) as progress:
+        progress(0, 2, 0)
+        progress(1, 2, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "cnnfeat: splits: 0 of 2, 0 failed",
+        "cnnfeat: splits: 1 of 2, 0.0 a second, 40 s left, 0 failed",
+    ]

@@ -37,12 +37,12 @@ def _occasional_line(title: str) -> Progress:
         if now - last < _SECONDS_BETWEEN_LINES:
             return
         last = now
-        rate = (n_done - first) / max(now - started, 1e-9) or float("nan")
-        left = (n_all - n_done) / rate
-        say(
-            f"{title}: {n_done} of {n_all}, {rate:.1f} a second, {left:.0f} s left, "
-            f"{n_failed} failed"
-        )
+        speed = ""
+        if n_done > first:
+            rate = (n_done - first) / max(now - started, 1e-9)
+            left = (n_all - n_done) / rate
+            speed = f" {rate:.1f} a second, {left:.0f} s left,"
+        say(f"{title}: {n_done} of {n_all},{speed} {n_failed} failed")
 
     return progress
 
