@@ -32,6 +32,7 @@ from cnnfeat.shown import visible_text
 # first of two words is a group of commands, each a function of one module.
 COMMANDS = {
     "extract": ("extract", "Extract features of images into an HDF5 file."),
+    "merge": ("merge", "Make one feature file of the shards of a job."),
     "layers": ("layers", "List the layers of a network that can be tapped."),
     "models": ("models", "List the networks that can be loaded."),
     "info": ("info", "Show what a feature, head or weights file holds."),
@@ -46,6 +47,8 @@ COMMANDS = {
     "splits": ("splits", "Draw a protocol's training and test rows as CSV."),
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),
+    "export": ("export", "Write features or classifiers for other tools."),
+    "import": ("import_", "Make a feature file of another tool's features."),
     "download": ("download", "Fetch, check and unpack a published data set."),
     "weights": ("weights", "Fetch a network's published weights for another machine."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
