@@ -38,7 +38,7 @@ def tiny(tmp_path_factory, colour_dir):
     with pytest.MonkeyPatch.context() as patch:
         name = "cnnfeat.networks._registry.load_network"
         patch.setattr(name, lambda *_, **__: make_tiny_network())
-        patch.setattr("cnnfeat.networks._registry._is_published", lambda told: True)
+        patch.setattr("cnnfeat.networks._request._is_published", lambda told: True)
         line = ("--engine", "eager", "--workers", 0, "--layer")
         run("extract", colour_dir, "-o", folder / "f.h5", *line, "flatten", "-q")
         many = ("features.1,flatten", "--crops", "ten", "--pool", "avg")

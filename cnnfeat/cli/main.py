@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from keyword import iskeyword
 from typing import IO, Any
 
 import click
@@ -112,6 +113,7 @@ class LazyGroup(click.Group):
         module_name, _ = COMMANDS[cmd_name]
         module = import_module(f"cnnfeat.cli.{module_name}")
         function = cmd_name.split()[-1].replace("-", "_")
+        function += "_" * iskeyword(function)  # import_
         command: click.Command = getattr(module, function)
         return command
 
