@@ -36,7 +36,7 @@ def tiny(tmp_path_factory, colour_dir):
     """Heads on the miniature network, which is loaded wherever one is asked for."""
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
-        name = "cnnfeat.networks._registry.load_network"
+        name = "cnnfeat.networks._request.load_network"
         patch.setattr(name, lambda *_, **__: make_tiny_network())
         patch.setattr("cnnfeat.networks._request._is_published", lambda told: True)
         line = ("--engine", "eager", "--workers", 0, "--layer")
