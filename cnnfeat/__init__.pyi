@@ -17,6 +17,11 @@ from .evaluate import (
     evaluate_head as evaluate_head,
     evaluate_images as evaluate_images,
 )
+from .export import (
+    ExportOptions as ExportOptions,
+    ExportReport as ExportReport,
+    export_file as export_file,
+)
 from .extract import (
     ExtractOptions as ExtractOptions,
     ExtractReport as ExtractReport,
@@ -44,6 +49,11 @@ from .images import (
     list_images as list_images,
     relabel as relabel,
 )
+from .import_ import (
+    ImportOptions as ImportOptions,
+    ImportReport as ImportReport,
+    import_features as import_features,
+)
 from .layers import (
     Tap as Tap,
     Tapper as Tapper,
@@ -54,6 +64,11 @@ from .leaks import (
     LeaksOptions as LeaksOptions,
     LeaksReport as LeaksReport,
     find_leaks as find_leaks,
+)
+from .merge import (
+    MergeOptions as MergeOptions,
+    MergeReport as MergeReport,
+    merge_shards as merge_shards,
 )
 from .networks import Network as Network, load_network as load_network
 from .predict import (

@@ -74,6 +74,10 @@ class DownloadError(CnnfeatError):
     """A data set cannot be fetched, checked or unpacked."""
 
 
+class ExtraError(CnnfeatError):
+    """A package is not installed that only some formats need."""
+
+
 class CnnfeatWarning(UserWarning):
     """Something the user should know; never silent, never fatal."""
 

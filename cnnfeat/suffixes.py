@@ -21,6 +21,9 @@ LOGS = (".jsonl",)
 PICTURES = (".png", ".svg", ".pdf")
 SAFETENSORS = ".safetensors"
 WEIGHTS = frozenset([SAFETENSORS, ".pth", ".pt", ".bin"])
+# What `cnnfeat export` writes features as, and what it writes classifiers as.
+EXPORTED_FEATURES = (".parquet", ".npz", ".npy", ".h5ad", ".faiss")
+PROGRAMS = (".onnx", ".pt2")
 # What cnnfeat itself writes weights as.
 SAVED_WEIGHTS = (SAFETENSORS, ".pth")
 

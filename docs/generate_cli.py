@@ -44,10 +44,11 @@ A flag means the same in every command. These few name different things of one k
 
 | flag | in | stands for |
 |---|---|---|
-| `--output` | `extract` | the feature file to write |
+| `--output` | `extract`, `import`, `merge` | the feature file to write |
 | `--output` | `train`, `train-svm`, `train-softmax` | the head file to write |
 | `--output` | `splits` | the CSV of rows to write |
 | `--output` | `finetune` | the weights file to write |
+| `--output` | `export` | the file to write, in the format of its suffix |
 | `--output` | `leaks` | the CSV of pairs to write |
 | `--output` | `suspects` | the CSV of all images to write |
 | `--output` | `compare` | the CSV of every two sets to write |
@@ -55,11 +56,14 @@ A flag means the same in every command. These few name different things of one k
 | `--output` | {looks} | the picture to draw |
 | `--layer` | `extract` | layers of the network, by name or glob |
 | `--layer` | `train`, `train-svm`, `train-softmax`, `leaks`, `suspects` | of the file |
+| `--layer` | `import` | arrays of another tool's file |
+| `--layer` | `export` | layers of the feature file |
 | `--layer` | `benchmark`, `compare` | the same, repeatable: each by itself |
 | `--layer` | {looks_at_one} | the layer to look at |
 | `--layer` | `visualize top-patches` | layers of maps, several at once |
 | `--model` | `extract`, `layers`, `finetune`, {with_models} | the network to load |
-| `--model` | `evaluate`, `predict` | the network of a weights file that names none |
+| `--model` | `evaluate`, `export`, `predict` | the network of weights that name none |
+| `--model` | `import` | what computed the features; a note in the file |
 | `--batch-size` | {passes} | images in one forward pass |
 | `--batch-size` | `finetune` | images in one training step |
 | `--dropout` | `train`, `train-svm`, `train-softmax`, `benchmark` | features left out |

@@ -128,14 +128,35 @@ def colour_head(
     return path
 
 
+@pytest.fixture(scope="session")
+def colour_shards(colour_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the two shards of `colour_features`."""
+    from click.testing import CliRunner
+
+    from cnnfeat.cli.main import cli
+
+    folder = tmp_path_factory.mktemp("shards")
+    arguments = ["extract", str(colour_dir), "-o", str(folder / "f.h5"), *FIRST_BLOCK]
+    result = CliRunner().invoke(cli, [*arguments, "--batch-size", "5", "--shards", "2"])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
 @pytest.fixture
-def commands(colour_dir, colour_features, colour_head, tmp_path, monkeypatch):
+def commands(
+    colour_dir, colour_features, colour_head, colour_shards, tmp_path, monkeypatch
+):
     """The command lines of `made_commands`, with their inputs and an empty folder."""
     from made_commands import Commands, patch
 
     patch(monkeypatch)
     (tmp_path / "out").mkdir()
     names = {"images": colour_dir, "features": colour_features, "head": colour_head}
+    names["shards"] = colour_shards
+    names["foreign"] = tmp_path / "foreign.npz"
+    # As large as a file may not become where the disk is full.
+    rows = np.ones((100, 40), np.float32)
+    np.savez(names["foreign"], rows=rows, paths=[f"{k}.png" for k in range(100)])
     return Commands(tmp_path / "out", names)
 
 

@@ -41,12 +41,13 @@ class Line:
     @property
     def left(self) -> list[str]:
         """Names that a killed run may leave beside the outputs."""
-        if self.arguments[0] == "extract":  # its writer has its own way
+        if self.arguments[0] in OF_ROWS:  # their writer has its own way
             return ["f.h5.part.new", "f.h5.part.journal"]
         locks = [f"{name}.lock" for name in self.locked]
         return [*map(_TEMPORARY.format, (*self.outputs, *self.kept)), *locks]
 
 
+OF_ROWS = ("extract", "import", "merge")  # written row by row
 DRAW = ("--train-per-class", "4")
 LINES = {
     "extract": Line(
@@ -125,6 +126,9 @@ LINES = {
         ),
         ("look.png", "index.html"),
     ),
+    "export": Line(("export", "{features}", "-o", "{out}/x.npy"), ("x.npy", "x.csv")),
+    "merge": Line(("merge", "{shards}", "-o", "{out}/f.h5", "--quiet"), ("f.h5",)),
+    "import": Line(("import", "{foreign}", "-o", "{out}/f.h5"), ("f.h5",)),
     "download": Line(
         ("download", "caltech101", "{out}", "--quiet"), ("x",), locks=("caltech101",)
     ),

@@ -1,5 +1,6 @@
 """What must be seen of a run: checks of its record, its stderr and its folder."""
 
+import csv
 import re
 
 import pytest
@@ -23,6 +24,26 @@ def says(path, expected):
 def file_begins(name, start):
     """Return a check: a file is there, and begins with some bytes."""
     return lambda record, told, out: _begins(out / name, start)
+
+
+def has_cells(name, column, value, n):
+    """Return a check: a table has a value in so many lines of a column."""
+
+    def check(record, told, out):
+        with (out / name).open(encoding="utf-8") as file:
+            assert [row[column] for row in csv.DictReader(file)].count(value) == n
+
+    return check
+
+
+def has_files(name):
+    """Return a check: a file is there, as the report says."""
+
+    def check(record, told, out):
+        assert (out / name).exists()
+        assert record["report"]["n_images"] == 12
+
+    return check
 
 
 def _begins(path, start):

@@ -12,7 +12,9 @@ from option_checks import (
     compares,
     file_begins,
     has_asked,
+    has_cells,
     has_events,
+    has_files,
     is_replaced,
     is_silent,
     says,
@@ -42,12 +44,15 @@ BASE = {
     "suspects": "{features} --layer layer10",
     "compare": "{features} --draws 2",
     "predict": "{images_head} {images} --workers 0 --engine eager",
+    "merge": "{shards} -o {out}/f.h5",
+    "import": "{foreign}.npz -o {out}/f.h5",
+    "export": "{features} -o {out}/x.npz",
     "download": "caltech101 {out}",
     "weights": "squeezenet1_1 {out}",
 }
 OUTPUT = {
-    **{"extract": "f.h5", "train": "h.h5"},
-    **{"train-svm": "h.h5", "train-softmax": "h.h5"},
+    **{"extract": "f.h5", "import": "f.h5", "merge": "f.h5"},
+    **{"train": "h.h5", "train-svm": "h.h5", "train-softmax": "h.h5"},
     **{"splits": "s.csv", "finetune": "w.pth"},
 }
 
@@ -66,6 +71,7 @@ LINES = {
     "evaluate": "{kind_head} {source} --rows all",
     "benchmark": "{source} --C 1",
     "splits": "{source} -o {out}/s.csv",
+    "import": "{foreign}.npy -o {out}/f.h5 --paths {source}",
 }
 OF_IMAGES = ("extract", "predict", "finetune")
 COUNTS = {
@@ -94,7 +100,7 @@ def reading(name, source, more=""):
 def table_options(name):
     """Return the options of tables: their images, or their labels of features."""
     given = TABLES
-    if name not in OF_IMAGES:
+    if name not in (*OF_IMAGES, "import"):
         given = {
             flag: f"{{images_features}} --labels {TABLES[flag]}" for flag in TABLES
         }
@@ -212,6 +218,8 @@ EXTRACT_OPTIONS = {
         says("report/n_failed", 4),
     ),
     "--resume": ("--resume", says("report/n_resumed", 0)),
+    "--shard": ("--batch-size 4 --shard 2/3", says("report/n_images", 4)),
+    "--shards": ("--batch-size 4 --shards 3", has_files("f-00003-of-00003.h5")),
     "--retry-failed": ("--retry-failed", says("report/n_failed", 0)),
     "--add": ("--add", says("report/n_resumed", 12)),
     "--range": ("--range 0,200", says("info/provenance/range", "0,200")),
@@ -450,6 +458,43 @@ OPTIONS = {
         "--batch-size": ("--batch-size 5", works),
         "--workers": ("--workers 1", works),
         "--engine": ("--engine eager", says("report/engine", "eager")),
+    },
+    "merge": {
+        "--output": ("", says("info/n_images", 12)),
+        "--virtual": ("--virtual", stops("beside its shards or above them")),
+        "--overwrite": ("--overwrite", is_replaced),
+        **TALK,
+    },
+    "import": {
+        **table_options("import"),
+        "--output": ("", says("info/n_images", 10)),
+        "--layer": ("--layer b", says("report/layers", {"b": [3]})),
+        "--paths": (
+            "={foreign}.npy -o {out}/f.h5 --paths {foreign}.txt",
+            says("report/classes", {"ant": 4, "bee": 6}),
+        ),
+        "--model": ("--model vit", says("info/provenance/model", "vit")),
+        "--overwrite": ("--overwrite", is_replaced),
+        **TALK,
+    },
+    "export": {
+        "--output": ("", file_begins("x.npz", b"PK")),
+        "--layer": ("--layer layer2", says("report/layers", {"layer2": [16]})),
+        "--splits-file": (
+            "={images_features} -o {out}/x.npy --splits-file {image_splits}",
+            has_cells("x.csv", "split", "test", 9),
+        ),
+        "--split-index": (
+            "={images_features} -o {out}/x.npy --splits-file {image_splits} "
+            "--split-index 1",
+            has_cells("x.csv", "split", "test", 6),
+        ),
+        "--model": (
+            "={nameless} -o {out}/m.pt2 --model squeezenet1_1",
+            says("report/gives", "probabilities"),
+        ),
+        "--overwrite": ("--overwrite", is_replaced),
+        **TALK,
     },
     "download": TALK,
     "weights": TALK,

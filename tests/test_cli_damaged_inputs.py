@@ -35,6 +35,13 @@ LINES = {
     "predict {bad}.h5 {images} -o p.csv": "head.h5",
     "predict {bad}.pth {images} -o p.csv": "no weights",
     "predict {head} {bad}.tar -o p.csv": "images.tar",
+    "export {bad}.h5 -o x.npz": "features.h5",
+    "export {bad}.h5 -o x.pt2": "head.h5",
+    "export {bad}.pth -o x.onnx": "no weights",
+    "merge {bad}.h5 -o f.h5": "features.h5",
+    "import {bad}.npz -o f.h5": "foreign.npz",
+    "import {bad}.npy -o f.h5": "foreign.npy",
+    "import {bad}.parquet -o f.h5": "foreign.parquet",
     "info {bad}.h5": "features.h5",
     "info {bad}.safetensors": "no weights",
 }
@@ -48,6 +55,7 @@ def inputs(colour_dir, colour_features, colour_head, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "out")
     archive = shutil.make_archive(tmp_path / "images", "tar", colour_dir)
     return {
+        **write_foreign(tmp_path, colour_features),
         "images": colour_dir,
         "features": colour_features,
         "head": colour_head,
@@ -55,6 +63,17 @@ def inputs(colour_dir, colour_features, colour_head, tmp_path, monkeypatch):
         "features.h5": colour_features,
         "head.h5": colour_head,
     }
+
+
+def write_foreign(folder, features):
+    """Write what `import` reads, by the names that the command lines have for it."""
+    names = {
+        f"foreign{one}": folder / f"f{one}" for one in (".npz", ".npy", ".parquet")
+    }
+    for path in names.values():
+        result = CliRunner().invoke(cli, ["export", str(features), "-o", str(path)])
+        assert result.exit_code == 0, result.output
+    return names
 
 
 def refusal(line):

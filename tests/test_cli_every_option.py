@@ -9,6 +9,7 @@ import shutil
 import tarfile
 
 import click
+import numpy as np
 import option_entries
 import pytest
 import visualize_entries
@@ -71,7 +72,16 @@ def inputs(tmp_path_factory, small_images):
     archive = folder / "x.tar"
     names["partial"] = write_partial_weights(folder / "partial.safetensors")
     names |= {"head": head, "images_head": images_head, "archive": archive}
-    names |= {"images_features": images_features}
+    names |= {"images_features": images_features, "foreign": folder / "foreign"}
+    names["shards"] = folder / "shards"
+    names["shards"].mkdir()
+    base[base.index("-o") + 1] = str(names["shards"] / "f.h5")
+    invoke("extract", *base, "--batch-size", 4, "--shards", 2)
+    rows = np.arange(30, dtype=np.float32).reshape(10, 3)
+    paths = [f"{'ant' if k < 4 else 'bee'}/{k}.png" for k in range(10)]
+    np.savez(folder / "foreign.npz", a=rows[:, :2], b=rows, paths=paths)
+    np.save(folder / "foreign.npy", rows)
+    (folder / "foreign.txt").write_text("\n".join(paths))
     return names | write_tables(folder, small_images) | write_splits(folder)
 
 
@@ -215,6 +225,7 @@ OLD = {
     **dict.fromkeys(visualize_entries.BASE, "look.png"),
     "benchmark": "table.md",
 }
+OLD |= {"export": "x.npz"}
 
 
 @pytest.mark.parametrize(
@@ -244,6 +255,7 @@ def test_an_option_has_its_effect(
     status = getattr(check, "status", 0)
     result = invoke(*name.split(), *arguments, *given, "--json", status=status)
     record = {"report": json.loads(result.stdout or "{}")}
-    if name in OUTPUT and name != "splits" and not status:
+    is_whole = name != "splits" and flag not in ("--shard", "--shards")
+    if name in OUTPUT and is_whole and not status:
         record["info"] = json.loads(invoke("info", out / OUTPUT[name], "--json").stdout)
     check(record, result.stderr, out)

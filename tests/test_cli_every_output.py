@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from conftest import files_up_to
-from made_commands import LINES
+from made_commands import LINES, OF_ROWS
 
 from cnnfeat import outputs
 from cnnfeat.cli.main import cli
@@ -17,7 +17,7 @@ from cnnfeat.outputs import locked_output
 pytestmark = pytest.mark.filterwarnings("ignore::cnnfeat.errors.CnnfeatWarning")
 
 # Their writers have tests of their own: test_store_crash.py, test_download.py.
-ATOMIC = [name for name in LINES if name not in ("extract", "download")]
+ATOMIC = [name for name in LINES if name not in (*OF_ROWS, "download")]
 
 
 def one_error(result):
@@ -64,7 +64,12 @@ def test_where_nothing_can_be_written_nothing_is_left(commands, name):
 
 @pytest.mark.parametrize(
     ("name", "output"),
-    [(name, one) for name in LINES if name != "extract" for one in LINES[name].locked],
+    [
+        (name, one)
+        for name in LINES
+        if name not in OF_ROWS
+        for one in LINES[name].locked
+    ],
 )
 def test_one_process_at_a_time_writes_an_output(commands, name, output):
     with locked_output(commands.out / output):

@@ -97,6 +97,7 @@ COMMANDS = {
     "evaluate": ("{head}", "{features}", "--predictions", "{out}/p.csv"),
     "splits": ("{features}", "-o", "{out}/s.csv", *DRAW),
     "benchmark": ("{features}", "--report", "{out}", *DRAW, "--C", 1, "--quiet"),
+    "export": ("{features}", "-o", "{out}/x.npz"),
     "predict": ("{head}", "{images}", "-o", "{out}/p.csv", "--workers", 0, "--quiet"),
 }
 
@@ -110,6 +111,7 @@ COMMANDS = {
         ("evaluate", signal.SIGINT),
         ("splits", signal.SIGHUP),
         ("benchmark", signal.SIGTERM),
+        ("export", signal.SIGINT),
         ("predict", signal.SIGTERM),
     ],
 )

@@ -37,10 +37,12 @@ ROOM_IMPORTS = {
     "training": {"images", "networks", "layers", "extraction"},
     "datasets": set(),
     "report": set(),
+    "exchange": {"images", "store"},
 }
 VERBS = {
     *("extract", "train", "evaluate", "predict", "benchmark", "finetune"),
     *("download", "describe", "visualize", "leaks", "suspects", "compare"),
+    *("export", "import_", "merge"),
 }
 # The verbs that call other verbs: baselines are extracted, heads scored with and
 # without copies, files of the same images aligned.

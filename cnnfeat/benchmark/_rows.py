@@ -32,7 +32,7 @@ from cnnfeat.splits import (
     splits_to_csv,
     usable_rows,
 )
-from cnnfeat.store import open_features
+from cnnfeat.store import is_features_path, open_features
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +286,7 @@ def _write_splits(
 
 def _read_table(source: str, labels: LabelOptions) -> ImageTable:
     """Return the images of a feature file, or those that a source names."""
-    if suffixes.suffix_of(source) in suffixes.FEATURES:
+    if is_features_path(source):
         with open_features(source) as features:
             return relabel(features.table, labels)
     if labels.labels_file is None:

@@ -32,6 +32,8 @@ from cnnfeat.cli.reports import echo_extraction
 @options.extraction.pages_opt
 @options.extraction.precision_opt
 @options.extraction.dtype_opt
+@options.extraction.shard_opt
+@options.extraction.shards_opt
 @options.extraction.on_error_opt
 @options.extraction.max_failed_opt
 @options.common.resume_opt

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from keyword import iskeyword
 from typing import IO, Any
 
 import click
@@ -32,6 +33,7 @@ from cnnfeat.shown import visible_text
 # first of two words is a group of commands, each a function of one module.
 COMMANDS = {
     "extract": ("extract", "Extract features of images into an HDF5 file."),
+    "merge": ("merge", "Make one feature file of the shards of a job."),
     "layers": ("layers", "List the layers of a network that can be tapped."),
     "models": ("models", "List the networks that can be loaded."),
     "info": ("info", "Show what a feature, head or weights file holds."),
@@ -46,6 +48,8 @@ COMMANDS = {
     "splits": ("splits", "Draw a protocol's training and test rows as CSV."),
     "finetune": ("finetune", "Adapt a network to images and keep its weights."),
     "predict": ("predict", "Name the classes of new images."),
+    "export": ("export", "Write features or classifiers for other tools."),
+    "import": ("import_", "Make a feature file of another tool's features."),
     "download": ("download", "Fetch, check and unpack a published data set."),
     "weights": ("weights", "Fetch a network's published weights for another machine."),
     "visualize filters": ("visualize", "Draw the kernels of a layer."),
@@ -110,6 +114,7 @@ class LazyGroup(click.Group):
         module_name, _ = COMMANDS[cmd_name]
         module = import_module(f"cnnfeat.cli.{module_name}")
         function = cmd_name.split()[-1].replace("-", "_")
+        function += "_" * iskeyword(function)  # import_
         command: click.Command = getattr(module, function)
         return command
 

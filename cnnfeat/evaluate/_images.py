@@ -33,6 +33,7 @@ from cnnfeat.images import (
 from cnnfeat.outputs import claimed_outputs, refuse_inputs
 from cnnfeat.scoring import ScoringOptions
 from cnnfeat.splits import count_left_out, left_out_in_words
+from cnnfeat.store import is_features_path
 
 
 def evaluate_model(
@@ -58,7 +59,7 @@ def evaluate_model(
         As the two, and if a network is to be scored on features.
     """
     options = options or EvaluateOptions()
-    if suffixes.suffix_of(scored) not in suffixes.FEATURES:
+    if not is_features_path(scored):
         return evaluate_images(
             model_path, scored, options, stdin=stdin, progress=progress
         )

@@ -6,3 +6,4 @@ from ._options import (
     most_failures as most_failures,
 )
 from ._run import extract_features as extract_features
+from ._shards import MOST_SHARDS as MOST_SHARDS, Shard as Shard

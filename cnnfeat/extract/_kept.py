@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnfeat.errors import OutputError, ProvenanceError
 from cnnfeat.extract._options import ExtractOptions
+from cnnfeat.extract._shards import may_go_on
 from cnnfeat.image_table import ImageTable, are_others
 from cnnfeat.images import DEFAULT_LIMITS, digest_images
 from cnnfeat.store import Contents, FeatureFile, FeatureWriter, unfinished_run
@@ -27,11 +28,12 @@ _COMPUTED = -1
 
 
 def earlier_choices(
-    output_path: str, options: ExtractOptions, finished: FeatureFile | None
+    outputs: Sequence[str], options: ExtractOptions, finished: FeatureFile | None
 ) -> dict[str, str]:
     """Return what an earlier run chose, if this one goes on: engine, batch, range."""
     if finished is None:
-        return unfinished_run(output_path) if options.resume else {}
+        found = map(unfinished_run, outputs if may_go_on(options) else ())
+        return next(filter(None, found), {})
     told = finished.provenance
     earlier = {
         "engine": told.get("engine", ""),
@@ -267,13 +269,7 @@ class KeepingSink:
         old = self._kept.features
         for start in range(self._writer.rows_done, stop, _COPIED_ROWS):
             rows = self._kept.origin[start : min(start + _COPIED_ROWS, stop)]
-            layers = {
-                name: old.read(name, rows).reshape(len(rows), *spec.shape)
-                for name, spec in old.layers.items()
-            }
-            errors = [old.errors[row] for row in rows]
-            digests = old.table.digests(rows)
-            self._writer.write(start, layers, old.ok[rows], errors, digests)
+            self._writer.write(start, *old.stored_rows(rows))
 
 
 def _runs(rows: np.ndarray) -> Iterator[slice]:

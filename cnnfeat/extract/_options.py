@@ -31,7 +31,9 @@ class ExtractOptions(ManifestOptions):
     with several are read: see `cnnfeat.images.settle_range` and `take_pages`.
     `max_failed` is a number of images, or a share of all such as "5%". `retry_failed`
     tries the failed rows of a finished file again; `add` puts the images that it does
-    not hold yet into it.
+    not hold yet into it. `shard="3/64"` extracts a share of the images into a file of
+    its own, named after the output, and `shards=64` all such shares in turn; those that
+    are done are left, others go on.
     """
 
     model: str = "efficientnet_lite0"
@@ -59,6 +61,8 @@ class ExtractOptions(ManifestOptions):
     overwrite: bool = False
     retry_failed: bool = False
     add: bool = False
+    shard: str | None = None
+    shards: int | None = None
 
 
 def most_failures(max_failed: str, n_images: int) -> int:

@@ -11,20 +11,15 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from cnnfeat import extraction, networks
-from cnnfeat.errors import CnnfeatWarning, InputError, ProvenanceError
+from cnnfeat.errors import CnnfeatWarning
+from cnnfeat.extract._job import Done, Job
 from cnnfeat.extract._kept import (
-    BATCH_SIZE,
-    KeepingSink,
-    KeptRows,
     batch_size_of,
-    check_same_features,
     earlier_choices,
     kept_in_addition,
     kept_in_retry,
@@ -36,41 +31,28 @@ from cnnfeat.extract._options import (
     Progress,
     most_failures,
 )
+from cnnfeat.extract._shards import asked_shards, may_go_on, named_together
 from cnnfeat.extract._work import (
     as_image_list,
     make_extractor,
-    refuse_failures,
     with_range,
 )
 from cnnfeat.image_table import ImageTable
 from cnnfeat.images import (
-    Batch,
     Sources,
     fingerprint_images,
     image_files,
-    refuse_too_many_failed,
     sources_of,
     stamp_images,
 )
-from cnnfeat.interrupts import Interrupted, StopOnSignal
 from cnnfeat.outputs import check_outputs, check_suffix, refuse_inputs
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import (
     Contents,
-    FeatureWriter,
     open_features,
-    unfinished_run,
 )
 from cnnfeat.suffixes import FEATURES
 from cnnfeat.value_range import AUTO
-
-# A run may only go on from another when these fields of the provenance agree.
-_SAME_RUN = (
-    *("images_sha256", "model", "weights_sha256", "preprocessing", "crops"),
-    *("precision", "device", "decoder", "range", "engine"),
-)
-# What rows of one file have in common; of its images some may have been mended.
-_SAME_FEATURES = _SAME_RUN[1:]
 
 
 def extract_features(
@@ -125,12 +107,14 @@ def extract_features(
         On SIGINT, SIGTERM or SIGHUP; the rows so far are kept for `resume`.
     """
     options = options or ExtractOptions()
-    _check_output(output_path, images, options)
+    shards = asked_shards(options.shard, options.shards)
+    outputs = [shard.path(output_path) for shard in shards] or [output_path]
+    _check_outputs(outputs, images, options)
     started, seconds = time.monotonic(), extraction.StageSeconds()
     with ExitStack() as stack:
         with seconds.measure("start"):
             table = as_image_list(images, options, stdin)
-            refuse_inputs([output_path], image_files(table))
+            refuse_inputs(outputs, image_files(table))
             finished, kept = None, None
             if options.retry_failed:
                 refuse_unfinished(output_path)
@@ -139,7 +123,7 @@ def extract_features(
             if options.add:
                 assert finished is not None
                 kept = kept_in_addition(finished, table)
-            earlier = earlier_choices(output_path, options, finished)
+            earlier = earlier_choices(outputs, options, finished)
             extractor = make_extractor(
                 options,
                 network,
@@ -155,156 +139,22 @@ def extract_features(
             )
             extractor.plan(source)
             contents = _contents(source, extractor, options, command)
-        job = _Job(source, extractor, contents, options, seconds, progress)
+        job = Job(source, extractor, contents, options, seconds, progress)
         if options.retry_failed:
             assert finished is not None and extractor.batch_size is not None
             kept = kept_in_retry(finished, extractor.batch_size)
-        done = job.extract(output_path) if kept is None else job.replace(kept)
-        _warn_of_finetuning(len(done.tuned_on), table, extractor.network)
+        if shards:
+            job, done = job.extract_shards(output_path, shards)
+            output_path = named_together(shards, output_path)
+        else:
+            done = job.extract(output_path) if kept is None else job.replace(kept)
+        n_rows = len(job.contents.table)
+        _warn_of_finetuning(len(done.tuned_on), n_rows, extractor.network)
         elapsed = time.monotonic() - started
         return _report(output_path, job, done, elapsed)
 
 
-@dataclass(frozen=True, eq=False)
-class _Done:
-    """What is in the file now.
-
-    Why rows failed, which ones the network was tuned on, how many were there before.
-    """
-
-    failures: dict[int, str]
-    tuned_on: np.ndarray
-    n_resumed: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """An extraction that is planned, and can begin."""
-
-    source: extraction.ImageSource
-    extractor: extraction.Extractor
-    contents: Contents
-    options: ExtractOptions
-    seconds: extraction.StageSeconds
-    progress: Progress | None
-
-    def extract(self, output_path: str) -> _Done:
-        """Take every row that is not in the file yet through the network."""
-        how = {"overwrite": self.options.overwrite, "resume": self.options.resume}
-        with self._open_writer(output_path, **how) as writer:
-            n_resumed = writer.rows_done
-            try:
-                signum = self._run(self.source, writer, writer)
-            except InputError:
-                if len(writer.failures) == writer.rows_done:
-                    writer.discard()
-                raise
-            if signum is not None:
-                writer.commit()
-                raise Interrupted(
-                    f"interrupted: {writer.rows_done} of {self.source.n_images} rows "
-                    "are kept; the same command with `resume` goes on from there",
-                    signum,
-                )
-            return self._finish(writer, n_resumed)
-
-    def replace(self, kept: KeptRows) -> _Done:
-        """Take the rows that are not kept of a finished file through the network."""
-        is_added, finished = self.options.add, kept.features
-        fields = _SAME_FEATURES if is_added else (*_SAME_FEATURES, "batch_size")
-        check_same_features(finished, self.contents, fields, with_images=not is_added)
-        if kept.is_all(self.contents):
-            every = np.arange(finished.n_images)
-            tuned_on = networks.rows_tuned_on(
-                finished.table, finished.provenance, every
-            )
-            return _Done({}, tuned_on, len(every))
-        path = str(finished.path)
-        # What an interrupted addition has computed stays, for the next one.
-        goes_on = is_added and bool(unfinished_run(path))
-        try:
-            writer = self._open_writer(path, overwrite=not goes_on, resume=goes_on)
-        except ProvenanceError as error:
-            raise ProvenanceError(
-                f"{error}; or remove {path}.part, and `add` begins again"
-            ) from error
-        with writer:
-            sink = KeepingSink(writer, kept, is_committed=is_added)
-            left = self.contents.table.take(sink.rows)
-            source = replace(self.source, image_list=left)
-            signum = self._run(source, sink, writer)
-            if signum is not None:
-                sink.commit()
-                way_on = "goes on" if is_added else "begins again"
-                raise Interrupted(
-                    f"interrupted: {path} is as it was; the same command {way_on}",
-                    signum,
-                )
-            sink.finish()
-            return self._finish(writer, len(self.contents.table) - len(left))
-
-    def _finish(self, writer: FeatureWriter, n_resumed: int) -> _Done:
-        """Finish the file; who has seen an image is known by its content, only now."""
-        seen = SeenImages.of_weights(self.extractor.network.weights.metadata)
-        tuned_on = seen.among(self.source.image_list.with_digests(writer.digests))
-        writer.finish(tuned_on)
-        return _Done(writer.failures, tuned_on, n_resumed)
-
-    def _open_writer(
-        self, path: str, *, overwrite: bool, resume: bool
-    ) -> FeatureWriter:
-        """Return the writer of the output, at the row where the run begins."""
-        provenance = self.contents.provenance
-        with self.seconds.measure("start"):
-            writer = FeatureWriter(
-                path,
-                self.contents,
-                overwrite=overwrite,
-                resume=resume,
-                fingerprint={
-                    BATCH_SIZE: str(self.extractor.batch_size),
-                    **{key: provenance[key] for key in _SAME_RUN},
-                },
-            )
-            extraction.return_memory()
-        return writer
-
-    def _run(
-        self,
-        source: extraction.ImageSource,
-        sink: extraction.Sink,
-        writer: FeatureWriter,
-    ) -> int | None:
-        """Fill the sink; return the signal that came before it was full."""
-        table = self.contents.table
-        most_failed = len(table)  # what fails once more is no news
-        if not self.options.retry_failed:
-            most_failed = most_failures(self.options.max_failed, len(table))
-
-        def tell(batch: Batch) -> None:
-            refuse_failures(batch, source.image_list, self.options)
-            if len(writer.failures) > most_failed:
-                failures = dict(writer.failures)  # another thread adds to them
-                refuse_too_many_failed(table, failures, most_failed)
-            if self.progress:
-                self.progress(batch.stop, source.n_images, len(writer.failures))
-
-        with StopOnSignal() as stop:
-            extraction.run(
-                source,
-                self.extractor,
-                sink,
-                seconds=self.seconds,
-                done=tell,
-                is_stopped=stop.is_set,
-            )
-            if sink.rows_done < source.n_images:
-                return stop.signum
-        refuse_too_many_failed(table, writer.failures, most_failed)
-        return None
-
-
-def _report(output_path: str, job: _Job, done: _Done, elapsed: float) -> ExtractReport:
+def _report(output_path: str, job: Job, done: Done, elapsed: float) -> ExtractReport:
     table, network = job.source.image_list, job.extractor.network
     n_images, n_failed = len(table), len(done.failures)
     return ExtractReport(
@@ -329,25 +179,23 @@ def _report(output_path: str, job: _Job, done: _Done, elapsed: float) -> Extract
     )
 
 
-def _check_output(
-    output_path: str, images: Sources | ImageTable, options: ExtractOptions
+def _check_outputs(
+    outputs: Sequence[str], images: Sources | ImageTable, options: ExtractOptions
 ) -> None:
     """Refuse early what the writer would refuse late; it knows what may be resumed."""
-    check_suffix(output_path, FEATURES)
+    check_suffix(outputs[0], FEATURES)
     most_failures(options.max_failed, 0)
     listed = () if isinstance(images, ImageTable) else sources_of(images)
-    goes_on = options.resume or options.retry_failed or options.add
+    goes_on = may_go_on(options) or options.retry_failed or options.add
     may_exist = options.overwrite or goes_on
-    check_outputs([output_path], [options.weights, *listed], overwrite=may_exist)
+    check_outputs(outputs, [options.weights, *listed], overwrite=may_exist)
 
 
-def _warn_of_finetuning(
-    n_seen: int, table: ImageTable, network: networks.Network
-) -> None:
+def _warn_of_finetuning(n_seen: int, n_images: int, network: networks.Network) -> None:
     """Say so when the weights were fine-tuned on some of the images."""
     if n_seen:
         warnings.warn(
-            f"{n_seen} of {len(table)} images are among those that "
+            f"{n_seen} of {n_images} images are among those that "
             f"{network.weights.source} was fine-tuned on: a score on them is not a "
             "test accuracy",
             CnnfeatWarning,

@@ -10,6 +10,7 @@ from ._interfaces import (
     Source as Source,
 )
 from ._planning import return_memory as return_memory
+from ._programs import record_program as record_program
 from ._run import StageSeconds as StageSeconds, compute as compute, run as run
 from ._sinks import ArraySink as ArraySink
 from ._sources import ImageSource as ImageSource

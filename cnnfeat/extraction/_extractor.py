@@ -163,6 +163,11 @@ class Extractor:
         return self._open().network
 
     @property
+    def module(self) -> TapModule:
+        """The operations from uint8 crops to the features of the taps."""
+        return self._open().module
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """What pixels have to go through before they come here."""
         return self.network.weights.preprocessing

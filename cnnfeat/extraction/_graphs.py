@@ -6,9 +6,10 @@ out is a plain graph of just what the taps need, pooling and averaging included,
 batch size. The last batch is padded to it.
 """
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,21 @@ from cnnfeat.extraction._model_cache import ModelCache, cache_folder
 from cnnfeat.extraction._tap_module import TapModule
 
 # What compilers raise on networks that they cannot take; anything else is our error.
-_FAILURES = (
+FAILURES = (
     *(RuntimeError, ImportError, OSError, TypeError, ValueError),
     *(LookupError, AttributeError, AssertionError),
 )
+
+
+@contextlib.contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """Let attention be computed by operations that compilers know, for a while."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def record_graph(module: TapModule, batch_size: int) -> fx.GraphModule:
@@ -43,19 +55,15 @@ def record_graph(module: TapModule, batch_size: int) -> fx.GraphModule:
     EngineError
         If the network does something that no fixed graph holds.
     """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # no compiler knows its operation
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_fused_attention():
             # On fake tensors, which have shapes and no values: nothing is computed.
             record = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)
             graph = record(module.example(batch_size))
-    except _FAILURES as error:
+    except FAILURES as error:
         raise EngineError(
-            f"the network is no fixed graph: {_first_line(error)}"
+            f"the network is no fixed graph: {first_line(error)}"
         ) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
     for node in graph.graph.nodes:
         # Compilers lay tensors out in other ways than the one that was recorded (the
         # result of attention): what was a view then need not be one for them.
@@ -125,8 +133,8 @@ class CompileEngine(Engine):
             with quiet_compilers(), torch.no_grad():
                 self._compiled = torch.compile(graph, dynamic=False, **how)
                 self._compiled(module.example(batch_size))
-        except _FAILURES as error:
-            raise EngineError(f"torch.compile: {_first_line(error)}") from error
+        except FAILURES as error:
+            raise EngineError(f"torch.compile: {first_line(error)}") from error
 
     def start(self, images_nhwc: np.ndarray) -> Any:
         """Compute on the CPU; only queue the work on a GPU."""
@@ -229,8 +237,8 @@ def _compile_openvino(
             save(Path(folder, "model.xml"))
             read = core.read_model(Path(folder, "model.xml"))
             return core.compile_model(read, "CPU", settings)
-    except (*_FAILURES, frontend.OpConversionFailure, frontend.GeneralFailure) as error:
-        raise EngineError(f"openvino: {_first_line(error)}") from error
+    except (*FAILURES, frontend.OpConversionFailure, frontend.GeneralFailure) as error:
+        raise EngineError(f"openvino: {first_line(error)}") from error
 
 
 def _convert(openvino: Any, module: TapModule, batch_size: int) -> Any:
@@ -240,6 +248,7 @@ def _convert(openvino: Any, module: TapModule, batch_size: int) -> Any:
         return openvino.convert_model(torch.export.export(graph, example))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the kind of an error and the first line of its message."""
     lines: Sequence[str] = [s for s in str(error).splitlines() if s.strip()]
     return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"[:200]

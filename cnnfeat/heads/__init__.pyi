@@ -18,6 +18,7 @@ from ._head import (
 )
 from ._held_out import FoldFits as FoldFits
 from ._linear import LinearFit as LinearFit
+from ._module import HeadModule as HeadModule
 from ._nearest import nearest_cosines as nearest_cosines
 from ._problem import (
     HeadConvergenceWarning as HeadConvergenceWarning,

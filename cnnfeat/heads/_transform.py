@@ -231,7 +231,8 @@ class FeatureTransform:
         values -= torch.as_tensor(self.mean_, device=device)
         return values @ torch.as_tensor(self.components_, device=device).T
 
-    def _apply(self, block: Tensor) -> Tensor:
+    def of_block(self, block: Tensor) -> Tensor:
+        """Return rows (m, width), float32, of features (m, d); `block` is kept."""
         values = self._before_scale(block)
         if self.shift_.any():
             values -= torch.as_tensor(self.shift_, device=values.device)
@@ -271,7 +272,7 @@ class FeatureTransform:
         device = X.device if isinstance(X, Tensor) else None
         out = torch.empty(len(X), len(self.factor_), device=device)
         for rows, block in row_blocks(X):
-            out[rows] = self._apply(block)
+            out[rows] = self.of_block(block)
         return out if isinstance(X, Tensor) else out.numpy()
 
     def to_arrays(self) -> dict[str, Any]:
@@ -352,7 +353,7 @@ class TransformedRows:
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, block (m, width)) in order, at most `n_rows` at a time."""
         for rows, block in self._source.blocks(n_rows):
-            yield rows, self._transform._apply(torch.as_tensor(block))
+            yield rows, self._transform.of_block(torch.as_tensor(block))
 
     def __getitem__(self, rows: Any) -> TransformedRows:
         """Return the source of some rows (m,); the one below has to allow it."""

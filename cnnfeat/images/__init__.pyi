@@ -44,6 +44,9 @@ from ._loading import (
     default_workers as default_workers,
     load_batches as load_batches,
 )
+from ._manifest import (
+    read_manifest as read_manifest,
+)
 from ._options import (
     LabelOptions as LabelOptions,
     ManifestOptions as ManifestOptions,

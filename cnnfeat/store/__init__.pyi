@@ -1,6 +1,5 @@
 from ._features import (
     FeatureFile as FeatureFile,
-    open_features as open_features,
 )
 from ._heads import (
     load_head as load_head,
@@ -8,6 +7,15 @@ from ._heads import (
 )
 from ._journal import (
     unfinished_run as unfinished_run,
+)
+from ._merging import (
+    SHARD_FIELDS as SHARD_FIELDS,
+    Shards as Shards,
+    copy_shards as copy_shards,
+    is_features_path as is_features_path,
+    open_features as open_features,
+    refer_to_shards as refer_to_shards,
+    shard_files as shard_files,
 )
 from ._provenance import (
     check_same_provenance as check_same_provenance,
@@ -18,6 +26,7 @@ from ._skeleton import (
 )
 from ._summary import (
     file_summary as file_summary,
+    is_head_file as is_head_file,
 )
 from ._writer import (
     FeatureWriter as FeatureWriter,

@@ -15,6 +15,7 @@ from cnnfeat.readback import Record, Text
 from cnnfeat.store._columns import read_columns
 from cnnfeat.store._layers import no_layer, read_layers, resolve_layer
 from cnnfeat.store._opening import damage, open_format
+from cnnfeat.store._parts import checked_parts
 from cnnfeat.store._schema import PROVENANCE, TEXT, Array, Schema
 from cnnfeat.store._skeleton import FEATURES_FORMAT
 from cnnfeat.value_range import FULL
@@ -41,20 +42,14 @@ SCHEMA = Schema(
 )
 
 
-def open_features(path: str | Path) -> "FeatureFile":
-    """Open a finished feature file for reading.
-
-    Raises
-    ------
-    StoreError
-        If it is missing, a folder, empty, not HDF5, cut short, not a feature file, of
-        a newer format, unfinished, or damaged.
-    """
-    return FeatureFile(Path(path))
-
-
 class FeatureFile:
     """A finished feature file; a context manager, made by `open_features`.
+
+    Parameters
+    ----------
+    path : Path
+    joined : h5py.File, optional
+        Virtual datasets of the shards in the folder `path`; by default the file there.
 
     Attributes
     ----------
@@ -72,18 +67,20 @@ class FeatureFile:
     command, created_by : str
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, joined: h5py.File | None = None) -> None:
         self.path = path
-        self._file: h5py.File = open_format(path, FEATURES_FORMAT)
+        self._file: h5py.File = joined or open_format(path, FEATURES_FORMAT)
         try:
             with damage(path):
-                self._read_tables()
+                folder = path.parent if joined is None else path
+                virtual = checked_parts(self._file, folder)
+                self._read_tables(virtual)
         except BaseException:
             self._file.close()
             raise
 
-    def _read_tables(self) -> None:
-        found = SCHEMA.read(self._file)
+    def _read_tables(self, virtual: frozenset[str]) -> None:
+        found = SCHEMA.read(self._file, virtual)
         told = found["/"]
         self.command, self.created_by = told["command"], told["created_by"]
         self.errors: tuple[str, ...] = found["/images/error"]
@@ -218,6 +215,30 @@ class FeatureFile:
                     inside = (where >= start) & (where < start + len(block))
                     columns[inside] = block[where[inside] - start]
         return X
+
+    def stored_rows(
+        self, rows: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, list[str], tuple[str, ...]]:
+        """Return rows as a `FeatureWriter` takes them.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,), dtype=int64
+
+        Returns
+        -------
+        features : dict of str to ndarray of shape (m, *shape), dtype=float32
+        ok : ndarray of shape (m,), dtype=bool
+        errors : list of m str
+        digests : tuple of m str
+        """
+        features = {
+            name: self.read(name, rows).reshape(len(rows), *spec.shape)
+            for name, spec in self.layers.items()
+        }
+        errors = [self.errors[row] for row in rows]
+        table = self.stored_table
+        return features, table.ok[rows], errors, table.digests(rows)
 
     def refuse_non_finite(self, X: np.ndarray, rows: np.ndarray) -> None:
         """Raise DataError if a row of X, read as `rows`, holds NaN or infinity.

@@ -7,7 +7,7 @@ does not name are left alone.
 
 A file is data and nothing else: it may not send a reader to other files. Links to
 other files, bytes kept in other files and virtual datasets are refused wherever they
-stand, before any dataset is opened.
+stand, before any dataset is opened; but for the shards of a merged file, see `_parts`.
 """
 
 from collections.abc import Mapping
@@ -173,8 +173,16 @@ class Schema:
     attributes: Mapping[str, Record | Entries]
     arrays: Mapping[str, Array] = has(default_factory=dict)
 
-    def read(self, file: h5py.File) -> dict[str, Any]:
+    def read(
+        self, file: h5py.File, virtual: frozenset[str] = frozenset()
+    ) -> dict[str, Any]:
         """Return what a file holds, by the names of the table.
+
+        Parameters
+        ----------
+        file : h5py.File
+        virtual : frozenset of str
+            Virtual datasets that were found to be made of parts of ours.
 
         Returns
         -------
@@ -187,7 +195,7 @@ class Schema:
         Malformed
             Names the first field that is missing or is something else.
         """
-        refuse_other_files(file)
+        refuse_other_files(file, virtual)
         lengths: Lengths = {}
         found: dict[str, Any] = {}
         for name, attributes in self.attributes.items():
@@ -242,8 +250,8 @@ def _is_plain(stored: Any) -> bool:
     return stored.get_type().get_class() in _PLAIN
 
 
-def refuse_other_files(file: h5py.File) -> None:
-    """Raise Malformed if anything in a file leads out of it.
+def refuse_other_files(file: h5py.File, virtual: frozenset[str] = frozenset()) -> None:
+    """Raise Malformed if anything in a file leads out of it, but for `virtual`.
 
     Links are looked at and not followed; a dataset is asked how it is stored, and not
     how large it is, for which HDF5 would open the files that it is made of.
@@ -258,7 +266,7 @@ def refuse_other_files(file: h5py.File) -> None:
         if kind != h5py.h5l.TYPE_HARD:
             raise Malformed(f"{where}: a link to another file, which is not followed")
         member = h5py.h5o.open(file.id, name)
-        if isinstance(member, h5py.h5d.DatasetID):
+        if isinstance(member, h5py.h5d.DatasetID) and where not in virtual:
             _refuse_outside(where, member.get_create_plist())
 
 

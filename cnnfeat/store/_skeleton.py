@@ -147,15 +147,48 @@ def create_skeleton(path: Path, contents: Contents) -> None:
                 (contents.n_images, *spec.shape),
                 np.dtype(spec.dtype),
             )
-            dataset.attrs["layer"] = spec.layer
-            dataset.attrs["shape"] = np.array(spec.shape, dtype=np.int64)
-            dataset.attrs["pool"] = spec.pool
-            dataset.attrs["before_nonlinearity"] = np.bool_(spec.before_nonlinearity)
-            if spec.token_grid is not None and spec.n_prefix_tokens is not None:
-                dataset.attrs["token_grid"] = np.array(spec.token_grid, dtype=np.int64)
-                dataset.attrs["n_prefix_tokens"] = np.int64(spec.n_prefix_tokens)
+            write_layer_attributes(dataset, spec)
     fsync_path(path)
     fsync_path(path.parent)
+
+
+def write_layer_attributes(dataset: h5py.Dataset, spec: LayerSpec) -> None:
+    """Say of a dataset which layer it holds."""
+    dataset.attrs["layer"] = spec.layer
+    dataset.attrs["shape"] = np.array(spec.shape, dtype=np.int64)
+    dataset.attrs["pool"] = spec.pool
+    dataset.attrs["before_nonlinearity"] = np.bool_(spec.before_nonlinearity)
+    if spec.token_grid is not None and spec.n_prefix_tokens is not None:
+        dataset.attrs["token_grid"] = np.array(spec.token_grid, dtype=np.int64)
+        dataset.attrs["n_prefix_tokens"] = np.int64(spec.n_prefix_tokens)
+
+
+def write_without_rows(
+    file: h5py.File,
+    contents: Contents,
+    errors: Sequence[str],
+    tuned_on: Sequence[int] | np.ndarray,
+) -> None:
+    """Write all but the layers into an empty file, whose rows are known to be whole.
+
+    Parameters
+    ----------
+    file : h5py.File
+    contents : Contents
+        Its table says which rows are ok.
+    errors : sequence of n_images str
+    tuned_on : sequence of int
+        Rows of images that the network was fine-tuned on.
+    """
+    _write_attributes(file, contents)
+    _write_images(file, contents)
+    rows = np.arange(contents.n_images)
+    file["/images/ok"][:] = contents.table.ok
+    file["/images/error"][:] = [error.encode() for error in errors]
+    file["/images/digest"][:] = contents.table.digests(rows)
+    if contents.is_tuned:
+        file["/images/tuned_on"][:] = np.isin(rows, tuned_on)
+    file.attrs.modify("complete", np.bool_(True))
 
 
 def _write_attributes(file: h5py.File, contents: Contents) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 
 from cnnfeat.heads import Head
 from cnnfeat.readback import Record, Text
-from cnnfeat.store._features import FeatureFile, open_features
+from cnnfeat.store._features import FeatureFile
 from cnnfeat.store._heads import load_head
+from cnnfeat.store._merging import open_features, shard_files
 from cnnfeat.store._opening import HEAD_FORMAT, damage, open_hdf5
 from cnnfeat.store._schema import read_attributes
 
@@ -27,14 +28,32 @@ def file_summary(path: str | Path) -> dict[str, Any]:
         If the file is neither, or cannot be read.
     """
     path = Path(path)
-    with open_hdf5(path) as file, damage(path):
-        told = read_attributes(file, Record({}, {"format": Text()}))
-    if told.get("format") == HEAD_FORMAT:
+    if is_head_file(path):
         summary = _head_summary(load_head(path))
     else:
         with open_features(path) as features:
             summary = _feature_summary(features)
-    return {**summary, "path": str(path), "n_bytes": path.stat().st_size}
+    return {**summary, "path": str(path), "n_bytes": _n_bytes(path)}
+
+
+def _n_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in shard_files(path) or [path])
+
+
+def is_head_file(path: str | Path) -> bool:
+    """Return whether a file says that it is a head; else it may be of features.
+
+    Raises
+    ------
+    StoreError
+        If it is not HDF5, or cannot be read.
+    """
+    path = Path(path)
+    if shard_files(path):
+        return False
+    with open_hdf5(path) as file, damage(path):
+        told = read_attributes(file, Record({}, {"format": Text()}))
+    return told.get("format") == HEAD_FORMAT
 
 
 def _feature_summary(features: FeatureFile) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from . import (
     benchmark as benchmark,
     common as common,
     evidence as evidence,
+    exchange as exchange,
     extraction as extraction,
     finetune as finetune,
     heads as heads,

@@ -12,10 +12,11 @@ from cnnfeat.cli.options.parsing import (
     parse_names,
     parse_pages,
     parse_range,
+    parse_shard,
     refuse_together,
     repeatable,
 )
-from cnnfeat.extract import ExtractOptions
+from cnnfeat.extract import MOST_SHARDS, ExtractOptions
 
 features_output_opt = click.option(
     "-o",
@@ -184,6 +185,22 @@ add_opt = click.option(
     help="Add to a finished FEATURES.h5 the listed images that it does not hold, all "
     "else as it was extracted; the rows that are there are kept.",
 )
+shard_opt = click.option(
+    "--shard",
+    default=None,
+    callback=parse_shard,
+    metavar="I/N",
+    help="Extract the I-th of N shares of the images, into FEATURES-0000I-of-0000N.h5, "
+    "for `cnnfeat merge`; one that is whole is left, and a broken one goes on.  "
+    "[default: all images into one file]",
+)
+shards_opt = click.option(
+    "--shards",
+    type=click.IntRange(min=1, max=MOST_SHARDS),
+    default=None,
+    metavar="N",
+    help="Extract all N shares in turn.",
+)
 on_error_opt = click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
@@ -208,5 +225,9 @@ def refuse_contradictions(chosen: dict[str, Any]) -> None:
     """Raise a usage error where options of an extraction exclude each other."""
     for first, second in itertools.combinations(_EXCLUSIVE, 2):
         refuse_together(chosen, first, second)
+    refuse_together(chosen, "shard", "shards")
+    for one in ("shard", "shards"):
+        refuse_together(chosen, one, "retry_failed")
+        refuse_together(chosen, one, "add")
     is_pooled = chosen["pool"] != ExtractOptions.pool
     refuse_together({**chosen, "pool": is_pooled}, "pool", "tokens")

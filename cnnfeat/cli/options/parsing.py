@@ -9,7 +9,7 @@ import click
 
 from cnnfeat.benchmark import HEADS
 from cnnfeat.errors import DataError, OptionError
-from cnnfeat.extract import most_failures
+from cnnfeat.extract import Shard, most_failures
 from cnnfeat.machine import most_workers
 from cnnfeat.similarity import MEASURES
 from cnnfeat.value_range import read_range
@@ -142,6 +142,14 @@ def parse_count_or_auto(ctx: Any, param: Any, value: str) -> int | None:
     if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither auto nor a number from 1")
     return int(value)
+
+
+def parse_shard(ctx: Any, param: Any, value: str | None) -> str | None:
+    """Accept `3/64`, from 1/64 to 64/64."""
+    try:
+        return None if value is None else str(Shard.parse(value))
+    except OptionError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def parse_max_failed(ctx: Any, param: Any, value: str) -> str:
