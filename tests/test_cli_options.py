@@ -108,11 +108,6 @@ def documented_exceptions():
 PAGE = ROOT / "docs" / "cli.md"
 
 
-def _in_order(exceptions):
-    """Return (flag, commands) in one order; that of equal sets differs."""
-    return sorted((flag, sorted(commands)) for flag, commands in exceptions)
-
-
 def test_a_flag_means_the_same_everywhere_or_stands_in_the_table():
     exceptions = [
         (flag, frozenset(commands))
