@@ -234,3 +234,27 @@ def test_a_closing_terminal_is_ignored_under_nohup(start):
     assert child.poll() is None
     child.send_signal(signal.SIGTERM)
     check_interrupted(child, signal.SIGTERM)
+
+
+def test_a_fork_that_is_terminated_ends_itself_and_no_more():
+    """Libraries fork and terminate; twice, later, would be a second wish to stop."""
+    body = (
+        "import os, signal, time\n"
+        "    from cnnfeat.interrupts import SECONDS_OF_ONE_WISH\n"
+        "    for _ in range(2):\n"
+        "        pid = os.fork()\n"
+        "        if not pid: time.sleep(60)\n"
+        "        time.sleep(0.1)\n"
+        "        os.kill(pid, signal.SIGTERM)\n"
+        "        assert os.waitpid(pid, 0)[1] == signal.SIGTERM\n"
+        "        time.sleep(SECONDS_OF_ONE_WISH + 0.1)\n"
+        "    time.sleep(1.5)"
+    )
+    program = ("import signal", TAKE_ALL, BODY.format(body), MAIN)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(program)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -94,6 +94,14 @@ def test_graph_engines_agree_whatever_the_size_of_the_batch(tiny_network, pool):
 
 
 @needs_openvino
+def test_openvino_sends_no_report_of_its_use(tiny_network):
+    OpenVINOEngine(tap_module(tiny_network), 1, n_threads=1)
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
+@needs_openvino
 def test_openvino_in_flight_gives_each_batch_its_own_features(tiny_network):
     module = tap_module(tiny_network)
     engine = OpenVINOEngine(module, 4, n_threads=2)

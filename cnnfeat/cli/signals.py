@@ -71,7 +71,19 @@ def _watch() -> None:
     ).start()
     for number in signals_to_take():
         signal.signal(number, _raise_first)
+    os.register_at_fork(after_in_child=_leave_to_parent)
     sys.unraisablehook = _hide_stopped
+
+
+def _leave_to_parent() -> None:
+    """Take no signals in a fork: it writes to the same pipe, and would end its parent.
+
+    Libraries fork, and terminate what they have forked.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
+        if signal.getsignal(number) is _raise_first:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _raise_first(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ batch size. The last batch is padded to it.
 """
 
 import contextlib
-import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -213,8 +213,8 @@ class OpenVINOEngine(Engine):
 def _compile_openvino(
     module: TapModule, batch_size: int, settings: dict[str, Any]
 ) -> Any:
-    # Reporting of its use to its makers is off, whatever the user's settings.
-    os.environ.setdefault("OPENVINO_TELEMETRY", "0")
+    # It reports its use to its makers unless the module for that cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino  # optional, and it starts threads
     except ImportError as error:
