@@ -137,7 +137,7 @@ def test_rows_kept_before_too_many_failed_stay_for_resume(image_dir, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnnfeat.extraction._run.SECONDS_BETWEEN_COMMITS", -1.0)
-        patch.setattr("cnnfeat.extract._run.refuse_failures", stop)
+        patch.setattr("cnnfeat.extract._job.refuse_failures", stop)
         failed(run(image_dir, "-o", output, *options), "stopped")
     rows = read_journal(journal_path(output)).rows_done
     assert rows >= 4

@@ -21,7 +21,7 @@ from cnnfeat.extract._kept import (
     check_same_features,
 )
 from cnnfeat.extract._options import ExtractOptions, Progress, most_failures
-from cnnfeat.extract._shards import Shard, may_go_on, shard_contents
+from cnnfeat.extract._shards import Shard, may_go_on
 from cnnfeat.extract._work import refuse_failures
 from cnnfeat.images import Batch, refuse_too_many_failed
 from cnnfeat.interrupts import Interrupted, StopOnSignal
@@ -95,12 +95,12 @@ class Job:
         """Make the files of some shards; return what was done as if it were one job."""
         assert self.extractor.batch_size is not None  # planned
         n_images, batch_size = self.source.n_images, self.extractor.batch_size
-        rows = [shard.rows(n_images, batch_size) for shard in shards]
+        rows = [np.asarray(shard.rows(n_images, batch_size)) for shard in shards]
         whole = self._of_rows(np.concatenate(rows), self.contents)
         failures: dict[int, str] = {}
         tuned_on, n_before, n_resumed = [], 0, 0
         for shard, own in zip(shards, rows, strict=True):
-            contents = shard_contents(self.contents, shard, own)
+            contents = _shard_contents(self.contents, shard, own)
             job = self._of_rows(own, contents)
             if self.progress:
                 told = _after(self.progress, n_before, len(failures), whole)
@@ -240,3 +240,16 @@ def _after(
         progress(n_before + n_done, n_images, n_failed_before + n_failed)
 
     return tell
+
+
+def _shard_contents(whole: Contents, shard: Shard, rows: np.ndarray) -> Contents:
+    """Return what a shard's file holds: its rows, and where they stand in the whole."""
+    table = whole.table.take(rows)
+    told = (str(shard), str(int(rows[0])), str(len(whole.table)))
+    provenance = {
+        **whole.provenance,
+        **dict(zip(SHARD_FIELDS, told, strict=True)),
+    }
+    return replace(
+        whole, table=table, provenance=provenance, stamps=whole.stamp_array()[rows]
+    )

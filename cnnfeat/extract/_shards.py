@@ -10,13 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from cnnfeat.errors import OptionError
 from cnnfeat.extract._options import ExtractOptions
-from cnnfeat.store import SHARD_FIELDS, Contents
 from cnnfeat.suffixes import suffix_of
 
 MOST_SHARDS = 99_999  # five digits of a name
@@ -55,8 +52,8 @@ class Shard:
         stem = os.fspath(output_path)[: -len(suffix)]
         return f"{stem}-{self.number:05}-of-{self.n:05}{suffix}"
 
-    def rows(self, n_images: int, batch_size: int) -> np.ndarray:
-        """Return the rows (m,), int64, of this shard: whole batches that follow.
+    def rows(self, n_images: int, batch_size: int) -> range:
+        """Return the rows of this shard: whole batches that follow each other.
 
         Raises
         ------
@@ -72,7 +69,7 @@ class Shard:
             )
         first = (self.number - 1) * n_batches // self.n * batch_size
         stop = min(self.number * n_batches // self.n * batch_size, n_images)
-        return np.arange(first, stop)
+        return range(first, stop)
 
 
 def asked_shards(shard: str | None, shards: int | None) -> list[Shard]:
@@ -98,19 +95,6 @@ def may_go_on(options: ExtractOptions) -> bool:
     """Return whether rows of an unfinished run are kept: always those of a shard."""
     of_shards = options.shard is not None or options.shards is not None
     return options.resume or (of_shards and not options.overwrite)
-
-
-def shard_contents(whole: Contents, shard: Shard, rows: np.ndarray) -> Contents:
-    """Return what a shard's file holds: its rows, and where they stand in the whole."""
-    table = whole.table.take(rows)
-    told = (str(shard), str(int(rows[0])), str(len(whole.table)))
-    provenance = {
-        **whole.provenance,
-        **dict(zip(SHARD_FIELDS, told, strict=True)),
-    }
-    return replace(
-        whole, table=table, provenance=provenance, stamps=whole.stamp_array()[rows]
-    )
 
 
 def named_together(shards: Sequence[Shard], output_path: str) -> str:

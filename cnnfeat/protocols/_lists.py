@@ -28,7 +28,7 @@ _FLOWER_SETS = ("trnid", "valid", "tstid")
 # What SciPy raises on bytes that are no such file.
 _NO_MAT = (
     *(ArithmeticError, KeyError, IndexError, TypeError, ValueError, OSError),
-    *(MatReadError, NotImplementedError, zlib.error),
+    *(MatReadError, NotImplementedError, NameError, zlib.error),
 )
 
 
