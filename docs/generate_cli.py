@@ -55,7 +55,7 @@ A flag means the same in every command. These few name different things of one k
 | `--output` | `predict` | the CSV of predictions; printed without it |
 | `--output` | {looks} | the picture to draw |
 | `--layer` | `extract` | layers of the network, by name or glob |
-| `--layer` | `train`, `train-svm`, `train-softmax`, `leaks`, `suspects` | of the file |
+| `--layer` | {of_a_file} | of the file |
 | `--layer` | `import` | arrays of another tool's file |
 | `--layer` | `export` | layers of the feature file |
 | `--layer` | `benchmark`, `compare` | the same, repeatable: each by itself |
@@ -71,6 +71,7 @@ A flag means the same in every command. These few name different things of one k
 | `--top` | `predict` | classes to give |
 | `--top` | `visualize top-patches` | patches of each unit |
 | `--top` | `visualize explain` | classes to explain |
+| `--top` | `visualize neighbours` | images near each query |
 | `--class` | `visualize occlusion`, `visualize project` | a class of the network |
 | `--class` | `visualize explain` | a class of the head |
 | `--size` | `visualize occlusion` | sides of squares; several make several maps |
@@ -86,12 +87,14 @@ def render() -> str:
     """Return the whole page."""
     pages = [(), *(tuple(name.split()) for name in COMMANDS)]
     looks = [f"`{name}`" for name in COMMANDS if name.startswith("visualize")]
-    own = ("`visualize top-patches`", "`visualize explain`")  # neither is of one layer
+    own = ("`visualize top-patches`", "`visualize explain`", "`visualize neighbours`")
     one = [name for name in looks if name not in own]
     header = HEADER.replace("{looks}", ", ".join(looks))
-    with_models = [name for name in looks if name != "`visualize explain`"]
+    with_models = [name for name in looks if name not in own[1:]]
     header = header.replace("{with_models}", ", ".join(with_models))
     header = header.replace("{looks_at_one}", ", ".join(one))
+    of_a_file = "`train`, `train-svm`, `train-softmax`, `leaks`, `suspects`, "
+    header = header.replace("{of_a_file}", of_a_file + "`visualize neighbours`")
     passes = "`evaluate`, `extract`, `predict`, `visualize top-patches`"
     passes += ", `visualize occlusion`"
     header = header.replace("{passes}", passes)

@@ -21,6 +21,13 @@ def n_classes(expected):
     return lambda record, told, out: _counts(record["report"]["classes"], expected)
 
 
+def n_neighbours(expected):
+    """Return a check: each query has so many neighbours."""
+    return lambda record, told, out: _counts(
+        record["report"]["queries"][0]["neighbours"], expected
+    )
+
+
 def _counts(found, expected):
     assert len(found) == expected
 
@@ -32,6 +39,7 @@ BASE = {
     "--layer features.3 --units 0-1 --workers 0 --engine eager",
     "visualize occlusion": f"{{images}}/ant/0.png {NETWORK} --stride 88",
     "visualize explain": "{images_head} {images}/ant/0.png --stride 88 --top 1",
+    "visualize neighbours": "ant/0.png bee/0.png {images_features} --top 2",
     "visualize project": f"{{images}}/ant/0.png {NETWORK} --layer features.3",
 }
 COMMON = {
@@ -108,6 +116,15 @@ OPTIONS = {
         "--top": ("--top 2", n_classes(2)),
         "--size": ("--size 60", works),
         "--stride": ("--stride 176", works),
+    },
+    "visualize neighbours": {
+        **{flag: COMMON[flag] for flag in WITHOUT_NETWORK},
+        "--layer": (
+            "=class0/000.png {features} --layer layer2",
+            says("report/layer", "layer2"),
+        ),
+        "--distance": ("--distance euclidean", says("report/distance", "euclidean")),
+        "--top": ("--top 3", n_neighbours(3)),
     },
     "visualize project": {
         **COMMON,

@@ -57,6 +57,7 @@ COMMANDS = {
     "visualize occlusion": ("visualize", "Cover parts of an image, one by one."),
     "visualize project": ("visualize", "Take an activation back to an image's pixels."),
     "visualize explain": ("visualize", "Show what speaks for the classes of a head."),
+    "visualize neighbours": ("visualize", "Show the images nearest to others."),
 }
 
 _GROUPS = {"visualize": "Look inside a network, each as a picture, numbers and a page."}

@@ -86,6 +86,19 @@ def echo_explanation(record: dict[str, Any], *, as_json: bool) -> None:
     echo_record({**record, "classes": rows}, as_json=False)
 
 
+def echo_neighbours(record: dict[str, Any], *, as_json: bool) -> None:
+    """Print a line a neighbour."""
+    if as_json:
+        echo_record(record, as_json=True)
+        return
+    rows = [
+        {"query": one["path"], "neighbour": near.pop("path"), **near}
+        for one in record["queries"]
+        for near in map(dict, one["neighbours"])
+    ]
+    echo_record({**record, "queries": rows}, as_json=False)
+
+
 def echo_occlusion(record: dict[str, Any], *, as_json: bool) -> None:
     """Print what the worst squares do; --json has the maps."""
     if as_json:

@@ -8,6 +8,7 @@ from cnnfeat.cli.output import echo_record, stdin_lines
 from cnnfeat.cli.progress import progress_bar
 from cnnfeat.cli.reports import (
     echo_explanation,
+    echo_neighbours,
     echo_occlusion,
     echo_top_patches,
 )
@@ -164,3 +165,39 @@ def explain(head_path: str, image: str, as_json: bool, **chosen: Any) -> None:
 
     record = explain_image(head_path, image, ExplainOptions(**chosen))
     echo_explanation(record, as_json=as_json)
+
+
+@command("visualize neighbours")
+@visualize.queries_arg
+@options.common.features_arg
+@visualize.outputs_opts
+@options.heads.file_layer_opt
+@visualize.distance_opt
+@visualize.neighbours_opt
+@options.common.device_opt
+@options.common.overwrite_opt
+@options.common.progress_opts
+def neighbours(
+    queries: tuple[str, ...],
+    features_path: str,
+    quiet: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Show the images of FEATURES.h5 that are nearest to each QUERY.
+
+    A QUERY is a row of the file, named by its path in it or by where its image
+    lies; any other image goes through the network that the file is of. All rows are
+    compared, block by block. `cnnfeat leaks` finds copies among all images, across
+    classes and splits.
+
+    \b
+    $ cnnfeat visualize neighbours cat/0001.jpg dog/0007.jpg features.h5 -o near.png
+    $ cnnfeat visualize neighbours my.jpg features.h5 --distance euclidean --json
+    """
+    from cnnfeat.visualize import NeighboursOptions, find_neighbours
+
+    with progress_bar("neighbours", quiet=quiet) as progress:
+        asked = NeighboursOptions(**chosen)
+        record = find_neighbours(queries, features_path, asked, progress=progress)
+    echo_neighbours(record, as_json=as_json)

@@ -1,5 +1,6 @@
 from ._classifier import (
     Classifier as Classifier,
+    extractor_of as extractor_of,
     read_classifier as read_classifier,
 )
 from ._options import (

@@ -6,13 +6,14 @@ A head file says itself which network, weights, layer and preprocessing it belon
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnnfeat import extraction, heads, layers, networks, suffixes
 from cnnfeat.errors import ProvenanceError, StoreError, WeightsError
+from cnnfeat.layer_spec import LayerSpec
 from cnnfeat.scoring._options import ScoringOptions
 from cnnfeat.seen import SeenImages
 from cnnfeat.store import load_head
@@ -88,33 +89,21 @@ def _read_weights(path: str, options: ScoringOptions) -> Classifier:
 
 def _read_head(path: str, options: ScoringOptions) -> Classifier:
     head = load_head(path)
-    pools = {spec.pool for spec in head.layer_specs}
-    if len(pools) != 1:
-        raise StoreError(
-            f"{path}: its layers are pooled in {len(pools)} ways ({', '.join(pools)}), "
-            "which one extraction does not give; use `cnnfeat evaluate`"
-        )
-    names = tuple(spec.layer for spec in head.layer_specs)
     told = head.provenance
-    network = _network_of(head, path, options)
-    extractor = extraction.Extractor(
-        network,
-        names,
-        pool=pools.pop(),
-        crops=told.get("crops", "center"),
-        precision=told.get("precision", "fp32"),
-        engine=options.engine,
-        batch_size=options.batch_size,
-    )
-    _check_averages(extractor, head, path)
+    if options.model not in (None, told.get("model", options.model)):
+        raise ProvenanceError(
+            f"{path} was trained on features of {told['model']!r}, not "
+            f"{options.model!r}; leave `model` out"
+        )
+    extractor = extractor_of(path, told, head.layer_specs, options)
     return Classifier(
         extractor=extractor,
-        layers=names,
+        layers=extractor.layers,
         class_names=head.class_names,
         scores=head.answers,
         kind=head.kind,
         score=head.score,
-        seen=head.seen | SeenImages.of_weights(network.weights.metadata),
+        seen=head.seen | SeenImages.of_weights(extractor.network.weights.metadata),
         decoder=told.get("decoder", "pil"),
         value_range=told.get("range", FULL),
         head=head,
@@ -122,35 +111,78 @@ def _read_head(path: str, options: ScoringOptions) -> Classifier:
     )
 
 
+def extractor_of(
+    path: str,
+    told: Mapping[str, str],
+    layer_specs: Sequence[LayerSpec],
+    options: ScoringOptions,
+) -> extraction.Extractor:
+    """Return what computes the features that a head or feature file is of.
+
+    Parameters
+    ----------
+    path : str
+        The file, for errors.
+    told : mapping of str to str
+        Its provenance.
+    layer_specs : sequence of LayerSpec
+    options : ScoringOptions
+
+    Returns
+    -------
+    Extractor
+        Its `layers` in the order of `layer_specs`.
+
+    Raises
+    ------
+    StoreError
+        If the file does not name its network, or pools its layers in several ways.
+    ProvenanceError
+        If the weights found are not those that the file names.
+    WeightsError, NetworkError
+        As for `NetworkRequest.of_provenance`.
+    """
+    pools = {spec.pool for spec in layer_specs}
+    if len(pools) != 1:
+        raise StoreError(
+            f"{path}: its layers are pooled in {len(pools)} ways ({', '.join(pools)}), "
+            "which one extraction does not give; use `cnnfeat evaluate`"
+        )
+    network = _network_of(told, path, options.device)
+    extractor = extraction.Extractor(
+        network,
+        tuple(spec.layer for spec in layer_specs),
+        pool=pools.pop(),
+        crops=told.get("crops", "center"),
+        precision=told.get("precision", "fp32"),
+        engine=options.engine,
+        batch_size=options.batch_size,
+    )
+    _check_averages(extractor, layer_specs, path)
+    return extractor
+
+
 def _check_averages(
-    extractor: extraction.Extractor, head: heads.Head, path: str
+    extractor: extraction.Extractor, layer_specs: Sequence[LayerSpec], path: str
 ) -> None:
-    """Refuse a head on averages over all tokens, which earlier versions made."""
-    for spec, told in zip(extractor.specs, head.layer_specs, strict=True):
+    """Refuse averages over all tokens, which earlier versions made."""
+    for spec, told in zip(extractor.specs, layer_specs, strict=True):
         if spec.pool in ("avg", "max") and spec.n_prefix_tokens not in (
             None,
             told.n_prefix_tokens,
         ):
             raise ProvenanceError(
-                f"{path}: it was trained on {spec.name} pooled over all tokens, the "
+                f"{path}: it is of {spec.name} pooled over all tokens, the "
                 f"{spec.n_prefix_tokens} before the patches among them; this version "
                 "pools the patches: extract and train again"
             )
 
 
-def _network_of(
-    head: heads.Head, path: str, options: ScoringOptions
-) -> networks.Network:
-    """Load the network that the head's features came from, and check that it is."""
-    told = head.provenance
+def _network_of(told: Mapping[str, str], path: str, device: str) -> networks.Network:
+    """Load the network that a file's features came from, and check that it is."""
     if "model" not in told or "weights_sha256" not in told:
         raise StoreError(f"{path} does not record which network its features are of")
-    if options.model not in (None, told["model"]):
-        raise ProvenanceError(
-            f"{path} was trained on features of {told['model']!r}, not "
-            f"{options.model!r}; leave `model` out"
-        )
-    network = networks.NetworkRequest.of_provenance(told, options.device).load()
+    network = networks.NetworkRequest.of_provenance(told, device).load()
     record = network.weights
     for field, found, wanted in (
         ("weights_sha256", record.sha256, told["weights_sha256"]),
@@ -162,7 +194,7 @@ def _network_of(
     ):
         if found != wanted:
             raise ProvenanceError(
-                f"{path}: {field} of the weights it was trained with "
+                f"{path}: {field} of the weights that it is of "
                 f"({told.get('weights')}) is {wanted!r}, and {found!r} was found; put "
                 "those weights back"
             )

@@ -4,6 +4,11 @@ from ._measures import (
     half_sample_intervals as half_sample_intervals,
     likeness_matrix as likeness_matrix,
 )
+from ._nearest import (
+    DISTANCES as DISTANCES,
+    Nearest as Nearest,
+    nearest_rows as nearest_rows,
+)
 from ._pairs import (
     NearPairs as NearPairs,
     near_pairs as near_pairs,

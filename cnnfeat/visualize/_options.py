@@ -128,3 +128,16 @@ class ExplainOptions(PictureOptions):
     top: int = 2
     size: int = 48
     stride: int = 16
+
+
+@dataclass(frozen=True)
+class NeighboursOptions(PictureOptions):
+    """Which images are near.
+
+    `layer` is as for `FeatureFile.resolve`; `distance` is `cosine` or `euclidean`; the
+    `top` nearest are given, and a sheet has the first 24 queries.
+    """
+
+    layer: str | None = None
+    distance: str = "cosine"
+    top: int = 8

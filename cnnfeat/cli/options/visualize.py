@@ -14,6 +14,7 @@ from cnnfeat.cli.options.parsing import (
 from cnnfeat.visualize import (
     ExplainOptions,
     FiltersOptions,
+    NeighboursOptions,
     OcclusionOptions,
     ProjectOptions,
     TopPatchesOptions,
@@ -229,4 +230,22 @@ square_opts = compose(
         metavar="PIXELS",
         help="Between two of these squares.",
     ),
+)
+queries_arg = click.argument(
+    "queries", metavar="QUERY...", nargs=-1, required=True, type=click.Path()
+)
+distance_opt = click.option(
+    "--distance",
+    type=click.Choice(["cosine", "euclidean"]),
+    default=NeighboursOptions.distance,
+    show_default=True,
+    help="By what features are near.",
+)
+neighbours_opt = click.option(
+    "--top",
+    type=click.IntRange(min=1, max=100),
+    default=NeighboursOptions.top,
+    show_default=True,
+    metavar="K",
+    help="Neighbours of each query.",
 )
