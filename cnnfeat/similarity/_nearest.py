@@ -8,7 +8,7 @@ import numpy as np
 from cnnfeat.similarity._pairs import BLOCK_ROWS, unit_rows
 
 DISTANCES = ("cosine", "euclidean")
-_SPARE = 16  # rows kept beyond those asked for: rounding cannot push one out
+_SPARE = 16  # kept beyond those asked for, as single precision may swap close ones
 _BLOCK_BYTES = 2**26
 
 # Gives rows (m,), any of a set, as an array (m, d).
@@ -22,7 +22,7 @@ class Nearest:
     Parameters
     ----------
     rows : ndarray of shape (n_queries, k), dtype=int64
-        Of equal ones the first.
+        Equal ones in their order; where more are equal than are kept, any of them.
     values : ndarray of shape (n_queries, k), dtype=float64
         Cosines, descending, or Euclidean distances, ascending.
     """
