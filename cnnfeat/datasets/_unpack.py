@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from cnnfeat.errors import CnnfeatWarning, DownloadError
 from cnnfeat.suffixes import is_image_name
@@ -113,9 +114,8 @@ def _unpack_tar(archive: Path, folder: Path, strip: str, limit: int) -> int:
                 _warn_of_link(archive, member.name)
                 continue
             written = _add_size(archive, written, member.size, limit)
-            # filter="data" is the second lock: it refuses the same on its own.
-            plain = member.replace(name=str(target), deep=False)
-            tar.extract(plain, folder, filter="data")
+            # Not `tar.extract`: Python before 3.11.4 has no filter for it.
+            _put(folder / target, tar.extractfile(member))
     return written
 
 
@@ -133,15 +133,20 @@ def _unpack_zip(archive: Path, folder: Path, strip: str, limit: int) -> int:
             if member.flag_bits & 1:
                 raise DownloadError(f"{archive}: refused: it is encrypted")
             written = _add_size(archive, written, member.file_size, limit)
-            place = folder / target
-            if member.is_dir():
-                place.mkdir(parents=True, exist_ok=True)
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
             # zipfile reads no more than file_size bytes and checks the CRC.
-            with bundle.open(member) as source, place.open("wb") as out:
-                shutil.copyfileobj(source, out)
+            source = None if member.is_dir() else bundle.open(member)
+            _put(folder / target, source)
     return written
+
+
+def _put(place: Path, source: IO[bytes] | None) -> None:
+    """Write a member's bytes, or make the folder that it is."""
+    if source is None:
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with source, place.open("wb") as out:
+        shutil.copyfileobj(source, out)
 
 
 def _warn_of_link(archive: Path, name: str) -> None:
