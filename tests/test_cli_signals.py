@@ -143,7 +143,7 @@ def test_a_signal_while_an_archive_is_unpacked_leaves_the_archive(
 ):
     with tarfile.open(folder / "x.tar", "w") as tar:
         tar.add(__file__, "x/image.jpg")
-    unpacking = "import tarfile\nstall(tarfile.TarFile, 'extract')"
+    unpacking = "import tarfile\nstall(tarfile.TarFile, 'extractfile')"
     child = start(RECIPE + unpacking, "download", "caltech101", folder, "--quiet")
     assert len(os.listdir(folder)) == 3  # the archive, a lock, what is unpacked
     child.send_signal(number)
