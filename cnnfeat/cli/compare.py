@@ -4,7 +4,7 @@ from typing import Any
 
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
-from cnnfeat.cli.reports import echo_comparison
+from cnnfeat.cli.evidence_reports import echo_comparison
 
 
 @command()

@@ -4,8 +4,8 @@ from typing import Any
 
 from cnnfeat.cli import options
 from cnnfeat.cli.command import command
+from cnnfeat.cli.evidence_reports import echo_leaks
 from cnnfeat.cli.progress import progress_bar
-from cnnfeat.cli.reports import echo_leaks
 
 
 @command()

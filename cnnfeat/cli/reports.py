@@ -1,6 +1,5 @@
 """What each verb's report looks like: the summary on stdout, the talk on stderr."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,30 +16,13 @@ from cnnfeat.report import Column, format_number, format_percent
 
 if TYPE_CHECKING:  # the verbs behind these import torch
     from cnnfeat.benchmark import BenchmarkReport, SplitResult
-    from cnnfeat.compare import CompareReport
     from cnnfeat.evaluate import EvaluationReport
     from cnnfeat.extract import ExtractReport
     from cnnfeat.finetune import FinetuneReport
-    from cnnfeat.leaks import LeaksReport
     from cnnfeat.predict import PredictReport
-    from cnnfeat.suspects import SuspectsReport
     from cnnfeat.train import TrainReport
 
 _N_TRIED = 12  # settings of a head whose scores are printed
-_LIKENESS = (
-    Column("a", whole=True),
-    Column("b", whole=True),
-    Column("measure"),
-    Column("likeness", digits=3),
-    Column("low", "95 % from", digits=3),
-    Column("high", "to", digits=3),
-)
-_SUSPECTS = (
-    Column("path", whole=True),
-    Column("label"),
-    Column("suggested"),
-    Column("margin"),
-)
 _LIMITS = {"decode": "decoding", "forward": "the network", "write": "the disk"}
 _COMPARISON = (
     Column("model", "on the held-out images"),
@@ -66,80 +48,6 @@ _CLASSES = (
 )
 _MOST_LAYERS = 24  # rows of a short list
 _N_WORST = 10  # classes that an evaluation names
-
-
-def echo_explanation(record: dict[str, Any], *, as_json: bool) -> None:
-    """Print a line a map; --json has the curves."""
-    if as_json:
-        echo_record(record, as_json=True)
-        return
-    rows = [
-        {
-            "class": one["class"],
-            "score": one["score"],
-            "covered": one["covered_score"],
-            **{key: told[key] for key in ("map", "deletion", "insertion")},
-        }
-        for one in record["classes"]
-        for told in [*one["maps"], {"map": "random orders", **one["chance"]}]
-    ]
-    echo_record({**record, "classes": rows}, as_json=False)
-
-
-def echo_neighbours(record: dict[str, Any], *, as_json: bool) -> None:
-    """Print a line a neighbour."""
-    if as_json:
-        echo_record(record, as_json=True)
-        return
-    rows = [
-        {"query": one["path"], "neighbour": near.pop("path"), **near}
-        for one in record["queries"]
-        for near in map(dict, one["neighbours"])
-    ]
-    echo_record({**record, "queries": rows}, as_json=False)
-
-
-def echo_occlusion(record: dict[str, Any], *, as_json: bool) -> None:
-    """Print what the worst squares do; --json has the maps."""
-    if as_json:
-        echo_record(record, as_json=True)
-        return
-    rows = [
-        {
-            **{key: one[key] for key in ("size", "n_squares", "computed")},
-            "share of multiply-adds": one["share"],
-            "lowest probability": one["lowest"]["probability"],
-            "region": one["lowest"]["region"],
-        }
-        for one in record["maps"]
-    ]
-    shown = {key: value for key, value in record.items() if key != "classes"}
-    echo_record({**shown, "maps": rows}, as_json=False)
-
-
-def echo_top_patches(record: dict[str, Any], *, as_json: bool) -> None:
-    """Print a line a unit; --json has every patch."""
-    if as_json:
-        echo_record(record, as_json=True)
-        return
-    rows = [
-        {
-            "layer": layer["layer"],
-            "unit": one["unit"],
-            "patches": len(one["patches"]),
-            "strongest": one["patches"][0]["activation"] if one["patches"] else None,
-            "in": one["patches"][0]["path"] if one["patches"] else None,
-        }
-        for layer in record["layers"]
-        for one in layer["units"]
-    ]
-    layers = [
-        {key: value for key, value in layer.items() if key != "units"}
-        for layer in record["layers"]
-    ]
-    echo_record({**record, "layers": layers}, as_json=False)
-    columns = [Column(key) for key in ("layer", "unit", "patches", "strongest", "in")]
-    echo_table(rows, columns, as_json=False, key="units")
 
 
 def echo_layers(
@@ -400,43 +308,3 @@ def echo_finetuning(report: "FinetuneReport", *, as_json: bool) -> None:
     echo_table(comparison, _COMPARISON, as_json=False, key="comparison")
     if note:
         click.echo(f"\n{note}")
-
-
-def echo_leaks(report: "LeaksReport", *, as_json: bool) -> None:
-    """Print how many copies there are, and what they do to a head's accuracy."""
-    record = report.to_dict()
-    if not as_json:
-        del record["pairs"]
-    echo_record(record, as_json=as_json)
-
-
-def echo_suspects(report: "SuspectsReport", *, as_json: bool) -> None:
-    """Print how many labels are doubtful, and the most doubtful of them."""
-    record = report.to_dict()
-    if not as_json:
-        del record["images"]
-    echo_record(record, as_json=as_json)
-    if not as_json and report.n_suspects:
-        click.echo()
-        shown = report.images[: min(report.n_suspects, _N_WORST)]
-        caption = f"The {len(shown)} most doubtful; -o OUT.csv: all"
-        echo_table(shown, _SUSPECTS, as_json=False, key="images", caption=caption)
-
-
-def echo_comparison(report: "CompareReport", *, as_json: bool) -> None:
-    """Print how alike each two sets are."""
-    if as_json:
-        echo_record(report.to_dict(), as_json=True)
-        return
-    rows = [
-        {key: None if value != value else value for key, value in asdict(one).items()}
-        for one in report.pairs
-    ]
-    caption = f"{report.n_images:,} of {report.n_common:,} images that all files have"
-    if report.n_unmatched:
-        caption += f"; {report.n_unmatched:,} are not in all of them"
-    measures = {one.measure for one in report.pairs}
-    columns = [one for one in _LIKENESS if one.key != "measure" or len(measures) > 1]
-    if len(measures) == 1:
-        caption = f"{measures.pop()} on {caption}"
-    echo_table(rows, columns, as_json=False, key="pairs", caption=caption)

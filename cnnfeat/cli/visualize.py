@@ -6,7 +6,7 @@ from cnnfeat.cli import options
 from cnnfeat.cli.command import command
 from cnnfeat.cli.output import echo_record, stdin_lines
 from cnnfeat.cli.progress import progress_bar
-from cnnfeat.cli.reports import (
+from cnnfeat.cli.visualize_reports import (
     echo_explanation,
     echo_neighbours,
     echo_occlusion,

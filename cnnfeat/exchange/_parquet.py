@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _numbered(arrow: Any, schema: Any) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-class _RowReader:
+class _RowReader(ABC):
     """Rows of some columns of a Parquet file, one group of rows in memory."""
 
     def __init__(self, file: Any, columns: Sequence[str]) -> None:
@@ -159,8 +160,9 @@ class _RowReader:
                 parts.append(self._rows[low - first : high - first])
         return floating(np.concatenate(parts))
 
+    @abstractmethod
     def _to_array(self, table: Any) -> np.ndarray:
-        raise NotImplementedError
+        """Return a group of rows as (m, d)."""
 
 
 class _ListReader(_RowReader):
